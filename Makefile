@@ -1,0 +1,50 @@
+# Everything a person or CI does here. `make serve` and `make test` need nothing but Python 3.11 and the network.
+PYTHON ?= python3
+CLIENTS = current oldpip poetry pdm
+HOST ?= 127.0.0.1
+PORT ?= 8080
+DATA ?= data
+
+.PHONY: serve test check lock clients clean
+
+serve: .venv/run
+	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA)
+
+test: .venv/dev clients
+	.venv/bin/pytest $(ARGS)
+
+check: .venv/dev
+	.venv/bin/ruff format --check .
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/pytest -q tests/test_imports.py
+
+clients: $(CLIENTS:%=.clients/%/ready)
+
+# Writes the locks again: versions and hashes, no addresses.
+COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
+	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config
+lock: .clients/current/ready
+	printf 'setuptools\n' | $(COMPILE) pyproject.toml - -o requirements/run.txt
+	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
+	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+.venv/run: requirements/run.txt pyproject.toml | .venv/bin/python
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.txt
+	.venv/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+.venv/dev: requirements/dev.txt .venv/run
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+.clients/%/ready: requirements/client-%.txt
+	$(PYTHON) -m venv .clients/$*
+	.clients/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/client-$*.txt
+	touch $@
+
+clean:
+	rm -rf .venv .clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

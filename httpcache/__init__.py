@@ -1,0 +1,1 @@
+"""A generic freezing HTTP mirror: the first request fetches, every later one gets the same bytes."""

@@ -1,0 +1,112 @@
+"""The errors of the mirror, each with the HTTP status that a client gets.
+
+    MirrorError                     500
+    ├── BadAddress                  400  the address names no target; the text says how to write it
+    ├── Refused                     403  the network guard, or a rule, does not allow the target
+    ├── NotFound                    404
+    ├── NotAcceptable               406
+    ├── UpstreamError               502
+    │   ├── Unreachable             502  no connection, no name, TLS failed
+    │   ├── BadUpstream             502  it answered, but not with what can be kept
+    │   ├── TimedOut                504
+    │   └── Offline                 504  the mirror was told not to ask upstreams
+    └── StoreError                  503  the store cannot be read or written
+        └── StoreFull               507
+
+Texts name the target and the cause, never a credential or a query: use `redact` on every address that goes into one.
+"""
+
+from __future__ import annotations
+
+import re
+
+_AUTHORITY = re.compile(r"(?<=//)[^/?#@]*@")
+
+
+class MirrorError(Exception):
+    """An error with a status and a text for the client.
+
+    `headers` are sent with the answer, for example `Retry-After`.
+    """
+
+    status = 500
+
+    def __init__(self, text: str, *, headers: dict[str, str] | None = None) -> None:
+        super().__init__(text)
+        self.text = text
+        self.headers = headers or {}
+
+
+class BadAddress(MirrorError):
+    """The address names no target (400)."""
+
+    status = 400
+
+
+class Refused(MirrorError):
+    """The guard or a rule does not allow the target (403)."""
+
+    status = 403
+
+
+class NotFound(MirrorError):
+    """There is no such thing here (404)."""
+
+    status = 404
+
+
+class NotAcceptable(MirrorError):
+    """No representation fits the request's `Accept` (406, RFC 9110 section 15.5.7)."""
+
+    status = 406
+
+
+class UpstreamError(MirrorError):
+    """The upstream could not be asked, or not understood (502)."""
+
+    status = 502
+
+
+class Unreachable(UpstreamError):
+    """No connection to the upstream: name, network or TLS (502)."""
+
+
+class BadUpstream(UpstreamError):
+    """The upstream answered, but not with something that can be kept (502)."""
+
+
+class TimedOut(UpstreamError):
+    """The upstream was too slow (504)."""
+
+    status = 504
+
+
+class Offline(UpstreamError):
+    """The target is not frozen and the mirror is offline (504, RFC 9111 section 5.2.1.7)."""
+
+    status = 504
+
+
+class StoreError(MirrorError):
+    """The store cannot be read or written (503)."""
+
+    status = 503
+
+
+class StoreFull(StoreError):
+    """The store has no room left (507)."""
+
+    status = 507
+
+
+def redact(url: str) -> str:
+    """Take the userinfo and the query's values out of an address, for texts and logs.
+
+    The names of the query's parameters stay, so that two targets can be told apart.
+    """
+    url = _AUTHORITY.sub("", url, count=1)
+    base, mark, query = url.partition("?")
+    if not mark:
+        return base
+    names = [pair.partition("=")[0] for pair in query.split("&")]
+    return base + "?" + "&".join(f"{name}=…" if "=" in pair else "…" for name, pair in zip(names, query.split("&"), strict=True))

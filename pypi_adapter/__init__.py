@@ -1,0 +1,1 @@
+"""Python package indexes on the freezing mirror: dated, live, and any registry pinned."""
