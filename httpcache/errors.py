@@ -109,4 +109,8 @@ def redact(url: str) -> str:
     if not mark:
         return base
     names = [pair.partition("=")[0] for pair in query.split("&")]
-    return base + "?" + "&".join(f"{name}=…" if "=" in pair else "…" for name, pair in zip(names, query.split("&"), strict=True))
+    return (
+        base
+        + "?"
+        + "&".join(f"{name}=…" if "=" in pair else "…" for name, pair in zip(names, query.split("&"), strict=True))
+    )

@@ -1,0 +1,51 @@
+"""What a package that adds an ecosystem to the mirror implements; found through the entry points `httpcache.adapters`.
+
+[project.entry-points."httpcache.adapters"]
+pypi = "pypi_adapter:adapter"
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import entry_points
+from typing import Protocol
+
+from starlette.types import ASGIApp
+
+from .mirror import Mirror
+from .responses import Incoming
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option that an adapter adds to `httpcache serve`: `--pypi-upstream URL` and `HTTPCACHE_PYPI_UPSTREAM`."""
+
+    name: str
+    metavar: str
+    help: str
+
+
+class Bound(Protocol):
+    """An adapter at work on one mirror."""
+
+    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+        """Return the response to a request, None where it is not this adapter's. Raises MirrorError."""
+
+
+class Adapter(Protocol):
+    """An ecosystem: its options, its lines for people, and its way to answer requests."""
+
+    options: Sequence[Option]
+
+    def bind(self, mirror: Mirror) -> Bound:
+        """Return the adapter at work on a mirror."""
+
+    def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
+        """Return lines to copy, each with what it is for; `address` is the mirror's, `date` an example's date."""
+
+
+def adapters() -> Iterator[Adapter]:
+    """Load every adapter that is installed."""
+    for entry in sorted(entry_points(group="httpcache.adapters")):
+        yield entry.load()

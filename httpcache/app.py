@@ -1,0 +1,85 @@
+"""The ASGI application: the mirror's own pages, the adapters' addresses, and `/<pin>/<upstream-url>`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from starlette.applications import Starlette
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from . import pages
+from .adapter import Adapter, Bound
+from .errors import MirrorError
+from .guard import Guard
+from .local import LocalStore
+from .mirror import Mirror
+from .responses import Incoming, answer_with, error_response, text
+from .settings import Settings
+from .target import parse_target
+from .upstream import Upstream
+
+log = logging.getLogger("httpcache")
+
+
+class Front:
+    """Every address but the mirror's own: each adapter is asked first, the generic mirror last."""
+
+    def __init__(self, mirror: Mirror, adapters: Sequence[Bound]) -> None:
+        self._mirror = mirror
+        self._adapters = adapters
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        response = await self._answer(scope)
+        try:
+            await response(scope, receive, send)
+        except MirrorError as error:  # raised before the head of the response: a body that fails breaks off
+            await error_response(error)(scope, receive, send)
+
+    async def _answer(self, scope: Scope) -> ASGIApp:
+        if scope["method"] not in ("GET", "HEAD"):
+            return text(405, "this mirror is read-only: use GET or HEAD", {"allow": "GET, HEAD"})
+        incoming = Incoming.read(scope, self._mirror.settings)
+        try:
+            for adapter in self._adapters:
+                response = await adapter.answer(incoming)
+                if response is not None:
+                    return response
+            target = parse_target(incoming.path, incoming.query)
+            outcome = await self._mirror.answer(target, incoming.accept, incoming.credentials)
+            return answer_with(self._mirror.store, outcome)
+        except MirrorError as error:
+            return error_response(error)
+
+
+def build(settings: Settings, adapters: Sequence[Adapter]) -> Starlette:
+    """Return the application. Nothing is opened before it starts up."""
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+        store = LocalStore(settings.data)
+        upstream = Upstream(Guard(settings.allow_networks))
+        mirror = Mirror(settings, store, store.spool, upstream)
+        async with mirror.running():
+            app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])
+            app.state.store = store
+            yield
+        await upstream.aclose()
+        store.close()
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["app"].state.front(scope, receive, send)
+
+    return Starlette(
+        routes=[
+            Route("/", pages.Home(settings, adapters)),
+            Route("/-/health", pages.health),
+            Route("/-/ready", pages.ready),
+            Mount("/", app=front),
+        ],
+        lifespan=lifespan,
+    )

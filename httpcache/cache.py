@@ -1,0 +1,378 @@
+"""Freezes answers: one download for all who ask at once, bytes to each of them as they arrive, one record at the end.
+
+A download belongs to the cache, not to a request: it is a *flight*, a task of its own that goes on when whoever asked
+first leaves. Whoever asks while it is under way boards it and reads its bytes from the spool at their own pace. The
+steps of a flight, in the one order that keeps the promises:
+
+    claim     one process of the machine fetches, the others follow its part (spool.py)
+    look      another process may have frozen it in the meantime
+    ask       the upstream; what is not to be kept is passed on, and the flight ends
+    spool     every byte to the part, and through the hash
+    check     the length as announced, the digest as the index announced
+    freeze    blob, then record; the first writer of the record wins
+    finish    only now does any reader get the last byte
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from .errors import BadUpstream, MirrorError, StoreError
+from .local import read_file
+from .record import KEPT_HEADERS, Record, decode, encode
+from .spool import Claim, Head, Spool
+from .store import Store
+from .upstream import Answer
+
+log = logging.getLogger("httpcache")
+
+FREEZES = frozenset({200, 203})
+PASSED_HEADERS = ("content-type", "content-language", "www-authenticate", "retry-after")
+PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
+POLL = 0.02  # seconds between looks at another process's download
+
+
+@dataclass(frozen=True)
+class Passed:
+    """An answer of the upstream that is passed on: its status, a few headers, the start of its body.
+
+    `hit`: the upstream was not asked for it now; it was remembered.
+    """
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    hit: bool = False
+
+
+@dataclass(frozen=True)
+class Job:
+    """What is to be fetched and frozen.
+
+    `key`: those who ask with the same key share one download. `label`: the target, for texts and logs. `pin` and `url`
+    are for the record. `ask` sends the request. `find` looks for the record. `name` gives the key of the record once
+    the head of the answer is known. `scope` gives the scope of an answer. `digest` (sha256, hex) and `size` (bytes) are
+    what an index announced, if one did.
+    """
+
+    key: str
+    label: str
+    pin: str
+    url: str
+    ask: Callable[[], AbstractAsyncContextManager[Answer]]
+    find: Callable[[], Awaitable[Record | None]]
+    name: Callable[[Head], Awaitable[str]]
+    scope: Callable[[Answer], str]
+    digest: str | None = None
+    size: int | None = None
+
+
+class Flight:
+    """A download under way. Every change of state wakes all who wait for one."""
+
+    def __init__(self, digest: str | None) -> None:
+        self.digest = digest
+        self.head: Head | None = None
+        self.shared = True
+        self.available = 0  # bytes in the part
+        self.record: Record | None = None
+        self.passed: Passed | None = None
+        self.error: MirrorError | None = None
+        self.done = False
+        self.fd = -1
+        self._changed = anyio.Event()
+
+    def begin(self, head: Head, fd: int, *, shared: bool = True) -> None:
+        """The head has arrived; the body will be readable through `fd`."""
+        self.head, self.fd, self.shared = head, fd, shared
+        self._wake()
+
+    def advance(self, available: int) -> None:
+        """There are so many bytes by now."""
+        if available != self.available:
+            self.available = available
+            self._wake()
+
+    def finish(
+        self, *, record: Record | None = None, passed: Passed | None = None, error: MirrorError | None = None
+    ) -> None:
+        """The flight has ended: with a record, an answer to pass on, an error, or (not to be kept) just its bytes."""
+        self.record, self.passed, self.error, self.done = record, passed, error, True
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._wake()
+
+    async def changed(self) -> None:
+        """Wait for the next change."""
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+class Live:
+    """A reader's place on a flight whose head has arrived. Close it.
+
+    `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `digest`: what the bytes will be checked
+    against, where an index announced it.
+    """
+
+    def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
+        self.head = head
+        self.collapsed = collapsed
+        self.digest = flight.digest
+        self._flight = flight
+        self._fd = os.dup(flight.fd)
+
+    def close(self) -> None:
+        """Give the file handle back."""
+        os.close(self._fd)
+
+    async def finished(self) -> Record | None:
+        """Wait for the end; return the record, None where the answer is not to be kept. Raises MirrorError."""
+        while not self._flight.done:
+            await self._flight.changed()
+        if self._flight.error:
+            raise self._flight.error
+        return self._flight.record
+
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is kept.
+
+        Raises MirrorError where the download fails; the client's connection must then break.
+        """
+        flight = self._flight
+        while True:
+            if flight.error:
+                raise flight.error
+            done, end = flight.done, flight.available
+            if stop is not None:
+                end = min(end, stop)
+            if not done and end == (flight.available if stop is None else stop):
+                end -= 1
+            if start < end:
+                async for chunk in read_file(self._fd, start, end):
+                    yield chunk
+                start = end
+            elif done:
+                return
+            else:
+                await flight.changed()
+
+
+class Cache:
+    """Runs flights and freezes what they bring."""
+
+    def __init__(self, store: Store, spool: Spool) -> None:
+        self._store = store
+        self._spool = spool
+        self._flights: dict[str, Flight] = {}
+        self._tasks: TaskGroup
+
+    @asynccontextmanager
+    async def running(self, grace: float) -> AsyncIterator[None]:
+        """Run flights inside the block; at its end those under way have `grace` seconds to end."""
+        async with anyio.create_task_group() as self._tasks:
+            yield
+            with anyio.move_on_after(grace):
+                while self._flights:
+                    await next(iter(self._flights.values())).changed()
+            self._tasks.cancel_scope.cancel()
+
+    async def open(self, job: Job) -> Record | Live | Passed:
+        """Return the record, or the answer as soon as its head is known. Raises MirrorError."""
+        flight = self._flights.get(job.key)
+        if flight is None:
+            return await self._board(self._start(job))
+        outcome = await self._board(flight, collapsed=True)
+        if isinstance(outcome, Live) and not flight.shared:
+            outcome.close()  # `Vary: *` (RFC 9110 section 12.5.5): an answer to that one request and no other
+            return await self._board(self._start(job))
+        return outcome
+
+    async def whole(self, job: Job) -> Record | Passed:
+        """Return the record once everything is frozen. Raises MirrorError."""
+        outcome = await self.open(job)
+        if not isinstance(outcome, Live):
+            return outcome
+        try:
+            record = await outcome.finished()
+        finally:
+            outcome.close()
+        if record is None:
+            raise BadUpstream(f"{job.label} differs at every request (Vary: *): it cannot be frozen")
+        return record
+
+    async def _board(self, flight: Flight, *, collapsed: bool = False) -> Record | Live | Passed:
+        while flight.head is None and not flight.done:
+            await flight.changed()
+        if flight.error:
+            raise flight.error
+        if flight.head and not flight.done:
+            return Live(flight, flight.head, collapsed=collapsed)
+        outcome = flight.record or flight.passed
+        if outcome is None:
+            raise BadUpstream("the answer ended before it could be passed on: ask again")
+        return outcome
+
+    def _start(self, job: Job) -> Flight:
+        flight = Flight(job.digest)
+        self._flights[job.key] = flight
+        self._tasks.start_soon(self._fly, flight, job)
+        return flight
+
+    async def _fly(self, flight: Flight, job: Job) -> None:
+        error = MirrorError("the mirror was stopped in the middle of a download: ask again")
+        try:
+            while not flight.done:
+                claim = await anyio.to_thread.run_sync(self._spool.claim, job.key)
+                if claim is None:
+                    await self._follow(flight, job)
+                else:
+                    await self._lead(flight, job, claim)
+        except MirrorError as failed:
+            error = failed
+            log.warning("%s: %s", job.label, failed.text)
+        except OSError as failed:
+            error = StoreError(f"the mirror cannot write to its spool: {failed.strerror}")
+            log.error("%s: %s", job.label, error.text)
+        except Exception:
+            error = MirrorError("the mirror made a mistake; its log says which")
+            log.exception("%s", job.label)
+        finally:
+            if self._flights.get(job.key) is flight:
+                del self._flights[job.key]
+            if not flight.done:
+                flight.finish(error=error)
+
+    async def _lead(self, flight: Flight, job: Job, claim: Claim) -> None:
+        try:
+            record = await job.find()
+            if record:
+                flight.finish(record=record)
+                return
+            async with job.ask() as answer:
+                if answer.status not in FREEZES:
+                    flight.finish(passed=await pass_on(answer))
+                    return
+                vary = _vary(answer)
+                head = _head(answer, claim, job.scope(answer), "accept" in vary)
+                digest, size = await self._download(flight, claim, head, answer, shared="*" not in vary)
+            _check(job, head, digest, size)
+            flight.finish(record=await self._freeze(job, claim, head, digest, size) if flight.shared else None)
+        finally:
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(claim.release)
+
+    async def _download(
+        self, flight: Flight, claim: Claim, head: Head, answer: Answer, *, shared: bool
+    ) -> tuple[str, int]:
+        digest = hashlib.sha256()
+        with claim.part.open("xb", buffering=0) as part:
+            if shared:
+                await anyio.to_thread.run_sync(claim.publish, head)
+            flight.begin(head, os.open(claim.part, os.O_RDONLY), shared=shared)
+            size = 0
+            async for chunk in answer.body:
+                await anyio.to_thread.run_sync(_write, part.fileno(), digest, chunk)
+                size += len(chunk)
+                flight.advance(size)
+        return digest.hexdigest(), size
+
+    async def _freeze(self, job: Job, claim: Claim, head: Head, digest: str, size: int) -> Record:
+        record = Record(
+            pin=job.pin,
+            url=job.url,
+            final=head.url,
+            digest=digest,
+            size=size,
+            created=time.time(),
+            scope=head.scope,
+            headers=head.headers,
+        )
+        key = await job.name(head)
+        winner = decode(await self._store.freeze(key, encode(record), digest, claim.part))
+        if not isinstance(winner, Record) or winner.digest != digest:
+            raise BadUpstream(f"{job.label} was frozen by another with other bytes: ask again for those")
+        log.info("froze %s (%d bytes, sha256 %s)", job.label, size, digest)
+        return winner
+
+    async def _follow(self, flight: Flight, job: Job) -> None:
+        """Take part in the download of another process."""
+        while (found := await anyio.to_thread.run_sync(self._spool.follow, job.key)) is None:
+            if not await anyio.to_thread.run_sync(self._spool.is_claimed, job.key):
+                return
+            await anyio.sleep(POLL)
+        head, fd = found
+        flight.begin(head, fd)
+        claimed = True
+        while claimed:
+            claimed = await anyio.to_thread.run_sync(self._spool.is_claimed, job.key)
+            flight.advance(os.fstat(fd).st_size)
+            await anyio.sleep(POLL if claimed else 0)
+        value = await self._store.get(await job.name(head))
+        record = decode(value) if value else None
+        if not isinstance(record, Record) or not self._is_blob(record, fd):
+            raise BadUpstream(f"{job.label}: the download broke off: ask again")
+        flight.finish(record=record)
+
+    def _is_blob(self, record: Record, fd: int) -> bool:
+        path = self._store.blob_path(record.digest)
+        try:
+            return path is not None and os.path.samestat(path.stat(), os.fstat(fd))
+        except FileNotFoundError:
+            return False
+
+
+def _head(answer: Answer, claim: Claim, scope: str, varies: bool) -> Head:
+    headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
+    final = answer.url.partition("?")[0]
+    return Head(answer.status, headers, final, answer.length, scope, varies, claim.part.name)
+
+
+def _vary(answer: Answer) -> set[str]:
+    return {name.strip().lower() for name in answer.headers.get("vary", "").split(",")}
+
+
+def _write(fd: int, digest: hashlib._Hash, chunk: bytes) -> None:
+    digest.update(chunk)
+    view = memoryview(chunk)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _check(job: Job, head: Head, digest: str, size: int) -> None:
+    expected = job.size if head.length is None else head.length
+    if expected is not None and size != expected:
+        raise BadUpstream(f"{job.label}: {size} bytes came where {expected} were announced; nothing was kept")
+    if job.size is not None and size != job.size:
+        raise BadUpstream(f"{job.label}: {size} bytes came where the index announced {job.size}; nothing was kept")
+    if job.digest is not None and digest != job.digest:
+        raise BadUpstream(
+            f"{job.label}: the bytes have sha256 {digest} where the index announced {job.digest}; nothing was kept"
+        )
+
+
+async def pass_on(answer: Answer) -> Passed:
+    """Return what of an answer that is not kept goes to the client. Raises BadUpstream where it makes no sense."""
+    if answer.status in (204, 205, 206, 304) or answer.status < 200:
+        raise BadUpstream(f"{answer.url.partition('?')[0]} answered a plain GET with {answer.status}")
+    body = b""
+    async for chunk in answer.body:
+        body += chunk
+        if len(body) >= PASSED_BODY:
+            break
+    headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
+    return Passed(answer.status, headers, body[:PASSED_BODY])

@@ -1,0 +1,110 @@
+"""Decides what a GET of known bytes is answered with: whole, part, not modified or a failed condition.
+
+Pure: RFC 9110 sections 13 (conditional requests) and 14 (ranges) as functions of the request's headers.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+
+MAX_RANGES = 16
+_RANGE = re.compile(r"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer: its status, and for a 206 the ranges as (start, stop) in bytes, stop exclusive."""
+
+    status: int
+    ranges: tuple[tuple[int, int], ...] = ()
+
+
+def plan(headers: Mapping[str, str], *, etag: str | None, modified: str | None, size: int | None) -> Plan:
+    """Return what to answer to a GET or HEAD with these headers (lower-case names).
+
+    `etag`: the strong entity tag, None while it is not known; `modified`: the value of `Last-Modified`; `size`: bytes
+    of the whole, None while it is not known (then ranges are ignored, as RFC 9110 section 14.2 allows).
+    """
+    status = _precondition(headers, etag, modified)
+    if status:
+        return Plan(status)
+    wanted = headers.get("range")
+    if wanted is None or size is None or not _if_range(headers.get("if-range"), etag, modified):
+        return Plan(200)
+    ranges = parse_range(wanted, size)
+    if ranges is None:
+        return Plan(200)
+    return Plan(206, ranges) if ranges else Plan(416)
+
+
+def parse_range(text: str, size: int) -> tuple[tuple[int, int], ...] | None:
+    """Read a `Range` header for something of `size` bytes.
+
+    Returns the satisfiable ranges as asked, an empty tuple where none is, and None where the header is to be ignored:
+    another unit, bad syntax, or so many or so much overlapping ranges that they are an attack (section 14.2).
+    """
+    unit, equals, specs = text.partition("=")
+    if unit.strip().lower() != "bytes" or not equals:
+        return None
+    found = []
+    parts = [part for part in specs.split(",") if part.strip()]
+    if not parts or len(parts) > MAX_RANGES:
+        return None
+    for part in parts:
+        match = _RANGE.fullmatch(part)
+        if not match or match[0].strip() == "-":
+            return None
+        if match[1] and match[2] and int(match[2]) < int(match[1]):
+            return None
+        start = int(match[1]) if match[1] else max(0, size - int(match[2]))
+        stop = min(size, int(match[2]) + 1) if match[1] and match[2] else size
+        if start < stop:
+            found.append((start, stop))
+    if sum(stop - start for start, stop in found) > size and len(found) > 1:
+        return None
+    return tuple(found)
+
+
+def _precondition(headers: Mapping[str, str], etag: str | None, modified: str | None) -> int | None:
+    """The order of RFC 9110 section 13.2.2."""
+    if "if-match" in headers:
+        if etag is not None and not _lists(headers["if-match"], etag, weak=False):
+            return 412
+    elif "if-unmodified-since" in headers and _newer(modified, headers["if-unmodified-since"]) is True:
+        return 412
+    if "if-none-match" in headers:
+        if etag is not None and _lists(headers["if-none-match"], etag, weak=True):
+            return 304
+    elif "if-modified-since" in headers and _newer(modified, headers["if-modified-since"]) is False:
+        return 304
+    return None
+
+
+def _lists(header: str, etag: str, *, weak: bool) -> bool:
+    tags = [tag.strip() for tag in header.split(",")]
+    if weak:
+        tags = [tag.removeprefix("W/") for tag in tags]
+    return "*" in tags or etag in tags
+
+
+def _if_range(header: str | None, etag: str | None, modified: str | None) -> bool:
+    """Section 13.1.5: a strong tag that matches, or exactly the date of the last modification."""
+    return header is None or header.strip() in (etag, modified)
+
+
+def _newer(modified: str | None, than: str) -> bool | None:
+    """Whether `modified` is later than the other date, None where one of them is no date."""
+    ours, theirs = _date(modified), _date(than)
+    return None if ours is None or theirs is None else ours > theirs
+
+
+def _date(text: str | None) -> datetime | None:
+    try:
+        found = parsedate_to_datetime(text or "")
+    except ValueError:
+        return None
+    return found if found.tzinfo else found.replace(tzinfo=UTC)

@@ -1,0 +1,132 @@
+"""The network guard: decides at connect time which addresses a URL from a request may reach.
+
+It sits in the connection layer, below redirects and name resolution: a name is resolved here, every address it has is
+checked, and the connection is made to a checked address, so that a name cannot change its meaning in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from socket import IPPROTO_TCP, SOCK_STREAM, gaierror
+
+import anyio
+import httpcore
+
+from .errors import Refused, Unreachable
+
+Address = IPv4Address | IPv6Address
+Network = IPv4Network | IPv6Network
+
+PORTS = frozenset({80, 443})
+
+# Not covered by `is_global`: Azure's metadata service, 6to4 relays, the deprecated site-local range, local NAT64.
+_ALSO_INSIDE = tuple(ip_network(text) for text in ("168.63.129.16/32", "192.88.99.0/24", "fec0::/10", "64:ff9b:1::/48"))
+_NAT64 = IPv6Network("64:ff9b::/96")
+
+
+def is_public(address: Address) -> bool:
+    """Whether an address is on the public internet, in every form it carries (RFC 6890, 4291, 3056, 4380, 6052)."""
+    return all(_is_public(form) for form in _forms(address))
+
+
+def _is_public(address: Address) -> bool:
+    inside = any(address in network for network in _ALSO_INSIDE if network.version == address.version)
+    return address.is_global and not address.is_multicast and not inside
+
+
+def _forms(address: Address) -> list[Address]:
+    """Return the address, or instead of a form that only wraps IPv4 addresses, these."""
+    if isinstance(address, IPv4Address):
+        return [address]
+    if address.ipv4_mapped:
+        return [address.ipv4_mapped]
+    if address in _NAT64:
+        return [IPv4Address(int(address) & 0xFFFFFFFF)]
+    if address.sixtofour:
+        return [address.sixtofour]
+    if address.teredo:
+        return list(address.teredo)
+    return [address]
+
+
+class Guard:
+    """The rule: public addresses on ports 80 and 443, and whatever the operator allows.
+
+    `allowed`: networks whose addresses pass on every port (`--allow-network`).
+    """
+
+    def __init__(self, allowed: Iterable[Network] = ()) -> None:
+        self._allowed = tuple(allowed)
+
+    def check(self, host: str, address: Address, port: int) -> None:
+        """Raise Refused, with the setting that would allow it, unless the address may be connected to."""
+        if self._is_allowed(address):
+            return
+        if not is_public(address):
+            raise Refused(
+                f"{host} is on a network that this mirror does not fetch from ({address}); "
+                f"its operator can allow it with --allow-network {address}"
+            )
+        if port not in PORTS:
+            raise Refused(
+                f"port {port} of {host} is not one that this mirror fetches from (80, 443); "
+                f"its operator can allow it with --allow-network {address}"
+            )
+
+    def _is_allowed(self, address: Address) -> bool:
+        forms = {address, *_forms(address)}
+        return any(form in network for form in forms for network in self._allowed if network.version == form.version)
+
+
+class GuardedBackend(httpcore.AsyncNetworkBackend):
+    """A network backend of httpcore that connects only where the guard lets it."""
+
+    def __init__(self, guard: Guard, inner: httpcore.AsyncNetworkBackend) -> None:
+        self._guard = guard
+        self._inner = inner
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Resolve, check every address, connect to the first that answers.
+
+        Raises Refused, Unreachable, and httpcore's connection errors.
+        """
+        addresses = await resolve(host, port)
+        for address in addresses:
+            self._guard.check(host, address, port)
+        failed: Exception = httpcore.ConnectError(f"{host} has no address")
+        for address in addresses:
+            try:
+                return await self._inner.connect_tcp(str(address), port, timeout, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as error:
+                failed = error
+        raise failed
+
+    async def connect_unix_socket(
+        self,
+        path: str,
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Refuse: no address of an upstream is a unix socket."""
+        raise Refused("unix sockets are not fetched from")
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep (httpcore's retries use it)."""
+        await self._inner.sleep(seconds)
+
+
+async def resolve(host: str, port: int) -> Sequence[Address]:
+    """Return the addresses of a host, without repeats, in the resolver's order. Raises Unreachable."""
+    try:
+        found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM, proto=IPPROTO_TCP)
+    except (gaierror, UnicodeError) as error:
+        raise Unreachable(f"the name {host} cannot be resolved: {error}") from error
+    return list(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))

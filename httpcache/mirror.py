@@ -1,0 +1,180 @@
+"""Answers a Target: with the frozen copy if this client may read it, or by freezing one.
+
+What was fetched with credentials is private to them. The record of a private copy carries the scope of the credentials
+that fetched it; other credentials are checked with the upstream, and have a grant from then on. So a token can be
+rotated, and two teams share one copy, without anybody reading what the upstream would not give them.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections import OrderedDict
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
+from hashlib import sha256
+from pathlib import Path
+
+from .cache import FREEZES, Cache, Job, Live, Passed, pass_on
+from .credentials import PUBLIC, Credentials, scope
+from .errors import Offline, Refused
+from .record import Absence, Record, Varies, decode, encode, shown
+from .settings import Settings
+from .spool import Head, Spool
+from .store import Store
+from .target import Target
+from .upstream import Answer, Upstream
+
+NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
+NEGATIVE_ENTRIES = 10_000
+SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
+ANY = "*/*"
+
+
+class Mirror:
+    """The parts together: settings, store, cache and upstream, and the rules of who may read what."""
+
+    def __init__(self, settings: Settings, store: Store, spool: Path, upstream: Upstream) -> None:
+        self.settings = settings
+        self.store = store
+        self.cache = Cache(store, Spool(spool))
+        self.upstream = upstream
+        self._secret = b""
+        self._missing: OrderedDict[str, tuple[Passed, float]] = OrderedDict()
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run downloads inside the block; those under way at its end are waited for, within a bound."""
+        self._secret = await self.store.add("m/secret", secrets.token_bytes(32))
+        async with self.cache.running(SHUTDOWN_SECONDS):
+            yield
+
+    async def answer(
+        self,
+        target: Target,
+        accept: str = ANY,
+        credentials: Credentials | None = None,
+        *,
+        freeze_absence: bool = False,
+    ) -> Record | Live | Passed:
+        """Return the frozen copy of a target, or freeze one and return it as it arrives.
+
+        `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see.
+        `freeze_absence`: a 404 or 410 is kept for ever too, as a registry's "no such project" is.
+        Raises MirrorError.
+        """
+        ask = _Ask(self, target, accept, credentials or Credentials(), self._secret)
+        found = await ask.find()
+        if found:
+            return await self._permitted(ask, found)
+        absent = await self._absence(ask, freeze_absence)
+        if absent:
+            return absent
+        if self.settings.offline:
+            raise Offline(f"{target} is not frozen here, and this mirror is offline")
+        outcome = await self.cache.open(ask.job())
+        if isinstance(outcome, Passed) and outcome.status in (404, 410):
+            await self._remember(ask, outcome, freeze_absence)
+        return await self._permitted(ask, outcome) if isinstance(outcome, Record) else outcome
+
+    async def _permitted(self, ask: _Ask, record: Record) -> Record | Passed:
+        """Return a record to those who may read it, and to the others what the upstream says to them."""
+        scopes = ask.scopes()
+        if record.scope == PUBLIC or record.scope in scopes:
+            return record
+        grants = f"g/{ask.target.key}/"
+        for name in scopes:
+            if await self.store.get(grants + (name or "public")):
+                return record
+        if self.settings.offline:
+            raise Refused(
+                f"{ask.target} is private to the credentials that fetched it, and this mirror is offline: "
+                "it cannot ask the upstream whether yours may read it"
+            )
+        async with ask.send() as answer:
+            if answer.status not in FREEZES:
+                return await pass_on(answer)
+            await self.store.add(grants + (ask.scope(answer) or "public"), b"1")
+        return record
+
+    async def _absence(self, ask: _Ask, frozen: bool) -> Passed | None:
+        remembered = self._missing.get(ask.key)
+        if remembered and remembered[1] > time.monotonic():
+            return replace(remembered[0], hit=True)
+        value = await self.store.get(ask.absence_key) if frozen else None
+        entry = decode(value) if value else None
+        if not isinstance(entry, Absence):
+            return None
+        body = b"the upstream had no such page when this pin was first asked for it\n"
+        return Passed(entry.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
+
+    async def _remember(self, ask: _Ask, passed: Passed, frozen: bool) -> None:
+        if frozen:
+            absence = Absence(ask.target.pin, shown(ask.target), passed.status, time.time())
+            await self.store.add(ask.absence_key, encode(absence))
+            return
+        self._missing[ask.key] = (passed, time.monotonic() + NEGATIVE_SECONDS)
+        while len(self._missing) > NEGATIVE_ENTRIES:
+            self._missing.popitem(last=False)
+
+
+class _Ask:
+    """One client's wish for one target."""
+
+    def __init__(self, mirror: Mirror, target: Target, accept: str, credentials: Credentials, secret: bytes) -> None:
+        self.target = target
+        self._mirror = mirror
+        self._accept = ",".join(part.strip() for part in accept.lower().split(",")) or ANY
+        self._credentials = credentials
+        self._secret = secret
+        everything = scope(secret, target.origin, credentials.levels[-1])
+        self.key = _hash(target.key, self._accept, everything)
+        self.absence_key = f"r/{_hash(target.key, 'absent', everything)}"
+        self._record_key = f"r/{target.key}"
+        self._variant_key = f"r/{_hash(target.key, self._accept)}"
+
+    def scopes(self) -> frozenset[str]:
+        return self._credentials.scopes(self._secret, self.target.origin)
+
+    def scope(self, answer: Answer) -> str:
+        return scope(self._secret, self.target.origin, answer.sent)
+
+    async def find(self) -> Record | None:
+        store = self._mirror.store
+        value = await store.get(self._record_key)
+        if value is None:
+            return None
+        entry = decode(value)
+        if isinstance(entry, Varies):
+            value = await store.get(self._variant_key)
+            entry = decode(value) if value else entry
+        return entry if isinstance(entry, Record) else None
+
+    async def name(self, head: Head) -> str:
+        """Return the key of the record: the target's, or where the upstream varies by `Accept`, the variant's."""
+        if not head.varies:
+            return self._record_key
+        marker = encode(Varies(self.target.pin, shown(self.target)))
+        winner = await self._mirror.store.add(self._record_key, marker)
+        return self._variant_key if isinstance(decode(winner), Varies) else self._record_key
+
+    def job(self) -> Job:
+        return Job(
+            key=self.key,
+            label=str(self.target),
+            pin=self.target.pin,
+            url=shown(self.target),
+            ask=self.send,
+            find=self.find,
+            name=self.name,
+            scope=self.scope,
+        )
+
+    def send(self) -> AbstractAsyncContextManager[Answer]:
+        accept = (("Accept", self._accept),)
+        return self._mirror.upstream.ask(self.target.url, headers=accept, credentials=self._credentials)
+
+
+def _hash(*parts: str) -> str:
+    return sha256("\n".join(parts).encode()).hexdigest()

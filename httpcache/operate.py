@@ -1,0 +1,139 @@
+"""What an operator does with a store, beside a running server: list, show, forget, and print pins."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+from urllib.parse import urlsplit
+
+from .adapter import Adapter
+from .errors import BadAddress, NotFound
+from .pages import today
+from .record import Absence, Entry, Record, decode, shown
+from .store import Store
+from .target import Target, looks_like_url, parse_target
+
+
+async def ls(store: Store, *, pin: str | None) -> int:
+    """Print the pins with their number of addresses and bytes; or the addresses of one. Raises NotFound."""
+    if pin is None:
+        totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        async for _, entry in _entries(store):
+            totals[entry.pin][0] += 1
+            totals[entry.pin][1] += entry.size if isinstance(entry, Record) else 0
+        for name, (count, size) in sorted(totals.items()):
+            print(f"{name:40} {count:8} {_bytes(size):>10}")
+        return 0
+    lines = sorted([_line(entry) async for _, entry in _entries(store, pin=pin)])
+    if not lines:
+        raise NotFound(f"nothing is frozen under {pin!r}: `httpcache ls` lists the pins")
+    print("\n".join(lines))
+    return 0
+
+
+async def show(store: Store, *, address: str) -> int:
+    """Print every record of an address. Raises BadAddress, NotFound."""
+    found = [entry async for _, entry in _entries(store, target=_target(address))]
+    if not found:
+        raise NotFound(f"{address} is not frozen here")
+    for entry in found:
+        print(f"address   /{entry.pin}/{entry.url}")
+        if isinstance(entry, Absence):
+            print(f"absent    frozen as status {entry.status}\nfrozen    {_instant(entry.created)}\n")
+        elif isinstance(entry, Record):
+            print(f"from      {entry.final}\nsha256    {entry.digest}\nsize      {entry.size} bytes")
+            print(f"frozen    {_instant(entry.created)}")
+            print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everybody'}")
+            print("".join(f"{name}: {value}\n" for name, value in entry.headers.items()))
+    return 0
+
+
+async def forget(store: Store, *, what: str, yes: bool) -> int:
+    """Remove the records of an address or a pin, and the bytes that no other record names. Asks on the terminal.
+
+    Raises BadAddress, NotFound.
+    """
+    is_pin = "/" not in what.strip("/")
+    chosen = {"pin": what.strip("/")} if is_pin else {"target": _target(what)}
+    found = [pair async for pair in _entries(store, **chosen)]
+    if not found:
+        raise NotFound(f"nothing is frozen under {what!r}: `httpcache ls` lists the pins")
+    size = sum(entry.size for _, entry in found if isinstance(entry, Record))
+    print(f"{len(found)} frozen entries, {_bytes(size)}; the next request fetches what the upstream has then:")
+    for line in sorted(_line(entry) for _, entry in found)[:10]:
+        print(line)
+    if not yes and not _confirmed():
+        print("nothing was removed")
+        return 1
+    for key, _ in found:
+        await store.remove(key)
+    freed = await store.sweep(_named)
+    print(f"{len(found)} entries removed, {_bytes(freed)} freed")
+    return 0
+
+
+def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
+    """Return today's pin and this instant, with the lines that put them to use."""
+    now = datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    lines = [f"today   {today()}", f"now     {now}", f"pin     mypin-{today()}", ""]
+    for title, date in (("as of 00:00 UTC today", today()), ("as of this second", now)):
+        lines.append(f"# {title}")
+        lines += [line for adapter in adapters for _, line in adapter.usage(mirror, date)]
+    return lines
+
+
+async def _entries(
+    store: Store, *, pin: str | None = None, target: Target | None = None
+) -> AsyncIterator[tuple[str, Entry]]:
+    async for key, value in store.entries("r/"):
+        entry = decode(value)
+        if pin is not None and entry.pin != pin:
+            continue
+        if target is not None and (entry.pin, entry.url) != (target.pin, shown(target)):
+            continue
+        yield key, entry
+
+
+def _target(address: str) -> Target:
+    """Read `/<pin>/<url>`, also where the mirror's own address stands before it."""
+    path = address
+    if looks_like_url(address):
+        path = urlsplit(address)._replace(scheme="", netloc="").geturl()
+    path, _, query = path.partition("?")
+    try:
+        return parse_target(path, query)
+    except BadAddress as error:
+        raise BadAddress(f"{error.text} (or a pin: `httpcache ls` lists them)") from None
+
+
+def _named(value: bytes) -> str | None:
+    entry = decode(value)
+    return entry.digest if isinstance(entry, Record) else None
+
+
+def _line(entry: Entry) -> str:
+    address = f"/{entry.pin}/{entry.url}"
+    if isinstance(entry, Record):
+        return f"{_instant(entry.created)} {entry.digest[:12]} {_bytes(entry.size):>10}  {address}"
+    if isinstance(entry, Absence):
+        return f"{_instant(entry.created)} {'absent':12} {'':>10}  {address}"
+    return f"{'':20} {'varies':12} {'':>10}  {address}"
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _confirmed() -> bool:
+    print("Remove them? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

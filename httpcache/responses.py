@@ -1,0 +1,297 @@
+"""What goes over the wire: requests as the mirror sees them, and the answers to them."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from .cache import Live, Passed
+from .conditional import Plan, plan
+from .credentials import PUBLIC, Credentials, read_credentials
+from .errors import MirrorError, StoreError
+from .record import Record
+from .settings import Settings
+from .store import Store
+
+log = logging.getLogger("httpcache")
+
+FOREVER = "max-age=31536000, immutable"
+ARRIVED = "httpcache; hit"
+DEFAULT_TYPE = "application/octet-stream"
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A GET or HEAD to the mirror.
+
+    `path` is the raw path below the root path, still quoted; `query` what followed the `?`; `root` the root path.
+    """
+
+    scope: Scope
+    path: str
+    query: str
+    root: str
+    headers: Mapping[str, str]
+    credentials: Credentials
+
+    @classmethod
+    def read(cls, scope: Scope, settings: Settings) -> Incoming:
+        """Take a request apart."""
+        raw: bytes = scope["raw_path"]
+        path = raw.decode("latin-1")
+        if settings.root_path and path.startswith(settings.root_path + "/"):
+            path = path[len(settings.root_path) :]
+        headers = Headers(scope=scope)
+        credentials = read_credentials(headers, settings.credential_headers)
+        query = scope["query_string"].decode("latin-1")
+        return cls(scope, path, query, settings.root_path, headers, credentials)
+
+    @property
+    def accept(self) -> str:
+        """The request's `Accept`; everything is accepted where there is none (RFC 9110 section 12.5.1)."""
+        return self.headers.get("accept", "*/*")
+
+
+class FrozenResponse:
+    """A frozen answer: whole, in ranges, or not modified."""
+
+    def __init__(self, store: Store, record: Record, status_text: str = ARRIVED, vary: str | None = "Accept") -> None:
+        self._store = store
+        self._record = record
+        self._status_text = status_text
+        self._vary = vary
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        record = self._record
+        if not await self._store.has_blob(record.digest, record.size):
+            raise StoreError(f"the bytes of {record.url} are missing from the store: restore them from a copy")
+        lines = _described(record.headers)
+        lines["etag"] = record.etag
+        lines["accept-ranges"] = "bytes"
+        lines["cache-control"] = f"{'public' if record.scope == PUBLIC else 'private'}, {FOREVER}"
+        lines["cache-status"] = self._status_text
+        if self._vary:
+            lines["vary"] = self._vary
+        modified = record.headers.get("last-modified")
+        planned = plan(Headers(scope=scope), etag=record.etag, modified=modified, size=record.size)
+        body = _Body(record.size, self._read)
+        path = self._store.blob_path(record.digest)
+        if planned.status == 200 and path and record.size and _can_send_paths(scope):
+            await _start(send, 200, lines | {"content-length": str(record.size)})
+            await send({"type": "http.response.pathsend", "path": str(path)})
+            return
+        await _respond(scope, receive, send, planned, lines, body)
+
+    def _read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
+        return self._store.read_blob(self._record.digest, start, self._record.size if stop is None else stop)
+
+
+class LiveResponse:
+    """An answer that is being frozen, as it arrives. Its connection breaks where the freezing fails."""
+
+    def __init__(self, live: Live, vary: str | None = "Accept") -> None:
+        self._live = live
+        self._vary = vary
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self._serve(scope, receive, send)
+        finally:
+            self._live.close()
+
+    async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        live = self._live
+        lines = _described(live.head.headers)
+        etag = f'"{live.digest}"' if live.digest else None
+        if etag:
+            lines["etag"] = etag
+        lines["accept-ranges"] = "bytes"
+        lines["cache-control"] = f"{'public' if live.head.scope == PUBLIC else 'private'}, {FOREVER}"
+        lines["cache-status"] = f"httpcache; fwd=uri-miss; fwd-status={live.head.status}; stored" + (
+            "; collapsed" if live.collapsed else ""
+        )
+        if self._vary:
+            lines["vary"] = self._vary
+        size = live.head.length
+        if size is None and "range" in Headers(scope=scope) and scope["method"] == "GET":
+            record = await live.finished()
+            size = record.size if record else None
+        planned = plan(Headers(scope=scope), etag=etag, modified=live.head.headers.get("last-modified"), size=size)
+        if size == 0:
+            await live.finished()  # an empty body is complete with its head: keep the promise before sending it
+        await _respond(scope, receive, send, planned, lines, _Body(size, live.read))
+
+
+class BytesResponse:
+    """A page that the mirror made itself."""
+
+    def __init__(self, body: bytes, media_type: str, cache_control: str, headers: Mapping[str, str]) -> None:
+        self._body = body
+        self._lines = {
+            "content-type": media_type,
+            "etag": f'"{sha256(body).hexdigest()}"',
+            "cache-control": cache_control,
+            **headers,
+        }
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        # `Range` is ignored, as it may be (RFC 9110 section 14.2): nobody resumes a page.
+        headers = {name: value for name, value in Headers(scope=scope).items() if name != "range"}
+        planned = plan(headers, etag=self._lines["etag"], modified=None, size=len(self._body))
+        await _respond(scope, receive, send, planned, self._lines, _Body(len(self._body), self._read))
+
+    async def _read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
+        yield self._body[start:stop]
+
+
+class PlainResponse:
+    """A short answer without validators: an error, an answer passed on, a redirect."""
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self._status = status
+        self._body = body
+        self._lines = {"cache-control": "no-store", **headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await _start(send, self._status, self._lines | {"content-length": str(len(self._body))})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._body})
+
+
+def answer_with(store: Store, outcome: Record | Live | Passed, vary: str | None = "Accept") -> ASGIApp:
+    """Return the response for what the mirror found."""
+    if isinstance(outcome, Record):
+        return FrozenResponse(store, outcome, vary=vary)
+    if isinstance(outcome, Live):
+        return LiveResponse(outcome, vary=vary)
+    status = ARRIVED if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
+    return PlainResponse(outcome.status, outcome.body, outcome.headers | {"cache-status": status})
+
+
+def error_response(error: MirrorError) -> ASGIApp:
+    """Return the response that tells a client of an error."""
+    return text(error.status, error.text, error.headers)
+
+
+def redirect(location: str, status: int = 307) -> ASGIApp:
+    """Return a redirect to a path of the mirror, the root path included in it."""
+    return PlainResponse(status, b"", {"location": location})
+
+
+def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> ASGIApp:
+    """Return a short plain text."""
+    lines = {
+        "content-type": "text/plain; charset=utf-8",
+        "x-content-type-options": "nosniff",
+        **(headers or {}),
+    }
+    return PlainResponse(status, f"{body}\n".encode(), lines)
+
+
+class _Body:
+    """Bytes that can be read from any place; `size` is None while it is not known."""
+
+    def __init__(self, size: int | None, read: Callable[[int, int | None], AsyncIterator[bytes]]) -> None:
+        self.size = size
+        self.read = read
+
+
+async def _respond(
+    scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: _Body
+) -> None:
+    if planned.status == 304:
+        kept = {name: value for name, value in lines.items() if not name.startswith("content-")}
+        await _start(send, 304, kept)
+        await send({"type": "http.response.body", "body": b""})
+    elif planned.status == 416:
+        await text(416, "the range is not satisfiable", {"content-range": f"bytes */{body.size}"})(scope, receive, send)
+    elif planned.status == 412:
+        await text(412, "the precondition failed")(scope, receive, send)
+    elif len(planned.ranges) > 1:
+        await _send_multipart(scope, receive, send, planned, lines, body)
+    else:
+        start, stop = planned.ranges[0] if planned.ranges else (0, body.size)
+        if planned.ranges:
+            lines = lines | {"content-range": f"bytes {start}-{planned.ranges[0][1] - 1}/{body.size}"}
+        if stop is not None:
+            lines = lines | {"content-length": str(stop - start)}
+        await _stream(scope, receive, send, planned.status, lines, body.read(start, stop))
+
+
+async def _send_multipart(
+    scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: _Body
+) -> None:
+    """RFC 9110 section 14.6: multipart/byteranges."""
+    boundary = secrets.token_hex(16)
+    kind = lines.get("content-type", DEFAULT_TYPE)
+    heads = [
+        f"\r\n--{boundary}\r\nContent-Type: {kind}\r\n"
+        f"Content-Range: bytes {start}-{stop - 1}/{body.size}\r\n\r\n".encode("latin-1")
+        for start, stop in planned.ranges
+    ]
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    length = sum(map(len, heads)) + sum(stop - start for start, stop in planned.ranges) + len(tail)
+
+    async def parts() -> AsyncIterator[bytes]:
+        for head, (start, stop) in zip(heads, planned.ranges, strict=True):
+            yield head
+            async for chunk in body.read(start, stop):
+                yield chunk
+        yield tail
+
+    lines = lines | {
+        "content-type": f"multipart/byteranges; boundary={boundary}",
+        "content-length": str(length),
+    }
+    await _stream(scope, receive, send, 206, lines, parts())
+
+
+async def _stream(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    lines: dict[str, str],
+    chunks: AsyncIterator[bytes],
+) -> None:
+    """Send the head and the chunks; stop when the client leaves, and break off where the chunks do."""
+    await _start(send, status, lines)
+    if scope["method"] == "HEAD":
+        await send({"type": "http.response.body", "body": b""})
+        return
+
+    async def watch(cancel: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        cancel.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch, group.cancel_scope)
+        try:
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except MirrorError as error:
+            # To return without the end of the body makes the server break the connection: the client must not take
+            # what it has for the whole.
+            log.warning("a client was cut off: %s", error.text)
+        group.cancel_scope.cancel()
+
+
+async def _start(send: Send, status: int, lines: Mapping[str, str]) -> None:
+    headers = [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in lines.items()]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+def _described(kept: Mapping[str, str]) -> dict[str, str]:
+    return {"content-type": DEFAULT_TYPE, **kept}
+
+
+def _can_send_paths(scope: Scope) -> bool:
+    return scope["method"] == "GET" and "http.response.pathsend" in scope.get("extensions", {})

@@ -1,0 +1,121 @@
+"""Downloads on their way: who of several processes fetches a key, and where its bytes can be read as they arrive.
+
+spool/
+  <key>.lock      held by the process that fetches the key; the kernel lets go of it when that process dies
+  <key>.head      what the others need to follow: the head of the answer, and the name of the part
+  <key>.<n>.part  the bytes so far; becomes the blob
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import secrets
+from pathlib import Path
+
+import msgspec
+
+
+class Head(msgspec.Struct, frozen=True):
+    """The head of an answer that is being downloaded.
+
+    `url` is the address after redirects; `length` the announced number of bytes; `scope` tells which credentials it
+    took (see Record); `varies` whether the upstream varies it by `Accept`; `part` is the name of the file that the
+    body is written to.
+    """
+
+    status: int
+    headers: dict[str, str]
+    url: str
+    length: int | None
+    scope: str
+    varies: bool
+    part: str
+
+
+class Claim:
+    """The right to download a key, held until `release`."""
+
+    def __init__(self, folder: Path, key: str, fd: int) -> None:
+        self._folder = folder
+        self._key = key
+        self._fd = fd
+        self.part = folder / f"{key}.{secrets.token_hex(8)}.part"
+
+    def publish(self, head: Head) -> None:
+        """Let other processes see the head and follow the part."""
+        new = self._folder / f"{self._key}.head.new"
+        new.write_bytes(msgspec.msgpack.encode(head))
+        os.replace(new, self._folder / f"{self._key}.head")
+
+    def release(self) -> None:
+        """Remove what is left of the download and let the next one begin."""
+        self.part.unlink(missing_ok=True)
+        (self._folder / f"{self._key}.head").unlink(missing_ok=True)
+        (self._folder / f"{self._key}.lock").unlink(missing_ok=True)
+        os.close(self._fd)
+
+
+class Spool:
+    """A folder of downloads, shared by the processes of one machine."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+
+    def claim(self, key: str) -> Claim | None:
+        """Return the right to download a key, None where another process has it."""
+        path = self._folder / f"{key}.lock"
+        while True:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+            try:
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                os.close(fd)
+                return None
+            if _is_same_file(fd, path):
+                self._remove_left(key)
+                return Claim(self._folder, key, fd)
+            os.close(fd)  # its last holder removed the name between our open and our lock
+
+    def is_claimed(self, key: str) -> bool:
+        """Whether a process is downloading the key."""
+        try:
+            fd = os.open(self._folder / f"{key}.lock", os.O_RDWR)
+        except FileNotFoundError:
+            return False
+        try:
+            fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return True
+        else:
+            return False
+        finally:
+            os.close(fd)
+
+    def follow(self, key: str) -> tuple[Head, int] | None:
+        """Return the head of a download of another process and an open part, None while there is none."""
+        try:
+            head = msgspec.msgpack.decode((self._folder / f"{key}.head").read_bytes(), type=Head)
+            return head, os.open(self._folder / head.part, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+
+    def clean(self) -> None:
+        """Remove what processes that died have left."""
+        for path in self._folder.iterdir():
+            key = path.name.partition(".")[0]
+            claim = self.claim(key)
+            if claim is not None:
+                claim.release()
+
+    def _remove_left(self, key: str) -> None:
+        for path in self._folder.glob(f"{key}.*"):
+            if path.suffix != ".lock":
+                path.unlink(missing_ok=True)
+
+
+def _is_same_file(fd: int, path: Path) -> bool:
+    try:
+        return os.path.samestat(os.fstat(fd), path.stat())
+    except FileNotFoundError:
+        return False

@@ -1,0 +1,79 @@
+"""The store: what every implementation promises, and a log on top of it.
+
+A store has two halves. *Entries* are small values under a key; the first writer of a key wins and nothing is ever
+overwritten. *Blobs* are files named by the sha256 of their bytes. A blob is there before the entry that names it, so a
+process may die at any instant: what has no entry does not exist, and what has one has all its bytes.
+
+Keys in use, `<hash>` being a sha256 in hex:
+
+    r/<hash>             Record, Varies or Absence of a target
+    g/<hash>/<scope>     the right of a scope to read a private record
+    l/<hash>/<number>    the entries of a log, numbered from 0
+    m/<name>             what belongs to the store itself, such as its secret
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Protocol
+
+
+class Store(Protocol):
+    """Where frozen answers live. Every method raises StoreError, or StoreFull where no room is left."""
+
+    async def get(self, key: str) -> bytes | None:
+        """Return the value of a key, None where it has none."""
+
+    async def add(self, key: str, value: bytes) -> bytes:
+        """Give a key its value unless it has one; return the value it has now, durably: the winner's."""
+
+    async def remove(self, key: str) -> bool:
+        """Take a key away; return whether it was there."""
+
+    def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+        """Yield every key that starts with `prefix`, with its value."""
+
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
+        """Take a complete file in as the blob `digest`, moving it, then `add` the entry that names it.
+
+        Both are durable on return; what returns is the winner's value, as with `add`.
+        """
+
+    async def has_blob(self, digest: str, size: int) -> bool:
+        """Whether the blob is there with that many bytes."""
+
+    def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
+        """Yield the bytes `start` to `stop` (exclusive) of a blob in chunks."""
+
+    def blob_path(self, digest: str) -> Path | None:
+        """Return the file of a blob where the store has it on a local disk, else None."""
+
+    async def sweep(self, named: Callable[[bytes], str | None]) -> int:
+        """Remove every blob that no entry names, while nothing is frozen; return the bytes that this freed.
+
+        `named` gives the digest that an entry under `r/` names, if any.
+        """
+
+
+class Log:
+    """An append-only sequence of values in a store, safe with many writers.
+
+    `add` lets one writer have each number, so two appends never overwrite each other and every reader sees one order.
+    """
+
+    def __init__(self, store: Store, name: str) -> None:
+        self._store = store
+        self._prefix = f"l/{sha256(name.encode()).hexdigest()}/"
+
+    async def read(self, start: int = 0) -> list[bytes]:
+        """Return the values from number `start` on."""
+        values: list[bytes] = []
+        while (value := await self._store.get(f"{self._prefix}{start + len(values)}")) is not None:
+            values.append(value)
+        return values
+
+    async def append(self, number: int, value: bytes) -> bool:
+        """Write the value with that number; return False where another writer has had the number first."""
+        return await self._store.add(f"{self._prefix}{number}", value) == value

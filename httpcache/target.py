@@ -1,0 +1,185 @@
+"""Addresses: turns the raw path of a request into a Target, and a Target into the one path that names it.
+
+    /nvidia-2024-01-02/https://pypi.ngc.nvidia.com/tensorrt/?x=1
+     └── pin ────────┘ └── upstream URL ──────────────────┘
+
+Clients mangle addresses: Python's `urljoin` and nginx merge the slashes of `https://`, pip quotes its colon, and every
+one of them has its own idea of which characters of a path are quoted. All forms of one address are one Target here.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from datetime import date
+from hashlib import sha256
+from urllib.parse import quote_from_bytes, unquote_to_bytes
+
+from .errors import BadAddress, redact
+
+_PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+_DATED = re.compile(r".*?(\d{4}-\d{1,2}-\d{1,2})")
+_SCHEME = re.compile(r"(https?)(?::|%3A)(?:/|%2F)+", re.IGNORECASE)
+_AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{0,5}))?")
+_HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
+_IP_LITERAL = re.compile(r"\[[0-9a-f:.]+\]")
+_QUOTED = re.compile(rb"%([0-9A-Fa-f]{2})")
+_DEFAULT_PORTS = {"http": 80, "https": 443}
+_UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+# RFC 3986 pchar, less "+": object stores read a bare "+" in a path as a space, so it travels as %2B.
+_PATH_SAFE = "!$&'()*,;=:@-._~"
+_QUERY_SAFE = "!$&'()*+,;=:@/?-._~%"
+
+
+@dataclass(frozen=True)
+class Target:
+    """What a request asks for: a URL of an upstream, as frozen under a pin.
+
+    `pin` is the name in front; `url` is the canonical address of the upstream, without userinfo and fragment.
+    """
+
+    pin: str
+    url: str
+    key: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "key", sha256(f"{self.pin}\n{self.url}".encode()).hexdigest())
+
+    @property
+    def origin(self) -> str:
+        """Scheme, host and port (RFC 6454), the port only where it is not the scheme's default."""
+        return origin(self.url)
+
+    @property
+    def path(self) -> str:
+        """The address of this target on the mirror, below the root path: `/<pin>/<url>`."""
+        return f"/{self.pin}/{self.url}"
+
+    def __str__(self) -> str:
+        return f"/{self.pin}/{redact(self.url)}"
+
+
+def parse_target(raw_path: str, query: str = "") -> Target:
+    """Read `/<pin>/<upstream-url>`.
+
+    `raw_path` is the path as it stood in the request line, still quoted; `query` is what followed the `?`.
+    Raises BadAddress with a text that says how to write the address.
+    """
+    pin, _, rest = raw_path.removeprefix("/").partition("/")
+    return Target(check_pin(pin), canonical_url(rest, query))
+
+
+def looks_like_url(raw: str) -> bool:
+    """Whether the part of a path after its first segment is an upstream URL in one of the forms clients make of it."""
+    return _SCHEME.match(raw.lstrip("/")) is not None
+
+
+def check_pin(name: str) -> str:
+    """Return the name of a pin unchanged; raise BadAddress where it is none.
+
+    A name that ends in something shaped like a date must end in a date: `nvidia-2024-02-30` is a typing error, and
+    would be frozen for ever under a name that says something else.
+    """
+    if not _PIN.fullmatch(name):
+        raise BadAddress(
+            f"{name[:100]!r} is no name for a pin: use up to 100 letters, digits, '.', '_' and '-', "
+            "for example /nvidia-2024-01-02/https://pypi.ngc.nvidia.com/"
+        )
+    dated = _DATED.fullmatch(name)
+    if dated and not _is_date(dated[1]):
+        raise BadAddress(f"the pin {name!r} ends in {dated[1]!r}, which is no date: write YYYY-MM-DD")
+    return name
+
+
+def canonical_url(raw: str, query: str = "") -> str:
+    """Return the one form of an upstream address.
+
+    `raw` is the address without its query, in any form that clients make of it (`https:/h/x`, `https%3A/h/x`, ...).
+    RFC 3986 section 6.2.2: case, percent-encoding and dot segments are normalised; a fragment is dropped.
+    Raises BadAddress where it is no http or https URL, or carries a user name.
+    """
+    raw = raw.lstrip("/").partition("#")[0]
+    found = _SCHEME.match(raw)
+    if not found:
+        shown = "" if "@" in raw else f" ({raw[:100]!r} is none)"
+        raise BadAddress(
+            f"after the pin comes a whole upstream URL{shown}, "
+            "for example /mypin-2024-01-02/https://example.com/file.tar.gz"
+        )
+    scheme = found[1].lower()
+    authority, slash, path = raw[found.end() :].partition("/")
+    if "?" in authority + path:
+        raise BadAddress("the address has a '?' in its path: write it as %3F")
+    return (
+        f"{scheme}://{_canonical_authority(scheme, authority)}{_canonical_path(slash + path)}{_canonical_query(query)}"
+    )
+
+
+def origin(url: str) -> str:
+    """Return the origin (RFC 6454) of a canonical URL: `https://example.com`, `http://127.0.0.1:8000`."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"
+
+
+def _canonical_authority(scheme: str, raw: str) -> str:
+    try:
+        text = unquote_to_bytes(raw).decode()
+    except UnicodeDecodeError:
+        raise BadAddress("the host of the upstream address is not valid UTF-8") from None
+    if "@" in text:
+        raise BadAddress(
+            "the upstream address carries a user name: send it as credentials of the mirror instead, "
+            "for example curl -u user:password http://mirror/<pin>/https://host/path"
+        )
+    found = _AUTHORITY.fullmatch(text)
+    if not found:
+        raise BadAddress(f"{text[:200]!r} is no host")
+    host, port = _canonical_host(found[1]), int(found[2] or _DEFAULT_PORTS[scheme])
+    if not 0 < port < 65536:
+        raise BadAddress(f"{port} is no port")
+    return host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
+
+
+def _canonical_host(host: str) -> str:
+    if not host.isascii():
+        try:
+            host = host.encode("idna").decode()
+        except UnicodeError:
+            raise BadAddress(f"{host[:200]!r} is no host name") from None
+    host = host.lower().removesuffix(".")
+    if len(host) > 253 or not (_HOST.fullmatch(host) or _IP_LITERAL.fullmatch(host)):
+        raise BadAddress(f"{host[:200]!r} is no host name")
+    return host
+
+
+def _canonical_path(raw: str) -> str:
+    segments = [quote_from_bytes(unquote_to_bytes(part), _PATH_SAFE) for part in raw.split("/")[1:]]
+    kept: list[str] = []
+    for segment in segments:  # RFC 3986 section 5.2.4
+        if segment == "..":
+            del kept[-1:]
+        elif segment != ".":
+            kept.append(segment)
+    if segments and segments[-1] in (".", ".."):
+        kept.append("")
+    return "/" + "/".join(kept)
+
+
+def _canonical_query(raw: str) -> str:
+    """Normalise the quoting; `+` and `%2B` differ in a query, and stay as they are."""
+    if not raw:
+        return ""
+    quoted = _QUOTED.sub(_requote, raw.encode("utf-8", "surrogateescape"))
+    return "?" + quote_from_bytes(quoted, _QUERY_SAFE)
+
+
+def _requote(found: re.Match[bytes]) -> bytes:
+    byte = int(found[1], 16)
+    return bytes([byte]) if byte in _UNRESERVED else b"%%%02X" % byte
+
+
+def _is_date(text: str) -> bool:
+    try:
+        return date.fromisoformat(text).isoformat() == text
+    except ValueError:
+        return False
