@@ -15,7 +15,7 @@ from .adapter import Adapter, Bound
 from .errors import MirrorError
 from .guard import Guard
 from .local import LocalStore
-from .mirror import Mirror
+from .mirror import Mirror, Want
 from .responses import Incoming, answer_with, error_response, text
 from .settings import Settings
 from .target import parse_target
@@ -49,7 +49,7 @@ class Front:
                 if response is not None:
                     return response
             target = parse_target(incoming.path, incoming.query)
-            outcome = await self._mirror.answer(target, incoming.accept, incoming.credentials)
+            outcome = await self._mirror.answer(target, Want(incoming.accept, incoming.credentials))
             return answer_with(self._mirror.store, outcome)
         except MirrorError as error:
             return error_response(error)

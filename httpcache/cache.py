@@ -202,19 +202,6 @@ class Cache:
             return await self._board(self._start(job))
         return outcome
 
-    async def whole(self, job: Job) -> Record | Passed:
-        """Return the record once everything is frozen. Raises MirrorError."""
-        outcome = await self.open(job)
-        if not isinstance(outcome, Live):
-            return outcome
-        try:
-            record = await outcome.finished()
-        finally:
-            outcome.close()
-        if record is None:
-            raise BadUpstream(f"{job.label} differs at every request (Vary: *): it cannot be frozen")
-        return record
-
     async def _board(self, flight: Flight, *, collapsed: bool = False) -> Record | Live | Passed:
         while flight.head is None and not flight.done:
             await flight.changed()
@@ -329,9 +316,8 @@ class Cache:
         flight.finish(record=record)
 
     def _is_blob(self, record: Record, fd: int) -> bool:
-        path = self._store.blob_path(record.digest)
         try:
-            return path is not None and os.path.samestat(path.stat(), os.fstat(fd))
+            return os.path.samestat(self._store.blob_path(record.digest).stat(), os.fstat(fd))
         except FileNotFoundError:
             return False
 

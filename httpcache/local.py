@@ -144,7 +144,7 @@ class LocalStore:
         finally:
             os.close(fd)
 
-    def blob_path(self, digest: str) -> Path | None:
+    def blob_path(self, digest: str) -> Path:
         """See Store."""
         return self._blob(digest)
 

@@ -10,15 +10,15 @@ from __future__ import annotations
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
 from .cache import FREEZES, Cache, Job, Live, Passed, pass_on
 from .credentials import PUBLIC, Credentials, scope
-from .errors import Offline, Refused
+from .errors import BadUpstream, Offline, Refused
 from .record import Absence, Record, Varies, decode, encode, shown
 from .settings import Settings
 from .spool import Head, Spool
@@ -30,6 +30,32 @@ NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a s
 NEGATIVE_ENTRIES = 10_000
 SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
 ANY = "*/*"
+NOBODY = Credentials()
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What an index announced of a file: its sha256 in hex, its size in bytes; None where it said nothing."""
+
+    digest: str | None = None
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Want:
+    """How a target is wanted.
+
+    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `source` asks
+    for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only
+    called when the target is about to be fetched. `freeze_absence`: a 404 or 410 is kept for ever too, as a
+    registry's "no such project" is.
+    """
+
+    accept: str = ANY
+    credentials: Credentials = NOBODY
+    source: Callable[[], AbstractAsyncContextManager[Answer]] | None = None
+    expect: Callable[[], Awaitable[Expected]] | None = None
+    freeze_absence: bool = False
 
 
 class Mirror:
@@ -50,43 +76,48 @@ class Mirror:
         async with self.cache.running(SHUTDOWN_SECONDS):
             yield
 
-    async def answer(
-        self,
-        target: Target,
-        accept: str = ANY,
-        credentials: Credentials | None = None,
-        *,
-        freeze_absence: bool = False,
-    ) -> Record | Live | Passed:
-        """Return the frozen copy of a target, or freeze one and return it as it arrives.
-
-        `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see.
-        `freeze_absence`: a 404 or 410 is kept for ever too, as a registry's "no such project" is.
-        Raises MirrorError.
-        """
-        ask = _Ask(self, target, accept, credentials or Credentials(), self._secret)
+    async def answer(self, target: Target, want: Want) -> Record | Live | Passed:
+        """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError."""
+        ask = _Ask(self, target, want, self._secret)
         found = await ask.find()
         if found:
             return await self._permitted(ask, found)
-        absent = await self._absence(ask, freeze_absence)
+        absent = await self._absence(ask)
         if absent:
             return absent
         if self.settings.offline:
             raise Offline(f"{target} is not frozen here, and this mirror is offline")
-        outcome = await self.cache.open(ask.job())
+        expected = await want.expect() if want.expect else Expected()
+        outcome = await self.cache.open(ask.job(expected))
         if isinstance(outcome, Passed) and outcome.status in (404, 410):
-            await self._remember(ask, outcome, freeze_absence)
+            await self._remember(ask, outcome)
         return await self._permitted(ask, outcome) if isinstance(outcome, Record) else outcome
+
+    async def frozen(self, target: Target, want: Want) -> Record | None:
+        """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
+        ask = _Ask(self, target, want, self._secret)
+        found = await ask.find()
+        return found if found and await self._may_read(ask, found) else None
+
+    async def whole(self, target: Target, want: Want) -> Record | Passed:
+        """Like `answer`, but wait until everything is frozen. Raises MirrorError."""
+        outcome = await self.answer(target, want)
+        return await self.landed(target, outcome) if isinstance(outcome, Live) else outcome
+
+    async def landed(self, target: Target, live: Live) -> Record:
+        """Wait until a download has been frozen, and close it. Raises MirrorError."""
+        try:
+            record = await live.finished()
+        finally:
+            live.close()
+        if record is None:
+            raise BadUpstream(f"{target} differs at every request (Vary: *): it cannot be frozen")
+        return record
 
     async def _permitted(self, ask: _Ask, record: Record) -> Record | Passed:
         """Return a record to those who may read it, and to the others what the upstream says to them."""
-        scopes = ask.scopes()
-        if record.scope == PUBLIC or record.scope in scopes:
+        if await self._may_read(ask, record):
             return record
-        grants = f"g/{ask.target.key}/"
-        for name in scopes:
-            if await self.store.get(grants + (name or "public")):
-                return record
         if self.settings.offline:
             raise Refused(
                 f"{ask.target} is private to the credentials that fetched it, and this mirror is offline: "
@@ -95,22 +126,31 @@ class Mirror:
         async with ask.send() as answer:
             if answer.status not in FREEZES:
                 return await pass_on(answer)
-            await self.store.add(grants + (ask.scope(answer) or "public"), b"1")
+            await self.store.add(_grant(ask.target, ask.scope(answer)), b"1")
         return record
 
-    async def _absence(self, ask: _Ask, frozen: bool) -> Passed | None:
+    async def _may_read(self, ask: _Ask, record: Record) -> bool:
+        scopes = ask.scopes()
+        if record.scope == PUBLIC or record.scope in scopes:
+            return True
+        for name in scopes:
+            if await self.store.get(_grant(ask.target, name)):
+                return True
+        return False
+
+    async def _absence(self, ask: _Ask) -> Passed | None:
         remembered = self._missing.get(ask.key)
         if remembered and remembered[1] > time.monotonic():
             return replace(remembered[0], hit=True)
-        value = await self.store.get(ask.absence_key) if frozen else None
+        value = await self.store.get(ask.absence_key) if ask.want.freeze_absence else None
         entry = decode(value) if value else None
         if not isinstance(entry, Absence):
             return None
         body = b"the upstream had no such page when this pin was first asked for it\n"
         return Passed(entry.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
 
-    async def _remember(self, ask: _Ask, passed: Passed, frozen: bool) -> None:
-        if frozen:
+    async def _remember(self, ask: _Ask, passed: Passed) -> None:
+        if ask.want.freeze_absence:
             absence = Absence(ask.target.pin, shown(ask.target), passed.status, time.time())
             await self.store.add(ask.absence_key, encode(absence))
             return
@@ -122,20 +162,20 @@ class Mirror:
 class _Ask:
     """One client's wish for one target."""
 
-    def __init__(self, mirror: Mirror, target: Target, accept: str, credentials: Credentials, secret: bytes) -> None:
+    def __init__(self, mirror: Mirror, target: Target, want: Want, secret: bytes) -> None:
         self.target = target
+        self.want = want
         self._mirror = mirror
-        self._accept = ",".join(part.strip() for part in accept.lower().split(",")) or ANY
-        self._credentials = credentials
+        self._accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
         self._secret = secret
-        everything = scope(secret, target.origin, credentials.levels[-1])
+        everything = scope(secret, target.origin, want.credentials.levels[-1])
         self.key = _hash(target.key, self._accept, everything)
         self.absence_key = f"r/{_hash(target.key, 'absent', everything)}"
         self._record_key = f"r/{target.key}"
         self._variant_key = f"r/{_hash(target.key, self._accept)}"
 
     def scopes(self) -> frozenset[str]:
-        return self._credentials.scopes(self._secret, self.target.origin)
+        return self.want.credentials.scopes(self._secret, self.target.origin)
 
     def scope(self, answer: Answer) -> str:
         return scope(self._secret, self.target.origin, answer.sent)
@@ -159,7 +199,7 @@ class _Ask:
         winner = await self._mirror.store.add(self._record_key, marker)
         return self._variant_key if isinstance(decode(winner), Varies) else self._record_key
 
-    def job(self) -> Job:
+    def job(self, expected: Expected) -> Job:
         return Job(
             key=self.key,
             label=str(self.target),
@@ -169,11 +209,19 @@ class _Ask:
             find=self.find,
             name=self.name,
             scope=self.scope,
+            digest=expected.digest,
+            size=expected.size,
         )
 
     def send(self) -> AbstractAsyncContextManager[Answer]:
+        if self.want.source:
+            return self.want.source()
         accept = (("Accept", self._accept),)
-        return self._mirror.upstream.ask(self.target.url, headers=accept, credentials=self._credentials)
+        return self._mirror.upstream.ask(self.target.url, headers=accept, credentials=self.want.credentials)
+
+
+def _grant(target: Target, scope: str) -> str:
+    return f"g/{target.key}/{scope or 'public'}"
 
 
 def _hash(*parts: str) -> str:

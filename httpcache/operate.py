@@ -9,11 +9,11 @@ from datetime import UTC, datetime
 from urllib.parse import urlsplit
 
 from .adapter import Adapter
-from .errors import BadAddress, NotFound
+from .errors import NotFound
 from .pages import today
 from .record import Absence, Entry, Record, decode, shown
 from .store import Store
-from .target import Target, looks_like_url, parse_target
+from .target import looks_like_url, parse_target
 
 
 async def ls(store: Store, *, pin: str | None) -> int:
@@ -35,7 +35,7 @@ async def ls(store: Store, *, pin: str | None) -> int:
 
 async def show(store: Store, *, address: str) -> int:
     """Print every record of an address. Raises BadAddress, NotFound."""
-    found = [entry async for _, entry in _entries(store, target=_target(address))]
+    found = [entry async for _, entry in _entries(store, address=_address(address))]
     if not found:
         raise NotFound(f"{address} is not frozen here")
     for entry in found:
@@ -56,8 +56,8 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
     Raises BadAddress, NotFound.
     """
     is_pin = "/" not in what.strip("/")
-    chosen = {"pin": what.strip("/")} if is_pin else {"target": _target(what)}
-    found = [pair async for pair in _entries(store, **chosen)]
+    matching = _entries(store, pin=what.strip("/")) if is_pin else _entries(store, address=_address(what))
+    found = [pair async for pair in matching]
     if not found:
         raise NotFound(f"nothing is frozen under {what!r}: `httpcache ls` lists the pins")
     size = sum(entry.size for _, entry in found if isinstance(entry, Record))
@@ -85,27 +85,23 @@ def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
 
 
 async def _entries(
-    store: Store, *, pin: str | None = None, target: Target | None = None
+    store: Store, *, pin: str | None = None, address: tuple[str, str] | None = None
 ) -> AsyncIterator[tuple[str, Entry]]:
     async for key, value in store.entries("r/"):
         entry = decode(value)
-        if pin is not None and entry.pin != pin:
-            continue
-        if target is not None and (entry.pin, entry.url) != (target.pin, shown(target)):
-            continue
-        yield key, entry
+        if pin in (None, entry.pin) and address in (None, (entry.pin, entry.url)):
+            yield key, entry
 
 
-def _target(address: str) -> Target:
-    """Read `/<pin>/<url>`, also where the mirror's own address stands before it."""
-    path = address
-    if looks_like_url(address):
-        path = urlsplit(address)._replace(scheme="", netloc="").geturl()
+def _address(text: str) -> tuple[str, str]:
+    """Return the pin and the URL that records have for an address, which may begin with the mirror's own."""
+    path = urlsplit(text)._replace(scheme="", netloc="").geturl() if looks_like_url(text) else text
+    pin, _, rest = path.strip("/").partition("/")
+    if not looks_like_url(rest):
+        return pin, rest  # an address of an adapter, such as /files/...
     path, _, query = path.partition("?")
-    try:
-        return parse_target(path, query)
-    except BadAddress as error:
-        raise BadAddress(f"{error.text} (or a pin: `httpcache ls` lists them)") from None
+    target = parse_target(path, query)
+    return target.pin, shown(target)
 
 
 def _named(value: bytes) -> str | None:

@@ -24,6 +24,7 @@ log = logging.getLogger("httpcache")
 
 FOREVER = "max-age=31536000, immutable"
 ARRIVED = "httpcache; hit"
+STORED = "httpcache; fwd=uri-miss; fwd-status=200; stored"
 DEFAULT_TYPE = "application/octet-stream"
 
 
@@ -82,10 +83,9 @@ class FrozenResponse:
         modified = record.headers.get("last-modified")
         planned = plan(Headers(scope=scope), etag=record.etag, modified=modified, size=record.size)
         body = _Body(record.size, self._read)
-        path = self._store.blob_path(record.digest)
-        if planned.status == 200 and path and record.size and _can_send_paths(scope):
+        if planned.status == 200 and record.size and _can_send_paths(scope):
             await _start(send, 200, lines | {"content-length": str(record.size)})
-            await send({"type": "http.response.pathsend", "path": str(path)})
+            await send({"type": "http.response.pathsend", "path": str(self._store.blob_path(record.digest))})
             return
         await _respond(scope, receive, send, planned, lines, body)
 

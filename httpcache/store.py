@@ -47,8 +47,8 @@ class Store(Protocol):
     def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield the bytes `start` to `stop` (exclusive) of a blob in chunks."""
 
-    def blob_path(self, digest: str) -> Path | None:
-        """Return the file of a blob where the store has it on a local disk, else None."""
+    def blob_path(self, digest: str) -> Path:
+        """Return the file of a blob."""
 
     async def sweep(self, named: Callable[[bytes], str | None]) -> int:
         """Remove every blob that no entry names, while nothing is frozen; return the bytes that this freed.

@@ -1,0 +1,112 @@
+"""The addresses of the dated and live indexes, and of their files.
+
+/<date>/<project>/   /<instant>/<project>/   /live/<project>/   /live-<N>d/<project>/
+/files/<project>/<sha256>/<filename>         and the same with .metadata behind it
+"""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import quote, unquote
+
+import msgspec
+from packaging.utils import canonicalize_name
+from starlette.types import ASGIApp
+
+from httpcache.errors import NotFound
+from httpcache.mirror import Mirror
+from httpcache.responses import ARRIVED, FOREVER, STORED, Incoming, answer_with, redirect
+
+from .catalog import Catalog
+from .metadata import SUFFIX
+from .page import File
+from .registry import Registry, now, token
+from .render import advertised, index_response
+from .when import AsOf, Now, When, parse_when
+
+_PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_DATED = f"public, {FOREVER}"
+_LIVE = "public, max-age=60"
+_LIST = "public, max-age=600"
+
+
+class Dated:
+    """The dated and live views of one registry."""
+
+    def __init__(self, registry: Registry, mirror: Mirror) -> None:
+        self._registry = registry
+        self._catalog = Catalog(registry, mirror)
+        self._store = mirror.store
+
+    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+        """Answer the addresses above, None for others. Raises MirrorError."""
+        first, *rest = incoming.path.removeprefix("/").split("/")
+        if first == "files":
+            return await self._file([unquote(part) for part in rest])
+        when = parse_when(unquote(first), now())
+        if when is None:
+            return None
+        prefix = f"{incoming.root}/{first}/"
+        project, *rest = rest or [""]
+        if rest not in ([], [""]):
+            raise NotFound(f"there is no such page: an index is at {prefix}, a project at {prefix}<project>/")
+        if not project:
+            return await self._list(incoming, when, prefix)
+        return await self._page(incoming, when, prefix, unquote(project), slash=bool(rest))
+
+    async def _page(self, incoming: Incoming, when: When, prefix: str, project: str, *, slash: bool) -> ASGIApp:
+        if not _PROJECT.fullmatch(project):
+            raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
+        name = canonicalize_name(project)
+        if name != project or not slash:
+            return redirect(f"{prefix}{name}/")
+        if isinstance(when, AsOf):
+            view = await self._registry.as_of(name, when.instant)
+        else:
+            view = await self._registry.live(name, when.days)
+        if view.page is None:
+            raise NotFound(f"the registry has no project {name} {_phrase(when)}")
+        return await index_response(
+            view.page,
+            incoming.accept,
+            link=lambda file: _linked(file, incoming.root, name),
+            prefix=prefix,
+            cache_control=_DATED if isinstance(when, AsOf) else _LIVE,
+            cache_status=STORED if view.observed else ARRIVED,
+        )
+
+    async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
+        page = await (self._catalog.as_of(when.instant) if isinstance(when, AsOf) else self._catalog.live())
+        return await index_response(
+            page,
+            incoming.accept,
+            link=lambda file: file,
+            prefix=prefix,
+            cache_control=_LIST if isinstance(when, AsOf) else _LIVE,
+            cache_status=ARRIVED if isinstance(when, AsOf) else STORED,
+        )
+
+    async def _file(self, parts: list[str]) -> ASGIApp:
+        if len(parts) != 3:
+            raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
+        project, content, filename = parts
+        wanted = filename.removesuffix(SUFFIX)
+        file = await self._registry.file(canonicalize_name(project), content, wanted)
+        if filename == wanted:
+            return answer_with(self._store, await self._registry.open(project, file), vary=None)
+        if not wanted.endswith(".whl"):
+            raise NotFound("only wheels have a metadata file here (PEP 658)")
+        return answer_with(self._store, await self._registry.open_metadata(project, file), vary=None)
+
+
+def _linked(file: File, root: str, project: str) -> File:
+    """Give a file its address on the mirror; every wheel has a metadata file there (PEP 658)."""
+    return msgspec.structs.replace(
+        file,
+        url=f"{root}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
+        core_metadata=advertised(file),
+    )
+
+
+def _phrase(when: When) -> str:
+    return "now" if isinstance(when, Now) else "at that instant"

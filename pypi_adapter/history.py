@@ -1,0 +1,334 @@
+"""What an index showed of a project and when, and from that what it held at any instant. Pure: no store, no clock.
+
+A project's log is a row of `Entry`, each what one observation changed. The rules of `History.as_of`:
+
+- A file is born at its upload time; but at the observation that first showed it, if an earlier observation was
+  made at or after that time and did not have it, or if the index gives no time.
+- It is gone from the observation that first missed it until the one that had it again. If that observation
+  showed other content under the same name, it is gone from when that was born.
+- Everything else is as of the last observation at or before the instant; if there is none, as of the first.
+
+From these follows that no later observation changes the answer for an instant that can be answered now: a file
+that shows up later is either born later, or an earlier observation missed it and so it is born with its showing.
+
+All instants are microseconds since 1970-01-01T00:00:00Z.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import TypeAlias
+
+import msgspec
+from packaging.version import VERSION_PATTERN, Version
+
+from pypi_adapter.page import File, Page, ProjectStatus
+
+DAY = 86_400_000_000
+"""Microseconds of a day."""
+
+Identity: TypeAlias = tuple[str, str]
+"""What makes two listings the same file: the name and the content."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SDIST_ENDING = re.compile(r"\.(?:zip|t[gblx]z|tar(?:\.\w+)?)$", re.IGNORECASE)
+_OTHER_ENDING = re.compile(r"\.\w+$")
+_VERSION_IN_NAME = re.compile(rf"-({VERSION_PATTERN})(?=[-.]|$)", re.IGNORECASE | re.VERBOSE)
+
+
+class StaleObservation(ValueError):
+    """The observation shows less than is known already: it is too old, or empty for no reason."""
+
+
+class NotObserved(LookupError):
+    """There is no observation at or after the instant, so what the index held then can still turn out otherwise."""
+
+
+class Observation(msgspec.Struct, frozen=True):
+    """A project's page at an instant; None where the index said that there is no such project."""
+
+    instant: int
+    page: Page | None
+
+
+class Project(msgspec.Struct, frozen=True, array_like=True):
+    """What a page says of the project, apart from its files."""
+
+    name: str
+    status: ProjectStatus | None
+    tracks: tuple[str, ...]
+    alternate_locations: tuple[str, ...]
+
+
+class Showing(msgspec.Struct, frozen=True, array_like=True):
+    """A file as an observation showed it, and its version as that page spelled it; None if it cannot be told."""
+
+    file: File
+    version: str | None
+
+
+class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+    """What an observation changed: files that are new or different, files that are not there any more.
+
+    `project` is set if it differs from before, `gone` if from now on there is no such project.
+    """
+
+    instant: int
+    serial: int | None = None
+    shown: tuple[Showing, ...] = ()
+    missed: tuple[Identity, ...] = ()
+    project: Project | None = None
+    gone: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """Whether the observation changed anything but the serial. If not, that it was made still counts."""
+        return bool(self.shown or self.missed or self.project or self.gone)
+
+
+def encode_entry(entry: Entry) -> bytes:
+    """An entry for the store: MessagePack in zlib."""
+    return zlib.compress(msgspec.msgpack.encode(entry))
+
+
+def decode_entry(data: bytes) -> Entry:
+    """An entry from the store. Raises `zlib.error` or `msgspec.DecodeError` for data that is none."""
+    return msgspec.msgpack.decode(zlib.decompress(data), type=Entry)
+
+
+def identity(file: File) -> Identity:
+    """A file's name and what tells its content: the sha256, else all hashes, else the address."""
+    content = file.hashes.get("sha256")
+    if content is None:
+        content = ",".join(f"{name}={digest}" for name, digest in sorted(file.hashes.items()))
+    return file.filename, content or file.url
+
+
+class History:
+    """All that was observed of a project. It only ever grows, by `extend`."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self.instant: int | None = None
+        """When the last observation was made."""
+        self.serial: int | None = None
+        """The newest serial seen."""
+        self._projects: list[tuple[int, Project | None]] = []
+        self._lives: dict[Identity, _Life] = {}
+        for entry in entries:
+            self.extend(entry)
+
+    def observe(self, observation: Observation) -> Entry:
+        """What an observation changes. The history stays as it is: `extend` takes the entry in.
+
+        Raises `StaleObservation` if the observation is not after the last one, if its serial is older than one
+        already seen, or if it has no files where there were some and no newer serial that would speak for it.
+        """
+        self._check_later(observation.instant)
+        page, latest = observation.page, self._latest_project()
+        if page is None:
+            return Entry(observation.instant, gone=latest is not None)
+        present = {key: showing.file for key, life in self._lives.items() if (showing := life.latest)}
+        self._check_fresh(page, bool(present))
+        files: dict[Identity, File] = {}
+        for file in page.files:
+            files.setdefault(identity(file), file)
+        changed = [file for key, file in files.items() if present.get(key) != file]
+        project = Project(page.name, page.status, page.tracks, page.alternate_locations)
+        return Entry(
+            instant=observation.instant,
+            serial=page.serial,
+            shown=tuple(_showings(changed, page.versions or ())),
+            missed=tuple(key for key in present if key not in files),
+            project=project if project != latest else None,
+        )
+
+    def extend(self, entry: Entry) -> None:
+        """Take an entry in. Entries come in the order in which they were observed, else `StaleObservation`."""
+        self._check_later(entry.instant)
+        births = self._show(entry)
+        missed = [key for key, life in self._lives.items() if life.latest] if entry.gone else entry.missed
+        for key in missed:
+            filename, _ = key
+            gone = min(births.get(filename, entry.instant), entry.instant)
+            self._lives[key].changes.append((gone, None))
+        if entry.gone or entry.project:
+            self._projects.append((entry.instant, entry.project))
+        self.instant = entry.instant
+        if entry.serial is not None:
+            self.serial = entry.serial
+
+    def as_of(self, instant: int) -> Page | None:
+        """The page as it stood at an instant; None if there was no such project as far as can be known.
+
+        The page has no serial, and of the versions those of its files. Files are in the order in which they were
+        first shown. Raises `NotObserved` if there is no observation at or after the instant.
+        """
+        if self.instant is None or instant > self.instant:
+            raise NotObserved("there is no observation at or after this instant")
+        known = bisect_right(self._projects, instant, key=lambda change: change[0])
+        project = self._projects[known - 1][1] if known else None
+        lives = (life for life in self._lives.values() if life.birth <= instant)
+        showings = [showing for life in lives if (showing := life.at(instant))]
+        if project is None and showings:  # it appeared between two observations
+            project = next(project for _, project in self._projects[known:] if project)
+        return _page(project, showings) if project else None
+
+    def named(self, filename: str) -> list[File]:
+        """The files of that name that were ever shown, each as last shown."""
+        return [life.last_shown for (name, _), life in self._lives.items() if name == filename]
+
+    def latest(self) -> Page | None:
+        """The page as last observed, with no serial; None if there is no such project, or no observation."""
+        return self._latest(born_by=None)
+
+    def cooled(self, now: int, days: int) -> Page | None:
+        """The page as last observed, less the files that were born in the `days` before `now`."""
+        return self._latest(born_by=now - days * DAY)
+
+    def _latest(self, born_by: int | None) -> Page | None:
+        project = self._latest_project()
+        lives = (life for life in self._lives.values() if born_by is None or life.birth <= born_by)
+        return _page(project, [showing for life in lives if (showing := life.latest)]) if project else None
+
+    def _latest_project(self) -> Project | None:
+        return self._projects[-1][1] if self._projects else None
+
+    def _check_later(self, instant: int) -> None:
+        if self.instant is not None and instant <= self.instant:
+            raise StaleObservation("there is an observation at or after this instant already")
+
+    def _check_fresh(self, page: Page, had_files: bool) -> None:
+        seen = -1 if self.serial is None else self.serial
+        if page.serial is not None and page.serial < seen:
+            raise StaleObservation(f"the serial {page.serial} is older than {seen}, which was seen before")
+        if had_files and not page.files and (page.serial is None or page.serial == seen):
+            raise StaleObservation("all files are missing, and no newer serial speaks for it")
+
+    def _show(self, entry: Entry) -> dict[str, int]:
+        """Take in the files an entry shows. Returns the names of those never seen before, and their births."""
+        births: dict[str, int] = {}
+        for showing in entry.shown:
+            key = identity(showing.file)
+            if key not in self._lives:
+                birth = _birth(showing.file, entry.instant, self.instant)
+                births[showing.file.filename] = min(birth, births.get(showing.file.filename, birth))
+                self._lives[key] = _Life(birth, [])
+            self._lives[key].changes.append((entry.instant, showing))
+        return births
+
+
+class _Life(msgspec.Struct):
+    """When a file was born, and each change of it since it was first shown; None where it was missed."""
+
+    birth: int
+    changes: list[tuple[int, Showing | None]]
+
+    @property
+    def latest(self) -> Showing | None:
+        return self.changes[-1][1]
+
+    @property
+    def last_shown(self) -> File:
+        return next(showing.file for _, showing in reversed(self.changes) if showing)
+
+    def at(self, instant: int) -> Showing | None:
+        """The file at an instant after its birth, though it may not have been shown by then."""
+        for changed, showing in reversed(self.changes):
+            if changed <= instant:
+                return showing
+        return self.changes[0][1]
+
+
+def _birth(file: File, shown: int, previous: int | None) -> int:
+    """When a file was born that was first shown at `shown`, after an observation at `previous`."""
+    uploaded = upload_instant(file.upload_time)
+    if uploaded is None or (previous is not None and previous >= uploaded):
+        return shown
+    return uploaded
+
+
+def upload_instant(text: str | None) -> int | None:
+    """The instant of an ISO 8601 time, in UTC if it names no zone; None if it cannot be read."""
+    try:
+        time = datetime.fromisoformat(text or "")
+    except ValueError:
+        return None
+    if time.tzinfo is None:
+        time = time.replace(tzinfo=UTC)
+    return (time - _EPOCH) // timedelta(microseconds=1)
+
+
+def _page(project: Project, showings: list[Showing]) -> Page:
+    versions = {showing.version for showing in showings if showing.version is not None}
+    return Page(
+        name=project.name,
+        files=tuple(showing.file for showing in showings),
+        versions=tuple(sorted(versions, key=_sort_key)),
+        status=project.status,
+        tracks=project.tracks,
+        alternate_locations=project.alternate_locations,
+    )
+
+
+# --- the versions of files
+
+
+def _showings(files: list[File], versions: Iterable[str]) -> Iterator[Showing]:
+    spellings = {_version(text) or text: text for text in versions}
+    return (Showing(file, _file_version(file.filename, spellings)) for file in files)
+
+
+def _file_version(filename: str, spellings: dict[Version | str, str]) -> str | None:
+    """A file's version: as the page spells it if the page lists it, else normalised; None if there is none."""
+    ending = _SDIST_ENDING.search(filename) or _OTHER_ENDING.search(filename)
+    stem = filename[: ending.start()] if ending else filename
+    texts = _possible_versions(stem, ending[0].lower() if ending else "")
+    for text in texts:
+        if (spelling := spellings.get(_version(text) or text)) is not None:
+            return spelling
+    listed = _listed_version(stem, spellings.values())
+    return listed or next((str(version) for text in texts if (version := _version(text))), None)
+
+
+def _possible_versions(stem: str, ending: str) -> list[str]:
+    """What can be the version in a file name, the likeliest first.
+
+    It is the second part of a wheel's name (PEP 427) and the last of an sdist's (PEP 625), where old ones can
+    have a `-` in it. In the names of eggs, installers and dumb archives more follows.
+    """
+    parts = stem.split("-")
+    if ending == ".whl":
+        return parts[1:2] if len(parts) in (5, 6) else []
+    match = _VERSION_IN_NAME.search(stem)
+    texts = [match[1]] if match else []
+    if _SDIST_ENDING.fullmatch(ending):
+        texts = ["-".join(parts[-count:]) for count in (3, 2, 1) if count < len(parts)] + texts
+    return texts
+
+
+def _listed_version(stem: str, versions: Iterable[str]) -> str | None:
+    """The longest of the versions that stands in a file name after a `-` and is not the start of a longer one."""
+    stem = stem.replace("_", "-")
+    found = [version for version in versions if f"-{version.replace('_', '-')}" in stem]
+    whole = (v for v in found if re.search(rf"-{re.escape(v.replace('_', '-'))}(?=-|\.\D|$)", stem))
+    return max(whole, key=len, default=None)
+
+
+@lru_cache(maxsize=1 << 16)
+def _version(text: str) -> Version | None:
+    """The version a text is (PEP 440), with `_` for `-` as file names have it; None if it is none."""
+    try:
+        return Version(text.replace("_", "-"))
+    except ValueError:
+        return None
+
+
+def _sort_key(text: str) -> tuple[bool, Version, str]:
+    """Versions in their order, then what is no version."""
+    version = _version(text)
+    return version is None, version or Version("0"), text

@@ -1,0 +1,229 @@
+"""The METADATA of a wheel without the wheel: the upstream's own file, else the zip member by ranges, else the wheel.
+
+PEP 658 puts the core metadata of `<file>` at `<file>.metadata`. Every wheel on a page that the mirror writes has one,
+so that no resolver downloads wheels to read them.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import struct
+import zipfile
+import zlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import httpx
+from packaging.utils import canonicalize_name
+
+from httpcache.cache import Passed
+from httpcache.credentials import PUBLIC, Credentials
+from httpcache.errors import BadUpstream
+from httpcache.mirror import NOBODY
+from httpcache.record import Record
+from httpcache.upstream import Answer, Headers
+
+SUFFIX = ".metadata"
+CONTENT_TYPE = "text/plain; charset=utf-8"
+MAX_METADATA = 16 * 1024 * 1024  # bytes; the largest known are a few hundred KB
+READ_AHEAD = 64 * 1024  # bytes asked for at once: the directory and METADATA of most wheels are in the last 64 KB
+_DIST_INFO = re.compile(r"([^/]+)-[^-/]+\.dist-info/METADATA")
+_CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+Ask = Callable[[Headers], AbstractAsyncContextManager[Answer]]
+
+
+class NoRangesError(Exception):
+    """The upstream does not answer ranges of this file."""
+
+
+def from_wheel(path: Path, filename: str) -> bytes:
+    """Return METADATA out of a wheel on disk. Raises BadUpstream where it is none."""
+    with path.open("rb") as file:
+        return _read(file, filename)
+
+
+async def from_ranges(ask: Ask, filename: str) -> tuple[bytes, Answer]:
+    """Return METADATA read out of a wheel by ranges, and the first answer.
+
+    `ask` sends a GET for the wheel with additional headers. Raises NoRangesError where the upstream does not answer
+    ranges, BadUpstream where what it answers is no wheel.
+    """
+    remote = _Remote(ask)
+    first = await remote.open()
+    return await anyio.to_thread.run_sync(_read, remote, filename), first
+
+
+def looks_like_metadata(body: bytes) -> bool:
+    """Whether bytes are a metadata file (and not, say, a login page that came with status 200)."""
+    return re.search(rb"^metadata-version\s*:", body[:MAX_METADATA], re.IGNORECASE | re.MULTILINE) is not None
+
+
+def given(body: bytes, url: str, sent: Headers) -> Answer:
+    """Return bytes as if an upstream had answered with them to a request with the credential headers `sent`."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body
+
+    headers = httpx.Headers({"content-type": CONTENT_TYPE, "content-length": str(len(body))})
+    return Answer(200, headers, url, chunks(), sent)
+
+
+async def read_bounded(answer: Answer, limit: int, what: str) -> bytes:
+    """Return the whole body of an answer. Raises BadUpstream where it is longer than `limit` bytes."""
+    parts, size = [], 0
+    async for chunk in answer.body:
+        parts.append(chunk)
+        size += len(chunk)
+        if size > limit:
+            raise BadUpstream(f"{what} is longer than {limit} bytes")
+    return b"".join(parts)
+
+
+class _Remote(io.RawIOBase):
+    """A file behind ranges, for zipfile in a worker thread: what was fetched once is not fetched again."""
+
+    def __init__(self, ask: Ask) -> None:
+        self._ask = ask
+        self._at = 0
+        self._size = 0
+        self._parts: list[tuple[int, bytes]] = []
+
+    async def open(self) -> Answer:
+        return await self._fetch(f"bytes=-{READ_AHEAD}")
+
+    async def _fetch(self, wanted: str) -> Answer:
+        async with self._ask((("Range", wanted),)) as answer:
+            found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+            if answer.status != 206 or not found:
+                raise NoRangesError(f"status {answer.status}")
+            start, size = int(found[1]), int(found[3])
+            if self._parts and size != self._size:
+                raise BadUpstream("the file changed while it was read")
+            self._size = size
+            self._parts.append((start, await read_bounded(answer, MAX_METADATA, "a range")))
+            return answer
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._at
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
+        if self._at < 0:
+            raise ValueError("a negative place")
+        return self._at
+
+    def readall(self) -> bytes:
+        return self.read(self._size - self._at)
+
+    def read(self, count: int = -1) -> bytes:
+        stop = self._size if count < 0 else min(self._at + count, self._size)
+        data = self._cached(self._at, stop)
+        if data is None:
+            ahead = min(max(stop, self._at + READ_AHEAD), self._size)
+            anyio.from_thread.run(self._fetch, f"bytes={self._at}-{ahead - 1}")
+            data = self._cached(self._at, stop)
+        if data is None:
+            raise BadUpstream("a range is shorter than it was asked for")
+        self._at += len(data)
+        return data
+
+    def _cached(self, start: int, stop: int) -> bytes | None:
+        if start >= stop:
+            return b""
+        for first, part in self._parts:
+            if first <= start and stop <= first + len(part):
+                return part[start - first : stop - first]
+        return None
+
+
+def _read(file: io.RawIOBase | io.BufferedReader, filename: str) -> bytes:
+    project = canonicalize_name(filename.partition("-")[0])
+    try:
+        with zipfile.ZipFile(file) as wheel:
+            for info in wheel.infolist():
+                found = _DIST_INFO.fullmatch(info.filename)
+                if found and canonicalize_name(found[1]) == project:
+                    if info.file_size > MAX_METADATA:
+                        raise BadUpstream(f"the METADATA of {filename} is longer than {MAX_METADATA} bytes")
+                    return wheel.read(info)
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        struct.error,
+        EOFError,
+        ValueError,
+        NotImplementedError,
+        RuntimeError,
+    ) as error:
+        raise BadUpstream(f"{filename} is no wheel: {error}") from error
+    raise BadUpstream(f"{filename} has no METADATA")
+
+
+@dataclass(frozen=True)
+class MetadataSource:
+    """Asks for the metadata of one wheel: what a Want has as its `source`.
+
+    `filename`, `url`: the wheel's. `own`: asks for the upstream's metadata file, None where it has none. `frozen`:
+    looks for the frozen wheel. `ask`: asks for the wheel with additional headers. `freeze`: freezes the wheel. `path`:
+    the file of a frozen one. `credentials` are the client's.
+    """
+
+    filename: str
+    url: str
+    own: Callable[[], AbstractAsyncContextManager[Answer]] | None
+    frozen: Callable[[], Awaitable[Record | None]]
+    ask: Ask
+    freeze: Callable[[], Awaitable[Record | Passed]]
+    path: Callable[[str], Path]
+    credentials: Credentials = NOBODY
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[Answer]:
+        """Give the metadata as an answer with status 200, or where the wheel cannot be had, the wheel's answer."""
+        yield (
+            await self._from_own() or await self._from_frozen() or await self._from_ranges() or await self._from_whole()
+        )
+
+    async def _from_own(self) -> Answer | None:
+        if self.own is None:
+            return None
+        async with self.own() as answer:
+            if answer.status != 200:
+                return None
+            body = await read_bounded(answer, MAX_METADATA, f"the metadata of {self.filename}")
+            return given(body, answer.url, answer.sent) if looks_like_metadata(body) else None
+
+    async def _from_frozen(self) -> Answer | None:
+        record = await self.frozen()
+        return await self._from_record(record) if record else None
+
+    async def _from_ranges(self) -> Answer | None:
+        try:
+            body, answer = await from_ranges(self.ask, self.filename)
+        except NoRangesError:
+            return None
+        return given(body, answer.url, answer.sent)
+
+    async def _from_whole(self) -> Answer:
+        outcome = await self.freeze()
+        if isinstance(outcome, Record):
+            return await self._from_record(outcome)
+        answer = given(outcome.body, self.url, ())
+        return replace(answer, status=outcome.status, headers=httpx.Headers(outcome.headers))
+
+    async def _from_record(self, record: Record) -> Answer:
+        body = await anyio.to_thread.run_sync(from_wheel, self.path(record.digest), self.filename)
+        return given(body, record.final, () if record.scope == PUBLIC else self.credentials.levels[-1])

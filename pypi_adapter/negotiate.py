@@ -1,0 +1,72 @@
+"""Choose the form of an answer from the `Accept` header: PEP 691, by the rules of RFC 9110 section 12.5.1."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+_SIMPLE = "application/vnd.pypi.simple."
+
+
+class MediaType(StrEnum):
+    """The forms of an index page, in the order we prefer them."""
+
+    JSON = f"{_SIMPLE}v1+json"
+    HTML = f"{_SIMPLE}v1+html"
+    LEGACY = "text/html"
+
+
+def choose(accept: str | None) -> MediaType | None:
+    """The form to answer with, or None if the header allows none of them.
+
+    Without a header, and for `*/*`, it is `text/html`: clients that never heard of PEP 691 expect it. Between
+    forms of equal weight the one that was named more exactly wins, then JSON, which says most.
+    """
+    ranges = _ranges(accept or "") or {"*/*": 1.0}
+    ranks = {form: _rank(form, ranges) for form in MediaType}
+    best = max(ranks.values())
+    weight, exactness = best
+    if weight == 0:
+        return None
+    if exactness == 0 and ranks[MediaType.LEGACY] == best:
+        return MediaType.LEGACY
+    return next(form for form in MediaType if ranks[form] == best)
+
+
+def is_installer(accept: str | None) -> bool:
+    """Whether an installer sent the header: it names a type of PEP 691, or only `text/html` (pip < 22.2)."""
+    ranges = _ranges(accept or "")
+    return any(name.startswith(_SIMPLE) for name in ranges) or list(ranges) == [MediaType.LEGACY]
+
+
+def _ranges(accept: str) -> dict[str, float]:
+    """The header's media ranges and their weights from 0 to 1. What cannot be read is left out."""
+    ranges: dict[str, float] = {}
+    for element in accept.lower().split(","):
+        name, *parameters = (part.strip() for part in element.split(";"))
+        name = name.replace(f"{_SIMPLE}latest+", f"{_SIMPLE}v1+")
+        weight = _weight(parameters)
+        if weight is not None and name.count("/") == 1:
+            ranges[name] = max(weight, ranges.get(name, 0.0))
+    return ranges
+
+
+def _weight(parameters: list[str]) -> float | None:
+    """The `q` among a media range's parameters, 1 without one; None if it is no number from 0 to 1."""
+    for parameter in parameters:
+        name, _, value = parameter.partition("=")
+        if name.strip() == "q":
+            try:
+                weight = float(value)
+            except ValueError:
+                return None
+            return weight if 0 <= weight <= 1 else None
+    return 1.0
+
+
+def _rank(form: MediaType, ranges: dict[str, float]) -> tuple[float, int]:
+    """The weight of a form and how exactly it was named: the most exact range that matches gives both."""
+    wildcard = form.partition("/")[0] + "/*"
+    for exactness, name in ((2, form.value), (1, wildcard), (0, "*/*")):
+        if name in ranges:
+            return ranges[name], exactness
+    return 0.0, 0

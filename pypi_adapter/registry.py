@@ -1,0 +1,263 @@
+"""One upstream registry: observes its pages, keeps the log of what it showed, and finds its files."""
+
+from __future__ import annotations
+
+import logging
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TypeVar
+
+import anyio
+import anyio.to_thread
+import msgspec
+
+from httpcache.cache import Live, Passed
+from httpcache.errors import BadUpstream, NotFound, Offline, StoreError, redact
+from httpcache.mirror import Expected, Mirror, Want
+from httpcache.record import Record
+from httpcache.store import Log
+from httpcache.target import Target, canonical_url
+from httpcache.upstream import Answer
+
+from .history import History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
+from .metadata import SUFFIX, MetadataSource, read_bounded
+from .page import BadPage, File, Page, ProjectList, parse
+
+log = logging.getLogger("httpcache")
+
+# What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
+INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
+MAX_PAGE = 256 * 1024 * 1024  # bytes of an index page; the largest of PyPI's is its project list, about 40 MB
+HISTORIES = 256  # projects whose decoded log is kept in memory
+
+T = TypeVar("T")
+
+
+def now() -> int:
+    """Return the present instant in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def token(file: File) -> str:
+    """Return what stands for a file's content in its address: its sha256, or where the index has none, its URL's."""
+    return file.hashes.get("sha256") or f"url-{sha256(file.url.encode()).hexdigest()}"
+
+
+@dataclass(frozen=True)
+class View:
+    """A project's page, None if there is no such project; and whether the registry was asked for it now."""
+
+    page: Page | None
+    observed: bool
+
+
+class Registry:
+    """A registry that the operator configured: it and the file links on its pages are trusted.
+
+    `index` is the address of its simple index (PEP 503), with the slash at its end.
+    """
+
+    def __init__(self, name: str, index: str, mirror: Mirror) -> None:
+        self.name = name
+        self._index = index
+        self._mirror = mirror
+        self._histories: OrderedDict[str, _Known] = OrderedDict()
+
+    async def as_of(self, project: str, instant: int) -> View:
+        """Return a project's page as it stood at an instant (microseconds).
+
+        `project` is normalised (PEP 503). The registry is observed now if it was not at or after the instant.
+        Raises MirrorError where that cannot be done: never a guess.
+        """
+        known = await self._known(project)
+        observed = not known.covers(instant)
+        if observed:
+            async with known.observing:
+                await known.read_log()
+                if not known.covers(instant):
+                    await self._observe(known, always=True)
+        try:
+            return View(await known.work(lambda history: history.as_of(instant)), observed)
+        except NotObserved:
+            raise BadUpstream(
+                f"the registry gave a page of {project} that is older than the instant asked for "
+                "(a cache on the way): ask again in some minutes",
+                headers={"Retry-After": "60"},
+            ) from None
+
+    async def live(self, project: str, days: int) -> View:
+        """Return a project's page now, less what is younger than so many days. Raises MirrorError."""
+        asked = now()
+        known = await self._known(project)
+        async with known.observing:
+            if known.seen < asked:  # else another request has observed it since this one came
+                await self._observe(known, always=False)
+        if days:
+            return View(await known.work(lambda history: history.cooled(now(), days)), observed=True)
+        return View(await known.work(lambda history: history.latest()), observed=True)
+
+    async def file(self, project: str, content: str, filename: str) -> File:
+        """Return the listing of a file that any observation showed; observe the registry if none did.
+
+        `content` is the file's `token`. Raises NotFound and other MirrorErrors.
+        """
+        known = await self._known(project)
+        for attempt in range(2):
+            for file in await known.work(lambda history: history.named(filename)):
+                if token(file) == content:
+                    return file
+            if attempt or self._mirror.settings.offline:
+                break
+            async with known.observing:
+                await self._observe(known, always=False)
+        raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
+
+    async def open(self, project: str, file: File) -> Record | Live | Passed:
+        """Return a file, frozen after its digest was checked. Raises MirrorError."""
+        return await self._mirror.answer(self._target(project, file), self._want(file))
+
+    async def open_metadata(self, project: str, file: File) -> Record | Live | Passed:
+        """Return the metadata file of a wheel (PEP 658). Raises MirrorError."""
+        return await self._mirror.answer(self._target(project, file, SUFFIX), self._metadata_want(project, file))
+
+    def _target(self, project: str, file: File, suffix: str = "") -> Target:
+        return Target("files", f"{project}/{token(file)}/{file.filename}{suffix}")
+
+    def _want(self, file: File) -> Want:
+        async def expect() -> Expected:
+            return Expected(file.hashes.get("sha256"), file.size)
+
+        return Want(source=lambda: self._ask(file.url), expect=expect)
+
+    def _metadata_want(self, project: str, file: File) -> Want:
+        hashes = file.core_metadata if isinstance(file.core_metadata, dict) else {}
+        target, want = self._target(project, file), self._want(file)
+        source = MetadataSource(
+            filename=file.filename,
+            url=file.url,
+            own=(lambda: self._ask(file.url + SUFFIX)) if file.core_metadata else None,
+            frozen=lambda: self._mirror.frozen(target, want),
+            ask=lambda headers: self._ask(file.url, headers),
+            freeze=lambda: self._mirror.whole(target, want),
+            path=self._mirror.store.blob_path,
+        )
+
+        async def expect() -> Expected:
+            return Expected(hashes.get("sha256"))
+
+        return Want(source=source, expect=expect)
+
+    def _ask(self, url: str, headers: tuple[tuple[str, str], ...] = ()) -> AbstractAsyncContextManager[Answer]:
+        base, _, query = url.partition("?")
+        return self._mirror.upstream.ask(canonical_url(base, query), headers=headers, trusted=True)
+
+    async def _known(self, project: str) -> _Known:
+        known = self._histories.get(project)
+        if known is None:
+            known = self._histories[project] = _Known(project, Log(self._mirror.store, f"{self.name}/{project}"))
+            while len(self._histories) > HISTORIES:
+                self._histories.popitem(last=False)
+        self._histories.move_to_end(project)
+        await known.read_log()
+        return known
+
+    async def _observe(self, known: _Known, *, always: bool) -> None:
+        """Ask the registry for the page and append what changed; with `always` also that nothing did."""
+        observation = await self._fetch(known.project)
+        try:
+            await known.append(observation, always=always)
+        except StaleObservation as error:
+            raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
+
+    async def _fetch(self, project: str) -> Observation:
+        instant, page = await self.fetch(project)
+        if isinstance(page, ProjectList):
+            raise BadUpstream(f"the registry answers a list of projects for the page of {project}")
+        return Observation(instant, page and msgspec.structs.replace(page, name=project))
+
+    async def fetch(self, project: str) -> tuple[int, Page | ProjectList | None]:
+        """Ask the registry for the page of a project, or for its list of projects where that is "".
+
+        Returns the instant (microseconds) that the page shows, and the page, None for a 404. Raises MirrorError.
+        """
+        what = f"the page of {project}" if project else "the list of projects"
+        if self._mirror.settings.offline:
+            raise Offline(f"{what} was not observed at or after that instant, and this mirror is offline")
+        started = now()
+        async with self._ask(f"{self._index}{project}{project and '/'}", (("Accept", INDEX_ACCEPT),)) as answer:
+            instant = started - _age(answer) * 1_000_000
+            if answer.status in (404, 410):
+                return instant, None
+            if answer.status != 200:
+                raise BadUpstream(f"the registry answered {answer.status} for {what}")
+            body = await read_bounded(answer, MAX_PAGE, what)
+        return instant, await anyio.to_thread.run_sync(_parse, body, answer)
+
+
+class _Known:
+    """What is known of a project: its history, as far as it has been read from the log.
+
+    `observing` is held while the registry is asked, so that it is asked once. `seen`: when that was last done, whether
+    anything had changed or not.
+    """
+
+    def __init__(self, project: str, log: Log) -> None:
+        self.project = project
+        self.observing = anyio.Lock()
+        self.seen = 0
+        self._log = log
+        self._length = 0
+        self._history = History()
+        self._working = anyio.Lock()  # a history may not grow while a thread reads it
+
+    def covers(self, instant: int) -> bool:
+        return self._history.instant is not None and self._history.instant >= instant
+
+    async def work(self, what: Callable[[History], T]) -> T:
+        """Run what may take long for a page of megabytes beside the event loop."""
+        async with self._working:
+            return await anyio.to_thread.run_sync(what, self._history)
+
+    async def read_log(self) -> None:
+        """Take in what other processes have appended. Raises StoreError."""
+        async with self._working:
+            for value in await self._log.read(self._length):
+                try:
+                    self._history.extend(decode_entry(value))
+                except (ValueError, zlib.error) as error:
+                    raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
+                self._length += 1
+
+    async def append(self, observation: Observation, *, always: bool) -> None:
+        """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation."""
+        while True:
+            await self.read_log()
+            if self.covers(observation.instant):
+                return None  # another process has made a later one
+            entry = await self.work(lambda history: history.observe(observation))
+            self.seen = max(self.seen, observation.instant)
+            if not (always or entry.changed):
+                return None
+            value = await anyio.to_thread.run_sync(encode_entry, entry)
+            if await self._log.append(self._length, value):
+                return await self.read_log()
+
+
+def _parse(body: bytes, answer: Answer) -> Page | ProjectList:
+    try:
+        page = parse(body, answer.headers.get("content-type"), answer.url)
+    except BadPage as error:
+        raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
+    serial = answer.headers.get("x-pypi-last-serial", "")
+    return msgspec.structs.replace(page, serial=int(serial)) if serial.isdecimal() else page
+
+
+def _age(answer: Answer) -> int:
+    """Return how old the answer of a cache on the way is, in seconds (RFC 9111 section 5.1)."""
+    text = answer.headers.get("age", "")
+    return int(text) if text.isdecimal() and len(text) < 10 else 0

@@ -1,0 +1,50 @@
+"""Index pages as responses: the form the client accepts, the mirror's own links, the right caching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import anyio.to_thread
+from starlette.types import ASGIApp
+
+from httpcache.errors import NotAcceptable
+from httpcache.responses import BytesResponse
+
+from .negotiate import MediaType, choose
+from .page import File, Page, ProjectList, map_files, to_html, to_json
+
+
+async def index_response(
+    page: Page | ProjectList,
+    accept: str,
+    *,
+    link: Callable[[File], File | None],
+    prefix: str,
+    cache_control: str,
+    cache_status: str,
+) -> ASGIApp:
+    """Return a page in the form that `accept` asks for (PEP 691).
+
+    `link` gives a file the address under which the mirror serves it, or None to leave it out; `prefix` is the address
+    of the index, for the links of a project list. Raises NotAcceptable.
+    """
+    form = choose(accept)
+    if form is None:
+        raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
+    body = await anyio.to_thread.run_sync(_render, page, form, link, prefix)
+    media_type = form.value if form is MediaType.JSON else f"{form.value}; charset=utf-8"
+    return BytesResponse(body, media_type, cache_control, {"vary": "Accept", "cache-status": cache_status})
+
+
+def _render(page: Page | ProjectList, form: MediaType, link: Callable[[File], File | None], prefix: str) -> bytes:
+    if isinstance(page, Page):
+        page = map_files(page, link)
+    return to_json(page) if form is MediaType.JSON else to_html(page, prefix)
+
+
+def advertised(file: File) -> bool | dict[str, str] | None:
+    """Return what a page of the mirror says of a file's metadata: every wheel has some, nothing else has."""
+    if not file.filename.endswith(".whl"):
+        return None
+    sha256 = file.core_metadata.get("sha256") if isinstance(file.core_metadata, dict) else None
+    return {"sha256": sha256} if sha256 else True

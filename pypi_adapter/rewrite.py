@@ -1,0 +1,275 @@
+"""Index pages of any registry behind a pin: recognised, their links led through the pin, their announcements kept.
+
+The raw bytes stay frozen as they came; a page is rewritten each time it is served. So a page fetched by curl is byte
+for byte the upstream's, and pip that wants HTML and uv that wants JSON see one and the same frozen page.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+import zlib
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from urllib.parse import unquote
+
+import anyio.to_thread
+import msgspec
+from packaging.utils import canonicalize_name
+from starlette.types import ASGIApp
+
+from httpcache.cache import Live, Passed
+from httpcache.errors import BadAddress, BadUpstream
+from httpcache.mirror import ANY, Expected, Mirror, Want
+from httpcache.record import Record, decode, encode
+from httpcache.responses import ARRIVED, FOREVER, STORED, Incoming, answer_with
+from httpcache.store import Log
+from httpcache.target import Target, canonical_url, looks_like_url, parse_target
+from httpcache.upstream import Answer, Headers
+
+from .metadata import SUFFIX, MetadataSource
+from .negotiate import is_installer
+from .page import BadPage, File, Page, ProjectList, is_distribution, parse
+from .registry import INDEX_ACCEPT, MAX_PAGE
+from .render import advertised, index_response
+
+PARSED = 32  # parsed pages kept in memory
+
+_SIMPLE = "application/vnd.pypi.simple."
+_META = re.compile(rb"<meta[^>]+pypi:repository-version", re.IGNORECASE)
+
+
+class Pinned:
+    """The view of installers on `/<pin>/<upstream-url>`."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._pages = _Pages(mirror)
+
+    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+        """Answer index pages, distribution files and their metadata; None for everything else. Raises MirrorError."""
+        if not looks_like_url(incoming.path.removeprefix("/").partition("/")[2]):
+            return None
+        target = parse_target(incoming.path, incoming.query)
+        metadata = _metadata_of(target)
+        if metadata:
+            return await self._metadata(incoming, *metadata)
+        if is_distribution(_filename(target)):
+            return await self._file(incoming, target)
+        if is_installer(incoming.accept):
+            return await self._index(incoming, target)
+        if "text/html" in incoming.accept:
+            return await self._browsed(incoming, target)
+        return None
+
+    async def _index(self, incoming: Incoming, target: Target) -> ASGIApp:
+        want = Want(INDEX_ACCEPT, incoming.credentials, freeze_absence=True)
+        started = time.time()
+        outcome = await self._mirror.whole(target, want)
+        if isinstance(outcome, Passed):
+            return answer_with(self._mirror.store, outcome)
+        return await self._rewritten(incoming, target, outcome, started)
+
+    async def _browsed(self, incoming: Incoming, target: Target) -> ASGIApp | None:
+        """A browser gets an index page with links that stay in the pin, and every other page as it is."""
+        started = time.time()
+        outcome = await self._mirror.answer(target, Want(incoming.accept, incoming.credentials))
+        if isinstance(outcome, Live) and _may_be_index(outcome.head.headers):
+            outcome = await self._mirror.landed(target, outcome)
+        if isinstance(outcome, Record) and await self._pages.says_index(outcome):
+            return await self._rewritten(incoming, target, outcome, started)
+        return answer_with(self._mirror.store, outcome)
+
+    async def _rewritten(self, incoming: Incoming, target: Target, record: Record, started: float) -> ASGIApp:
+        page = await self._pages.read(record)
+        if page is None:
+            return answer_with(self._mirror.store, record)
+        if isinstance(page, Page):
+            await self._pages.announce(target.pin, record, page)
+        pinned = f"{incoming.root}/{target.pin}/"
+        return await index_response(
+            page,
+            incoming.accept,
+            link=lambda file: _linked(file, pinned),
+            prefix=pinned + record.final[: record.final.rindex("/") + 1],
+            cache_control=f"{'private' if record.scope else 'public'}, {FOREVER}",
+            cache_status=ARRIVED if record.created < started else STORED,
+        )
+
+    async def _file(self, incoming: Incoming, target: Target) -> ASGIApp:
+        return answer_with(self._mirror.store, await self._mirror.answer(target, self._file_want(incoming, target)))
+
+    def _file_want(self, incoming: Incoming, target: Target) -> Want:
+        async def expect() -> Expected:
+            file = await self._pages.find(target)
+            return Expected(file.hashes.get("sha256"), file.size) if file else Expected()
+
+        return Want(incoming.accept, incoming.credentials, expect=expect)
+
+    async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
+        async def expect() -> Expected:
+            file = await self._pages.find(wheel)
+            known = advertised(file) if file else None
+            return Expected(known["sha256"] if isinstance(known, dict) else None)
+
+        want = Want(
+            credentials=incoming.credentials,
+            source=lambda: self._metadata_source(incoming, wheel, metadata),
+            expect=expect,
+        )
+        return answer_with(self._mirror.store, await self._mirror.answer(metadata, want))
+
+    @asynccontextmanager
+    async def _metadata_source(self, incoming: Incoming, wheel: Target, metadata: Target) -> AsyncIterator[Answer]:
+        def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[Answer]:
+            accept = (("Accept", ANY), *headers)
+            return self._mirror.upstream.ask(url, headers=accept, credentials=incoming.credentials)
+
+        want = self._file_want(incoming, wheel)
+        listed = await self._pages.find(wheel)
+        source = MetadataSource(
+            filename=_filename(wheel),
+            url=wheel.url,
+            own=(lambda: ask(metadata.url, ())) if listed is None or listed.core_metadata else None,
+            frozen=lambda: self._mirror.frozen(wheel, want),
+            ask=lambda headers: ask(wheel.url, headers),
+            freeze=lambda: self._mirror.whole(wheel, want),
+            path=self._mirror.store.blob_path,
+            credentials=incoming.credentials,
+        )
+        async with source() as answer:
+            yield answer
+
+
+class _Pages:
+    """The frozen index pages: parsed, and what they announced of the files in their pin."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._store = mirror.store
+        self._parsed: OrderedDict[str, Page | ProjectList | None] = OrderedDict()
+        self._announced: set[str] = set()
+
+    async def says_index(self, record: Record) -> bool:
+        """Whether a record says of itself that it is an index page: by a type of PEP 691, or PEP 629's meta."""
+        if not _may_be_index(record.headers):
+            return False
+        if record.headers["content-type"].startswith(_SIMPLE):
+            return True
+        return _META.search(await self._body(record)) is not None
+
+    async def read(self, record: Record) -> Page | ProjectList | None:
+        """Return the page of a record, None where it is none. Raises BadUpstream for a broken page of PEP 691."""
+        key = f"{record.digest} {record.final}"
+        if key not in self._parsed:
+            self._parsed[key] = await anyio.to_thread.run_sync(_parse, await self._body(record), record)
+            while len(self._parsed) > PARSED:
+                self._parsed.popitem(last=False)
+        self._parsed.move_to_end(key)
+        return self._parsed[key]
+
+    async def announce(self, pin: str, record: Record, page: Page) -> None:
+        """Note for every project on a page that this page lists files of it, for `find`."""
+        key = f"{pin} {record.digest} {record.final}"
+        if key in self._announced:
+            return
+        value = encode(record)
+        for project in {_project(file.filename) for file in page.files}:
+            log = self._log(pin, project)
+            values = await log.read()
+            while value not in values and not await log.append(len(values), value):
+                values = await log.read()
+        self._announced.add(key)
+
+    async def find(self, target: Target) -> File | None:
+        """Return what an index page of the pin announced of a file."""
+        for value in await self._log(target.pin, _project(_filename(target))).read():
+            record = decode(value)
+            page = await self.read(record) if isinstance(record, Record) else None
+            for file in page.files if isinstance(page, Page) else ():
+                if _pinned_url(file.url) == target.url:
+                    return file
+        return None
+
+    def _log(self, pin: str, project: str) -> Log:
+        return Log(self._store, f"pages/{pin}/{project}")
+
+    async def _body(self, record: Record) -> bytes:
+        if record.size > MAX_PAGE:
+            raise BadUpstream(f"{record.url} is longer than {MAX_PAGE} bytes: it is no index page")
+        return b"".join([chunk async for chunk in self._store.read_blob(record.digest, 0, record.size)])
+
+
+def _parse(body: bytes, record: Record) -> Page | ProjectList | None:
+    content_type = record.headers.get("content-type")
+    try:
+        return parse(_decoded(body, record.headers.get("content-encoding")), content_type, record.final)
+    except BadPage as error:
+        if (content_type or "").startswith(_SIMPLE):
+            raise BadUpstream(f"{record.final} is no index page: {error}") from error
+        return None
+
+
+def _decoded(body: bytes, coding: str | None) -> bytes:
+    """Undo gzip, which some servers send though identity was asked for. Raises BadPage."""
+    if coding not in ("gzip", "x-gzip"):
+        return body
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        plain = inflate.decompress(body, MAX_PAGE)
+    except zlib.error as error:
+        raise BadPage(f"it is not gzip: {error}") from error
+    if not inflate.eof:
+        raise BadPage("it is cut, or longer than an index page can be")
+    return plain
+
+
+def _may_be_index(headers: Mapping[str, str]) -> bool:
+    content_type = headers.get("content-type", "")
+    return content_type.startswith((_SIMPLE, "text/html"))
+
+
+def _linked(file: File, pinned: str) -> File | None:
+    url = _pinned_url(file.url)
+    if url is None:
+        return None
+    provenance = _pinned_url(file.provenance) if file.provenance else None
+    return msgspec.structs.replace(
+        file,
+        url=pinned + url,
+        core_metadata=advertised(file),
+        provenance=pinned + provenance if provenance else None,
+    )
+
+
+def _pinned_url(url: str) -> str | None:
+    """Return the canonical form of a link, None where it leads nowhere."""
+    base, _, query = url.partition("?")
+    try:
+        return canonical_url(base, query)
+    except BadAddress:
+        return None
+
+
+def _metadata_of(target: Target) -> tuple[Target, Target] | None:
+    """Return the wheel and the metadata file that an address means, None where it means no metadata.
+
+    For `f.whl?a=b` uv puts the suffix behind the path and pip behind the query: both mean `f.whl.metadata?a=b`.
+    """
+    path, mark, query = target.url.partition("?")
+    if path.endswith(".whl" + SUFFIX):
+        return Target(target.pin, path.removesuffix(SUFFIX) + mark + query), target
+    if path.endswith(".whl") and query.endswith(SUFFIX):
+        query = query.removesuffix(SUFFIX)
+        return Target(target.pin, f"{path}?{query}"), Target(target.pin, f"{path}{SUFFIX}?{query}")
+    return None
+
+
+def _filename(target: Target) -> str:
+    return unquote(target.url.partition("?")[0].rpartition("/")[2])
+
+
+def _project(filename: str) -> str:
+    """Return the project of a distribution file: what stands before the version (PEP 427, PEP 625)."""
+    name = filename.partition("-")[0] if filename.endswith(".whl") else filename.rpartition("-")[0]
+    return canonicalize_name(name)

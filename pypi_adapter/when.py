@@ -1,0 +1,82 @@
+"""The first segment of a dated or live address: a date, an instant, `live`, or `live-<N>d`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+
+from httpcache.errors import BadAddress
+
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
+_INSTANT = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[Tt ].*")
+_LIVE = re.compile(r"live(?:-(\d{1,4})d)?")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """The index as it stood at an instant, in microseconds since the epoch."""
+
+    instant: int
+
+
+@dataclass(frozen=True)
+class Now:
+    """The index now, less what is younger than `days` (the cooldown)."""
+
+    days: int = 0
+
+
+When = AsOf | Now
+
+
+def parse_when(segment: str, now: int) -> When | None:
+    """Read the first segment of an address, percent-decoded; None where it is none of these.
+
+    A date is 00:00:00 UTC of that day: up to and including today it is then a finished instant. An instant is written
+    in ISO 8601 with a `Z`. `now` is in microseconds since the epoch. Raises BadAddress for what is shaped like a date
+    and is none, and for the future.
+    """
+    live = _LIVE.fullmatch(segment)
+    if live:
+        return Now(int(live[1] or 0))
+    if _DATE.fullmatch(segment):
+        return _past(_day(segment), segment, now)
+    if _INSTANT.fullmatch(segment):
+        return _past(_instant(segment), segment, now)
+    return None
+
+
+def to_instant(moment: datetime) -> int:
+    """Return a moment in microseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def _past(moment: datetime, text: str, now: int) -> AsOf:
+    instant = to_instant(moment)
+    if instant > now:
+        today = (_EPOCH + timedelta(microseconds=now)).date().isoformat()
+        raise BadAddress(
+            f"{text} is in the future, where everything can still change: the newest date is {today} "
+            "(00:00 UTC), the newest instant is now, and /live/ is the index as it is"
+        )
+    return AsOf(instant)
+
+
+def _day(text: str) -> datetime:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        raise BadAddress(f"{text!r} is no date: write YYYY-MM-DD, for example 2024-01-02") from None
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _instant(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or not text.endswith("Z") or "T" not in text:
+        raise BadAddress(f"{text!r} is no instant: write it in UTC, for example 2024-01-02T15:30:00Z")
+    return moment
