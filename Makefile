@@ -23,7 +23,7 @@ clients: $(CLIENTS:%=.clients/%/ready)
 
 # Writes the locks again: versions and hashes, no addresses.
 COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
-	--no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config
+	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config
 lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - -o requirements/run.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt

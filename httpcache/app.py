@@ -62,7 +62,7 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> Starlette:
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
         store = LocalStore(settings.data)
-        upstream = Upstream(Guard(settings.allow_networks))
+        upstream = Upstream(Guard(settings.allow_networks), offline=settings.offline)
         mirror = Mirror(settings, store, store.spool, upstream)
         async with mirror.running():
             app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])

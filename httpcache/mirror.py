@@ -18,7 +18,7 @@ from pathlib import Path
 
 from .cache import FREEZES, Cache, Job, Live, Passed, pass_on
 from .credentials import PUBLIC, Credentials, scope
-from .errors import BadUpstream, Offline, Refused
+from .errors import BadUpstream
 from .record import Absence, Record, Varies, decode, encode, shown
 from .settings import Settings
 from .spool import Head, Spool
@@ -85,8 +85,6 @@ class Mirror:
         absent = await self._absence(ask)
         if absent:
             return absent
-        if self.settings.offline:
-            raise Offline(f"{target} is not frozen here, and this mirror is offline")
         expected = await want.expect() if want.expect else Expected()
         outcome = await self.cache.open(ask.job(expected))
         if isinstance(outcome, Passed) and outcome.status in (404, 410):
@@ -118,11 +116,6 @@ class Mirror:
         """Return a record to those who may read it, and to the others what the upstream says to them."""
         if await self._may_read(ask, record):
             return record
-        if self.settings.offline:
-            raise Refused(
-                f"{ask.target} is private to the credentials that fetched it, and this mirror is offline: "
-                "it cannot ask the upstream whether yours may read it"
-            )
         async with ask.send() as answer:
             if answer.status not in FREEZES:
                 return await pass_on(answer)

@@ -16,7 +16,7 @@ import httpcore
 import httpx
 
 from .credentials import Credentials
-from .errors import BadUpstream, TimedOut, Unreachable, redact
+from .errors import BadUpstream, Offline, TimedOut, Unreachable, redact
 from .guard import Guard, GuardedBackend
 from .target import canonical_url, origin
 
@@ -55,7 +55,8 @@ class Answer:
 class Upstream:
     """The connections to upstreams: guarded ones for addresses from requests, trusted ones for the operator's own."""
 
-    def __init__(self, guard: Guard, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, guard: Guard, *, offline: bool = False, tls: ssl.SSLContext | None = None) -> None:
+        self._offline = offline
         tls = tls or ssl.create_default_context()
         plain = httpcore.AnyIOBackend()
         self._guarded = _Transport(_pool(tls, GuardedBackend(guard, plain)))
@@ -81,8 +82,10 @@ class Upstream:
         `headers` are sent as they are. `credentials` are tried in turn (Basic only after a 401 or 403, or after a 404
         of an origin that has challenged before) and go to the origin of `url` alone. `trusted` addresses come from
         the operator or from an upstream of the operator's, and pass the guard.
-        Raises Refused, Unreachable, TimedOut, BadUpstream.
+        Raises Offline, Refused, Unreachable, TimedOut, BadUpstream.
         """
+        if self._offline:
+            raise Offline(f"{redact(url)} is not frozen here for you, and this mirror is offline")
         credentials = credentials or Credentials()
         for number, level in enumerate(credentials.levels, 1):
             async with self._follow(url, headers, level, trusted) as answer:

@@ -179,8 +179,9 @@ class History:
         return _page(project, showings) if project else None
 
     def named(self, filename: str) -> list[File]:
-        """The files of that name that were ever shown, each as last shown."""
-        return [life.last_shown for (name, _), life in self._lives.items() if name == filename]
+        """The files of that name as they were ever shown, each the newest first."""
+        lives = (life for (name, _), life in self._lives.items() if name == filename)
+        return [showing.file for life in lives for _, showing in reversed(life.changes) if showing]
 
     def latest(self) -> Page | None:
         """The page as last observed, with no serial; None if there is no such project, or no observation."""
@@ -231,10 +232,6 @@ class _Life(msgspec.Struct):
     @property
     def latest(self) -> Showing | None:
         return self.changes[-1][1]
-
-    @property
-    def last_shown(self) -> File:
-        return next(showing.file for _, showing in reversed(self.changes) if showing)
 
     def at(self, instant: int) -> Showing | None:
         """The file at an instant after its birth, though it may not have been shown by then."""

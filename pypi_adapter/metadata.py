@@ -24,7 +24,7 @@ from packaging.utils import canonicalize_name
 
 from httpcache.cache import Passed
 from httpcache.credentials import PUBLIC, Credentials
-from httpcache.errors import BadUpstream
+from httpcache.errors import BadUpstream, UpstreamError
 from httpcache.mirror import NOBODY
 from httpcache.record import Record
 from httpcache.upstream import Answer, Headers
@@ -200,11 +200,14 @@ class MetadataSource:
     async def _from_own(self) -> Answer | None:
         if self.own is None:
             return None
-        async with self.own() as answer:
-            if answer.status != 200:
-                return None
-            body = await read_bounded(answer, MAX_METADATA, f"the metadata of {self.filename}")
-            return given(body, answer.url, answer.sent) if looks_like_metadata(body) else None
+        try:
+            async with self.own() as answer:
+                if answer.status != 200:
+                    return None
+                body = await read_bounded(answer, MAX_METADATA, f"the metadata of {self.filename}")
+        except UpstreamError:
+            return None  # the wheel may be frozen, or to be had from another host
+        return given(body, answer.url, answer.sent) if looks_like_metadata(body) else None
 
     async def _from_frozen(self) -> Answer | None:
         record = await self.frozen()

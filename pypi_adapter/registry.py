@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import time
 import zlib
 from collections import OrderedDict
@@ -17,7 +18,7 @@ import anyio.to_thread
 import msgspec
 
 from httpcache.cache import Live, Passed
-from httpcache.errors import BadUpstream, NotFound, Offline, StoreError, redact
+from httpcache.errors import BadUpstream, NotFound, StoreError, redact
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
 from httpcache.store import Log
@@ -33,7 +34,10 @@ log = logging.getLogger("httpcache")
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 MAX_PAGE = 256 * 1024 * 1024  # bytes of an index page; the largest of PyPI's is its project list, about 40 MB
+
 HISTORIES = 256  # projects whose decoded log is kept in memory
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
 
@@ -45,7 +49,8 @@ def now() -> int:
 
 def token(file: File) -> str:
     """Return what stands for a file's content in its address: its sha256, or where the index has none, its URL's."""
-    return file.hashes.get("sha256") or f"url-{sha256(file.url.encode()).hexdigest()}"
+    announced = file.hashes.get("sha256", "")
+    return announced if _SHA256.fullmatch(announced) else f"url-{sha256(file.url.encode()).hexdigest()}"
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ class Registry:
             for file in await known.work(lambda history: history.named(filename)):
                 if token(file) == content:
                     return file
-            if attempt or self._mirror.settings.offline:
+            if attempt:
                 break
             async with known.observing:
                 await self._observe(known, always=False)
@@ -186,8 +191,6 @@ class Registry:
         Returns the instant (microseconds) that the page shows, and the page, None for a 404. Raises MirrorError.
         """
         what = f"the page of {project}" if project else "the list of projects"
-        if self._mirror.settings.offline:
-            raise Offline(f"{what} was not observed at or after that instant, and this mirror is offline")
         started = now()
         async with self._ask(f"{self._index}{project}{project and '/'}", (("Accept", INDEX_ACCEPT),)) as answer:
             instant = started - _age(answer) * 1_000_000

@@ -1,0 +1,1 @@
+"""The tests: real clients, real sockets, upstreams started here."""
