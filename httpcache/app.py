@@ -49,7 +49,7 @@ class Front:
                 if response is not None:
                     return response
             target = parse_target(incoming.path, incoming.query)
-            outcome = await self._mirror.answer(target, Want(incoming.accept, incoming.credentials))
+            outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=incoming.credentials))
             return answer_with(self._mirror.store, outcome)
         except MirrorError as error:
             return error_response(error)

@@ -32,7 +32,7 @@ from .local import read_file
 from .record import KEPT_HEADERS, Record, decode, encode
 from .spool import Claim, Head, Spool
 from .store import Store
-from .upstream import Answer
+from .upstream import Answer, Headers
 
 log = logging.getLogger("httpcache")
 
@@ -46,12 +46,14 @@ POLL = 0.02  # seconds between looks at another process's download
 class Passed:
     """An answer of the upstream that is passed on: its status, a few headers, the start of its body.
 
-    `hit`: the upstream was not asked for it now; it was remembered.
+    `sent` are the credential headers it was asked with. `hit`: the upstream was not asked for it now; it was
+    remembered.
     """
 
     status: int
     headers: dict[str, str] = field(default_factory=dict)
     body: bytes = b""
+    sent: Headers = field(default=(), repr=False)
     hit: bool = False
 
 
@@ -361,4 +363,4 @@ async def pass_on(answer: Answer) -> Passed:
         if len(body) >= PASSED_BODY:
             break
     headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
-    return Passed(answer.status, headers, body[:PASSED_BODY])
+    return Passed(answer.status, headers, body[:PASSED_BODY], answer.sent)

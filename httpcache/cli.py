@@ -149,6 +149,7 @@ def _run(settings: Settings, found: Sequence[Adapter]) -> int:
         interface=Interfaces.ASGI,
         workers=settings.workers,
         workers_kill_timeout=GRACE_SECONDS,
+        respawn_failed_workers=True,
         websockets=False,
         log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
     )

@@ -24,7 +24,7 @@ from .settings import Settings
 from .spool import Head, Spool
 from .store import Store
 from .target import Target
-from .upstream import Answer, Upstream
+from .upstream import Answer, Headers, Upstream
 
 NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
 NEGATIVE_ENTRIES = 10_000
@@ -45,13 +45,15 @@ class Expected:
 class Want:
     """How a target is wanted.
 
-    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `source` asks
+    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `variant` names
+    the representation for good where `accept` is not the client's own and may change with the program. `source` asks
     for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only
     called when the target is about to be fetched. `freeze_absence`: a 404 or 410 is kept for ever too, as a
     registry's "no such project" is.
     """
 
     accept: str = ANY
+    variant: str | None = None
     credentials: Credentials = NOBODY
     source: Callable[[], AbstractAsyncContextManager[Answer]] | None = None
     expect: Callable[[], Awaitable[Expected]] | None = None
@@ -135,7 +137,8 @@ class Mirror:
         remembered = self._missing.get(ask.key)
         if remembered and remembered[1] > time.monotonic():
             return replace(remembered[0], hit=True)
-        value = await self.store.get(ask.absence_key) if ask.want.freeze_absence else None
+        settled = self.upstream.settled(ask.target.url, ask.want.credentials)
+        value = await self.store.get(ask.absence_key(settled)) if ask.want.freeze_absence else None
         entry = decode(value) if value else None
         if not isinstance(entry, Absence):
             return None
@@ -145,7 +148,7 @@ class Mirror:
     async def _remember(self, ask: _Ask, passed: Passed) -> None:
         if ask.want.freeze_absence:
             absence = Absence(ask.target.pin, shown(ask.target), passed.status, time.time())
-            await self.store.add(ask.absence_key, encode(absence))
+            await self.store.add(ask.absence_key(passed.sent), encode(absence))
             return
         self._missing[ask.key] = (passed, time.monotonic() + NEGATIVE_SECONDS)
         while len(self._missing) > NEGATIVE_ENTRIES:
@@ -162,10 +165,14 @@ class _Ask:
         self._accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
         self._secret = secret
         everything = scope(secret, target.origin, want.credentials.levels[-1])
-        self.key = _hash(target.key, self._accept, everything)
-        self.absence_key = f"r/{_hash(target.key, 'absent', everything)}"
+        variant = want.variant or self._accept
+        self.key = _hash(target.key, variant, everything)
         self._record_key = f"r/{target.key}"
-        self._variant_key = f"r/{_hash(target.key, self._accept)}"
+        self._variant_key = f"r/{_hash(target.key, variant)}"
+
+    def absence_key(self, sent: Headers) -> str:
+        """An absence says nothing to those who ask with other credentials."""
+        return f"r/{_hash(self.target.key, 'absent', scope(self._secret, self.target.origin, sent))}"
 
     def scopes(self) -> frozenset[str]:
         return self.want.credentials.scopes(self._secret, self.target.origin)

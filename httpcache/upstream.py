@@ -93,6 +93,10 @@ class Upstream:
                     yield answer
                     return
 
+    def settled(self, url: str, credentials: Credentials) -> Headers:
+        """Return the credential headers with which a 404 for `url` is final: without Basic where it is never tried."""
+        return credentials.levels[-1 if origin(url) in self._challenged else 0]
+
     def _is_challenge(self, url: str, status: int) -> bool:
         if status == 401:
             self._challenged.add(origin(url))

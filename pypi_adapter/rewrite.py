@@ -64,7 +64,7 @@ class Pinned:
         return None
 
     async def _index(self, incoming: Incoming, target: Target) -> ASGIApp:
-        want = Want(INDEX_ACCEPT, incoming.credentials, freeze_absence=True)
+        want = Want(INDEX_ACCEPT, "index", incoming.credentials, freeze_absence=True)
         started = time.time()
         outcome = await self._mirror.whole(target, want)
         if isinstance(outcome, Passed):
@@ -74,7 +74,7 @@ class Pinned:
     async def _browsed(self, incoming: Incoming, target: Target) -> ASGIApp | None:
         """A browser gets an index page with links that stay in the pin, and every other page as it is."""
         started = time.time()
-        outcome = await self._mirror.answer(target, Want(incoming.accept, incoming.credentials))
+        outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=incoming.credentials))
         if isinstance(outcome, Live) and _may_be_index(outcome.head.headers):
             outcome = await self._mirror.landed(target, outcome)
         if isinstance(outcome, Record) and await self._pages.says_index(outcome):
@@ -105,7 +105,7 @@ class Pinned:
             file = await self._pages.find(target)
             return Expected(file.hashes.get("sha256"), file.size) if file else Expected()
 
-        return Want(incoming.accept, incoming.credentials, expect=expect)
+        return Want(incoming.accept, credentials=incoming.credentials, expect=expect)
 
     async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
         async def expect() -> Expected:
