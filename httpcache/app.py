@@ -55,12 +55,29 @@ class Front:
             return error_response(error)
 
 
-def build(settings: Settings, adapters: Sequence[Adapter]) -> Starlette:
+class RootPath:
+    """Takes the root path off requests that still carry it: a proxy in front may do that, or leave it to us."""
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        prefix = self._root_path
+        if scope["type"] == "http" and scope["path"].startswith(prefix + "/"):
+            raw = scope["raw_path"].removeprefix(prefix.encode())
+            scope = {**scope, "path": scope["path"].removeprefix(prefix), "raw_path": raw}
+        await self._app(scope, receive, send)
+
+
+def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
     """Return the application. Nothing is opened before it starts up."""
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        logging.basicConfig(level=settings.log_level.upper(), format="%(asctime)s %(levelname)s %(message)s")
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        log.setLevel(settings.log_level.upper())  # no other logger: httpcore's prints headers, secrets among them
         store = LocalStore(settings.data)
         upstream = Upstream(Guard(settings.allow_networks), offline=settings.offline)
         mirror = Mirror(settings, store, store.spool, upstream)
@@ -74,12 +91,13 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> Starlette:
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         await scope["app"].state.front(scope, receive, send)
 
-    return Starlette(
+    app = Starlette(
         routes=[
-            Route("/", pages.Home(settings, adapters)),
+            Route("/", pages.home(settings, adapters)),
             Route("/-/health", pages.health),
             Route("/-/ready", pages.ready),
             Mount("/", app=front),
         ],
         lifespan=lifespan,
     )
+    return RootPath(app, settings.root_path) if settings.root_path else app

@@ -61,14 +61,15 @@ class Passed:
 class Job:
     """What is to be fetched and frozen.
 
-    `key`: those who ask with the same key share one download. `label`: the target, for texts and logs. `pin` and `url`
-    are for the record. `ask` sends the request. `find` looks for the record. `name` gives the key of the record once
-    the head of the answer is known. `scope` gives the scope of an answer. `digest` (sha256, hex) and `size` (bytes) are
-    what an index announced, if one did.
+    `key`: those who ask with the same key share one download. `label`: the target, for texts and logs. `target`,
+    `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record. `name` gives the key of
+    the record once the head of the answer is known. `scope` gives the scope of an answer. `digest` (sha256, hex) and
+    `size` (bytes) are what an index announced, if one did.
     """
 
     key: str
     label: str
+    target: str
     pin: str
     url: str
     ask: Callable[[], AbstractAsyncContextManager[Answer]]
@@ -86,6 +87,7 @@ class Flight:
         self.digest = digest
         self.head: Head | None = None
         self.shared = True
+        self.followed = False
         self.available = 0  # bytes in the part
         self.record: Record | None = None
         self.passed: Passed | None = None
@@ -94,9 +96,9 @@ class Flight:
         self.fd = -1
         self._changed = anyio.Event()
 
-    def begin(self, head: Head, fd: int, *, shared: bool = True) -> None:
-        """The head has arrived; the body will be readable through `fd`."""
-        self.head, self.fd, self.shared = head, fd, shared
+    def begin(self, head: Head, fd: int, *, shared: bool = True, followed: bool = False) -> None:
+        """The head has arrived; the body will be readable through `fd`. `followed`: another process fetches it."""
+        self.head, self.fd, self.shared, self.followed = head, fd, shared, followed
         self._wake()
 
     def advance(self, available: int) -> None:
@@ -210,7 +212,7 @@ class Cache:
         if flight.error:
             raise flight.error
         if flight.head and not flight.done:
-            return Live(flight, flight.head, collapsed=collapsed)
+            return Live(flight, flight.head, collapsed=collapsed or flight.followed)
         outcome = flight.record or flight.passed
         if outcome is None:
             raise BadUpstream("the answer ended before it could be passed on: ask again")
@@ -282,6 +284,7 @@ class Cache:
 
     async def _freeze(self, job: Job, claim: Claim, head: Head, digest: str, size: int) -> Record:
         record = Record(
+            target=job.target,
             pin=job.pin,
             url=job.url,
             final=head.url,
@@ -305,7 +308,7 @@ class Cache:
                 return
             await anyio.sleep(POLL)
         head, fd = found
-        flight.begin(head, fd)
+        flight.begin(head, fd, followed=True)
         claimed = True
         while claimed:
             claimed = await anyio.to_thread.run_sync(self._spool.is_claimed, job.key)

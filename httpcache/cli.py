@@ -132,7 +132,7 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     address = _address(settings)
     print(f"httpcache serves {address} from {settings.data}")
     for title, line in usage(address, found, today()):
-        print(f"  {title + ':':6} {line}")
+        print(f"  {title + ':':8} {line}")
     sys.stdout.flush()
     return _run(settings, found)
 

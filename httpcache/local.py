@@ -67,7 +67,7 @@ class LocalStore:
         self.folder = folder
         self._blobs = folder / "blobs"
         self.spool = folder / "spool"
-        with _mapped():
+        with _mapped(), _named(folder):
             _prepare(folder)
             # diskcache's defaults evict at 1 GiB and unpickle what they read: for a mirror both are fatal.
             self._index = diskcache.Cache(
@@ -245,7 +245,17 @@ def _mapped() -> Iterator[None]:
         full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error)
         if full:
             raise StoreFull("the mirror's store is full: make room on its disk") from error
-        raise StoreError(f"the mirror's store cannot be used: {error}") from error
+        reason = getattr(error, "strerror", None) or error
+        raise StoreError(f"the mirror's store cannot be used: {reason}") from error
+
+
+@contextmanager
+def _named(folder: Path) -> Iterator[None]:
+    """Name the folder in errors of the system: for the operator, at start. Clients are not told of paths."""
+    try:
+        yield
+    except OSError as error:
+        raise StoreError(f"{error.filename or folder}: {error.strerror}; name another folder with --data") from error
 
 
 async def _in_thread(work: Callable[[], T]) -> T:

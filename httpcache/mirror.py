@@ -93,6 +93,11 @@ class Mirror:
             await self._remember(ask, outcome)
         return await self._permitted(ask, outcome) if isinstance(outcome, Record) else outcome
 
+    async def record_key(self, target: Target, want: Want) -> str | None:
+        """Return the key under which the store has the record of a target, None where it has none."""
+        found = await _Ask(self, target, want, self._secret).locate()
+        return found[0] if found else None
+
     async def frozen(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
         ask = _Ask(self, target, want, self._secret)
@@ -147,7 +152,7 @@ class Mirror:
 
     async def _remember(self, ask: _Ask, passed: Passed) -> None:
         if ask.want.freeze_absence:
-            absence = Absence(ask.target.pin, shown(ask.target), passed.status, time.time())
+            absence = Absence(ask.target.key, ask.target.pin, shown(ask.target), passed.status, time.time())
             await self.store.add(ask.absence_key(passed.sent), encode(absence))
             return
         self._missing[ask.key] = (passed, time.monotonic() + NEGATIVE_SECONDS)
@@ -181,21 +186,24 @@ class _Ask:
         return scope(self._secret, self.target.origin, answer.sent)
 
     async def find(self) -> Record | None:
-        store = self._mirror.store
-        value = await store.get(self._record_key)
-        if value is None:
-            return None
-        entry = decode(value)
-        if isinstance(entry, Varies):
-            value = await store.get(self._variant_key)
-            entry = decode(value) if value else entry
-        return entry if isinstance(entry, Record) else None
+        found = await self.locate()
+        return found[1] if found else None
+
+    async def locate(self) -> tuple[str, Record] | None:
+        for key in (self._record_key, self._variant_key):
+            value = await self._mirror.store.get(key)
+            entry = decode(value) if value else None
+            if isinstance(entry, Record):
+                return key, entry
+            if not isinstance(entry, Varies):
+                return None
+        return None
 
     async def name(self, head: Head) -> str:
         """Return the key of the record: the target's, or where the upstream varies by `Accept`, the variant's."""
         if not head.varies:
             return self._record_key
-        marker = encode(Varies(self.target.pin, shown(self.target)))
+        marker = encode(Varies(self.target.key, self.target.pin, shown(self.target)))
         winner = await self._mirror.store.add(self._record_key, marker)
         return self._variant_key if isinstance(decode(winner), Varies) else self._record_key
 
@@ -203,6 +211,7 @@ class _Ask:
         return Job(
             key=self.key,
             label=str(self.target),
+            target=self.target.key,
             pin=self.target.pin,
             url=shown(self.target),
             ask=self.send,

@@ -6,14 +6,14 @@ import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
-from urllib.parse import urlsplit
+from urllib.parse import unquote, urlsplit
 
 from .adapter import Adapter
 from .errors import NotFound
 from .pages import today
-from .record import Absence, Entry, Record, decode, shown
+from .record import Absence, Entry, Record, decode
 from .store import Store
-from .target import looks_like_url, parse_target
+from .target import Target, looks_like_url, parse_target
 
 
 async def ls(store: Store, *, pin: str | None) -> int:
@@ -35,7 +35,7 @@ async def ls(store: Store, *, pin: str | None) -> int:
 
 async def show(store: Store, *, address: str) -> int:
     """Print every record of an address. Raises BadAddress, NotFound."""
-    found = [entry async for _, entry in _entries(store, address=_address(address))]
+    found = [entry async for _, entry in _entries(store, target=_target(address))]
     if not found:
         raise NotFound(f"{address} is not frozen here")
     for entry in found:
@@ -56,7 +56,7 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
     Raises BadAddress, NotFound.
     """
     is_pin = "/" not in what.strip("/")
-    matching = _entries(store, pin=what.strip("/")) if is_pin else _entries(store, address=_address(what))
+    matching = _entries(store, pin=what.strip("/")) if is_pin else _entries(store, target=_target(what))
     found = [pair async for pair in matching]
     if not found:
         raise NotFound(f"nothing is frozen under {what!r}: `httpcache ls` lists the pins")
@@ -69,6 +69,10 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
         return 1
     for key, _ in found:
         await store.remove(key)
+    targets = {entry.target for _, entry in found}
+    async for grant, _ in store.entries("g/"):
+        if grant.split("/")[1] in targets:
+            await store.remove(grant)
     freed = await store.sweep(_named)
     print(f"{len(found)} entries removed, {_bytes(freed)} freed")
     return 0
@@ -85,23 +89,21 @@ def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
 
 
 async def _entries(
-    store: Store, *, pin: str | None = None, address: tuple[str, str] | None = None
+    store: Store, *, pin: str | None = None, target: Target | None = None
 ) -> AsyncIterator[tuple[str, Entry]]:
     async for key, value in store.entries("r/"):
         entry = decode(value)
-        if pin in (None, entry.pin) and address in (None, (entry.pin, entry.url)):
+        if pin in (None, entry.pin) and (target is None or entry.target == target.key):
             yield key, entry
 
 
-def _address(text: str) -> tuple[str, str]:
-    """Return the pin and the URL that records have for an address, which may begin with the mirror's own."""
-    path = urlsplit(text)._replace(scheme="", netloc="").geturl() if looks_like_url(text) else text
-    pin, _, rest = path.strip("/").partition("/")
-    if not looks_like_url(rest):
-        return pin, rest  # an address of an adapter, such as /files/...
-    path, _, query = path.partition("?")
-    target = parse_target(path, query)
-    return target.pin, shown(target)
+def _target(address: str) -> Target:
+    """Read an address of the mirror, which may begin with the mirror's own. Raises BadAddress."""
+    path = urlsplit(address)._replace(scheme="", netloc="").geturl() if looks_like_url(address) else address
+    path, _, query = path.lstrip("/").partition("?")
+    pin, _, rest = path.partition("/")
+    # an adapter's address, such as /files/..., is its own name
+    return parse_target(path, query) if looks_like_url(rest) else Target(pin, unquote(rest))
 
 
 def _named(value: bytes) -> str | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
 
@@ -30,24 +30,22 @@ def today() -> str:
     return datetime.now(UTC).date().isoformat()
 
 
-class Home:
-    """The page at `/`, with the mirror's own address filled in."""
+def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of the page at `/`, which has the mirror's own address filled in."""
 
-    def __init__(self, settings: Settings, adapters: Sequence[Adapter]) -> None:
-        self._settings = settings
-        self._adapters = adapters
-
-    async def __call__(self, request: Request) -> Response:
-        """Return the page."""
+    async def page(request: Request) -> Response:
         host = request.headers.get("host", "")
         if not _HOST.fullmatch(host):
-            host = f"{self._settings.host}:{self._settings.port}"
-        address = f"{request.url.scheme}://{host}{self._settings.root_path}"
+            host = f"{settings.host}:{settings.port}"
+        scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else request.url.scheme
+        address = f"{scheme}://{host}{settings.root_path}"
         rows = "\n".join(
             f"<dt>{escape(title)}</dt><dd><pre>{escape(line)}</pre></dd>"
-            for title, line in usage(address, self._adapters, today())
+            for title, line in usage(address, adapters, today())
         )
-        return HTMLResponse(_PAGE.format(rows=rows, address=escape(address), date=today()), headers=_NEVER)
+        return HTMLResponse(_PAGE.format(rows=rows, date=today()), headers=_NEVER)
+
+    return page
 
 
 async def health(request: Request) -> Response:

@@ -20,11 +20,13 @@ KEPT_HEADERS = (
 class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
     """A frozen answer. What has no record does not exist.
 
-    `digest` is the sha256 of the body in hex and names its blob; `size` is in bytes; `url` is what was asked for and
-    `final` where the answer came from, both without the values of queries; `created` is in seconds since the epoch;
-    `scope` is PUBLIC or tells which credentials fetched it; `headers` has the names of KEPT_HEADERS.
+    `target` is the key of the Target; `digest` the sha256 of the body in hex, which names its blob; `size` is in
+    bytes; `url` is what was asked for and `final` where the answer came from, both without the values of queries;
+    `created` is in seconds since the epoch; `scope` is PUBLIC or tells which credentials fetched it; `headers` has the
+    names of KEPT_HEADERS.
     """
 
+    target: str
     pin: str
     url: str
     final: str
@@ -43,6 +45,7 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
 class Varies(msgspec.Struct, frozen=True, tag="varies"):
     """Stands in a record's place where the upstream varies its answer by `Accept`: there is a record for each."""
 
+    target: str
     pin: str
     url: str
 
@@ -50,6 +53,7 @@ class Varies(msgspec.Struct, frozen=True, tag="varies"):
 class Absence(msgspec.Struct, frozen=True, tag="absence", omit_defaults=True):
     """A frozen "there is no such project": the status the upstream gave, 404 or 410."""
 
+    target: str
     pin: str
     url: str
     status: int

@@ -24,7 +24,9 @@ log = logging.getLogger("httpcache")
 
 FOREVER = "max-age=31536000, immutable"
 ARRIVED = "httpcache; hit"
-STORED = "httpcache; fwd=uri-miss; fwd-status=200; stored"
+VERIFIED_FIRST = 4 * 1024 * 1024  # bytes; files of up to this size whose digest is known are checked before they begin
+STORED = "httpcache; fwd=uri-miss; stored"
+RENEWED = "httpcache; fwd=stale"
 DEFAULT_TYPE = "application/octet-stream"
 
 
@@ -45,10 +47,7 @@ class Incoming:
     @classmethod
     def read(cls, scope: Scope, settings: Settings) -> Incoming:
         """Take a request apart."""
-        raw: bytes = scope["raw_path"]
-        path = raw.decode("latin-1")
-        if settings.root_path and path.startswith(settings.root_path + "/"):
-            path = path[len(settings.root_path) :]
+        path = scope["raw_path"].decode("latin-1")
         headers = Headers(scope=scope)
         credentials = read_credentials(headers, settings.credential_headers)
         query = scope["query_string"].decode("latin-1")
@@ -108,6 +107,8 @@ class LiveResponse:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         live = self._live
+        if live.digest and live.head.length is not None and live.head.length <= VERIFIED_FIRST:
+            await live.finished()  # so that bytes with another digest are an error with a text, not a broken connection
         lines = _described(live.head.headers)
         etag = f'"{live.digest}"' if live.digest else None
         if etag:

@@ -39,14 +39,18 @@ class Catalog:
         self._changes: list[_Change] = []
         self._lock = anyio.Lock()
 
-    async def as_of(self, instant: int) -> ProjectList:
-        """Return the names at an instant (microseconds), observing the list if it was not since. Raises MirrorError."""
+    async def as_of(self, instant: int) -> tuple[ProjectList, bool]:
+        """Return the names at an instant (microseconds), and whether the list had to be observed for it.
+
+        Raises MirrorError.
+        """
         async with self._lock:
             await self._read()
-            if not self._changes or self._changes[-1].instant < instant:
+            observed = not self._changes or self._changes[-1].instant < instant
+            if observed:
                 await self._observe()
             first = self._changes[0].instant
-            return await anyio.to_thread.run_sync(_names, self._changes, max(instant, first))
+            return await anyio.to_thread.run_sync(_names, self._changes, max(instant, first)), observed
 
     async def live(self) -> ProjectList:
         """Return the names now. Raises MirrorError."""

@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from httpcache.errors import NotFound
 from httpcache.mirror import Mirror
-from httpcache.responses import ARRIVED, FOREVER, STORED, Incoming, answer_with, redirect
+from httpcache.responses import ARRIVED, FOREVER, RENEWED, STORED, Incoming, answer_with, redirect
 
 from .catalog import Catalog
 from .metadata import SUFFIX
@@ -72,18 +72,21 @@ class Dated:
             link=lambda file: _linked(file, incoming.root, name),
             prefix=prefix,
             cache_control=_DATED if isinstance(when, AsOf) else _LIVE,
-            cache_status=STORED if view.observed else ARRIVED,
+            cache_status=_status(when, observed=view.observed),
         )
 
     async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
-        page = await (self._catalog.as_of(when.instant) if isinstance(when, AsOf) else self._catalog.live())
+        if isinstance(when, AsOf):
+            page, observed = await self._catalog.as_of(when.instant)
+        else:
+            page, observed = await self._catalog.live(), True
         return await index_response(
             page,
             incoming.accept,
             link=lambda file: file,
             prefix=prefix,
             cache_control=_LIST if isinstance(when, AsOf) else _LIVE,
-            cache_status=ARRIVED if isinstance(when, AsOf) else STORED,
+            cache_status=_status(when, observed=observed),
         )
 
     async def _file(self, parts: list[str]) -> ASGIApp:
@@ -106,6 +109,13 @@ def _linked(file: File, root: str, project: str) -> File:
         url=f"{root}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
         core_metadata=advertised(file),
     )
+
+
+def _status(when: When, *, observed: bool) -> str:
+    """What the mirror did (RFC 9211): a live page is always asked for anew."""
+    if isinstance(when, Now):
+        return RENEWED
+    return STORED if observed else ARRIVED
 
 
 def _phrase(when: When) -> str:

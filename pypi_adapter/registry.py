@@ -33,7 +33,7 @@ log = logging.getLogger("httpcache")
 
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
-MAX_PAGE = 256 * 1024 * 1024  # bytes of an index page; the largest of PyPI's is its project list, about 40 MB
+MAX_PAGE = 256 * 1024 * 1024  # bytes of an index page
 
 HISTORIES = 256  # projects whose decoded log is kept in memory
 

@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from httpcache.cache import Live, Passed
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.mirror import ANY, Expected, Mirror, Want
-from httpcache.record import Record, decode, encode
+from httpcache.record import Record, decode
 from httpcache.responses import ARRIVED, FOREVER, STORED, Incoming, answer_with
 from httpcache.store import Log
 from httpcache.target import Target, canonical_url, looks_like_url, parse_target
@@ -69,24 +69,27 @@ class Pinned:
         outcome = await self._mirror.whole(target, want)
         if isinstance(outcome, Passed):
             return answer_with(self._mirror.store, outcome)
-        return await self._rewritten(incoming, target, outcome, started)
+        return await self._rewritten(incoming, target, want, outcome, started)
 
     async def _browsed(self, incoming: Incoming, target: Target) -> ASGIApp | None:
         """A browser gets an index page with links that stay in the pin, and every other page as it is."""
         started = time.time()
-        outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=incoming.credentials))
+        want = Want(incoming.accept, credentials=incoming.credentials)
+        outcome = await self._mirror.answer(target, want)
         if isinstance(outcome, Live) and _may_be_index(outcome.head.headers):
             outcome = await self._mirror.landed(target, outcome)
         if isinstance(outcome, Record) and await self._pages.says_index(outcome):
-            return await self._rewritten(incoming, target, outcome, started)
+            return await self._rewritten(incoming, target, want, outcome, started)
         return answer_with(self._mirror.store, outcome)
 
-    async def _rewritten(self, incoming: Incoming, target: Target, record: Record, started: float) -> ASGIApp:
+    async def _rewritten(
+        self, incoming: Incoming, target: Target, want: Want, record: Record, started: float
+    ) -> ASGIApp:
         page = await self._pages.read(record)
         if page is None:
             return answer_with(self._mirror.store, record)
         if isinstance(page, Page):
-            await self._pages.announce(target.pin, record, page)
+            await self._pages.announce(target, want, record, page)
         pinned = f"{incoming.root}/{target.pin}/"
         return await index_response(
             page,
@@ -146,6 +149,7 @@ class _Pages:
     """The frozen index pages: parsed, and what they announced of the files in their pin."""
 
     def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
         self._store = mirror.store
         self._parsed: OrderedDict[str, Page | ProjectList | None] = OrderedDict()
         self._announced: set[str] = set()
@@ -168,23 +172,25 @@ class _Pages:
         self._parsed.move_to_end(key)
         return self._parsed[key]
 
-    async def announce(self, pin: str, record: Record, page: Page) -> None:
+    async def announce(self, target: Target, want: Want, record: Record, page: Page) -> None:
         """Note for every project on a page that this page lists files of it, for `find`."""
-        key = f"{pin} {record.digest} {record.final}"
-        if key in self._announced:
+        noted = f"{target.key} {record.digest}"
+        if noted in self._announced:
             return
-        value = encode(record)
+        key = await self._mirror.record_key(target, want)
+        value = (key or "").encode()
         for project in {_project(file.filename) for file in page.files}:
-            log = self._log(pin, project)
+            log = self._log(target.pin, project)
             values = await log.read()
             while value not in values and not await log.append(len(values), value):
                 values = await log.read()
-        self._announced.add(key)
+        self._announced.add(noted)
 
     async def find(self, target: Target) -> File | None:
         """Return what an index page of the pin announced of a file."""
-        for value in await self._log(target.pin, _project(_filename(target))).read():
-            record = decode(value)
+        for key in await self._log(target.pin, _project(_filename(target))).read():
+            value = await self._store.get(key.decode())
+            record = decode(value) if value else None  # an operator may have removed it
             page = await self.read(record) if isinstance(record, Record) else None
             for file in page.files if isinstance(page, Page) else ():
                 if _pinned_url(file.url) == target.url:
