@@ -63,8 +63,9 @@ class Job:
 
     `key`: those who ask with the same key share one download. `label`: the target, for texts and logs. `target`,
     `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record. `name` gives the key of
-    the record once the head of the answer is known. `scope` gives the scope of an answer. `digest` (sha256, hex) and
-    `size` (bytes) are what an index announced, if one did.
+    the record once the head of the answer is known. `scope` gives the scope of an answer. `checked` is told the
+    record of what was found to be as announced, None where it was not. `digest` (sha256, hex) and `size` (bytes) are
+    what an index announced, if one did.
     """
 
     key: str
@@ -76,6 +77,7 @@ class Job:
     find: Callable[[], Awaitable[Record | None]]
     name: Callable[[Head], Awaitable[str]]
     scope: Callable[[Answer], str]
+    checked: Callable[[Record | None], Awaitable[None]]
     digest: str | None = None
     size: int | None = None
 
@@ -191,8 +193,8 @@ class Cache:
         async with anyio.create_task_group() as self._tasks:
             yield
             with anyio.move_on_after(grace):
-                while self._flights:
-                    await next(iter(self._flights.values())).changed()
+                while pending := [flight for flight in self._flights.values() if not flight.done]:
+                    await pending[0].changed()
             self._tasks.cancel_scope.cancel()
 
     async def open(self, job: Job) -> Record | Live | Passed:
@@ -261,8 +263,14 @@ class Cache:
                 vary = _vary(answer)
                 head = _head(answer, claim, job.scope(answer), "accept" in vary)
                 digest, size = await self._download(flight, claim, head, answer, shared="*" not in vary)
-            _check(job, head, digest, size)
-            flight.finish(record=await self._freeze(job, claim, head, digest, size) if flight.shared else None)
+            try:
+                _check(job, head, digest, size)
+            except BadUpstream:
+                await job.checked(None)
+                raise
+            record = await self._freeze(job, claim, head, digest, size) if flight.shared else None
+            await job.checked(record)
+            flight.finish(record=record)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
@@ -316,15 +324,20 @@ class Cache:
             await anyio.sleep(POLL if claimed else 0)
         value = await self._store.get(await job.name(head))
         record = decode(value) if value else None
-        if not isinstance(record, Record) or not self._is_blob(record, fd):
+        if not isinstance(record, Record) or not await anyio.to_thread.run_sync(self._has_bytes_of, fd, record):
             raise BadUpstream(f"{job.label}: the download broke off: ask again")
         flight.finish(record=record)
 
-    def _is_blob(self, record: Record, fd: int) -> bool:
+    def _has_bytes_of(self, fd: int, record: Record) -> bool:
+        """Whether an open part is the blob of a record, or (another target brought the same blob) equal to it."""
         try:
-            return os.path.samestat(self._store.blob_path(record.digest).stat(), os.fstat(fd))
+            if os.path.samestat(self._store.blob_path(record.digest).stat(), os.fstat(fd)):
+                return True
         except FileNotFoundError:
             return False
+        with os.fdopen(os.dup(fd), "rb") as part:
+            part.seek(0)
+            return hashlib.file_digest(part, "sha256").hexdigest() == record.digest
 
 
 def _head(answer: Answer, claim: Claim, scope: str, varies: bool) -> Head:

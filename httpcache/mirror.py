@@ -48,7 +48,8 @@ class Want:
     `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `variant` names
     the representation for good where `accept` is not the client's own and may change with the program. `source` asks
     for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only
-    called when the target is about to be fetched. `freeze_absence`: a 404 or 410 is kept for ever too, as a
+    called when the target is about to be fetched; `checked` is told the record of what was fetched and found to be as
+    announced, None where it was not. `freeze_absence`: a 404 or 410 is kept for ever too, as a
     registry's "no such project" is.
     """
 
@@ -57,6 +58,7 @@ class Want:
     credentials: Credentials = NOBODY
     source: Callable[[], AbstractAsyncContextManager[Answer]] | None = None
     expect: Callable[[], Awaitable[Expected]] | None = None
+    checked: Callable[[Record | None], Awaitable[None]] | None = None
     freeze_absence: bool = False
 
 
@@ -97,6 +99,12 @@ class Mirror:
         """Return the key under which the store has the record of a target, None where it has none."""
         found = await _Ask(self, target, want, self._secret).locate()
         return found[0] if found else None
+
+    async def drop(self, target: Target, want: Want) -> None:
+        """Take back a record that was kept before it could be checked, and has turned out wrong."""
+        key = await self.record_key(target, want)
+        if key:
+            await self.store.remove(key)
 
     async def frozen(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
@@ -207,6 +215,10 @@ class _Ask:
         winner = await self._mirror.store.add(self._record_key, marker)
         return self._variant_key if isinstance(decode(winner), Varies) else self._record_key
 
+    async def checked(self, record: Record | None) -> None:
+        if self.want.checked:
+            await self.want.checked(record)
+
     def job(self, expected: Expected) -> Job:
         return Job(
             key=self.key,
@@ -218,6 +230,7 @@ class _Ask:
             find=self.find,
             name=self.name,
             scope=self.scope,
+            checked=self.checked,
             digest=expected.digest,
             size=expected.size,
         )

@@ -2,8 +2,9 @@
 
 A project's log is a row of `Entry`, each what one observation changed. The rules of `History.as_of`:
 
-- A file is born at its upload time; but at the observation that first showed it, if an earlier observation was
-  made at or after that time and did not have it, or if the index gives no time.
+- A file is born just after its upload time: what was uploaded at the very instant is not there yet, as for pip's
+  `--uploaded-prior-to` and uv's `--exclude-newer`. But it is born at the observation that first showed it, if an
+  earlier observation was made at or after that time and did not have it, or if the index gives no time.
 - It is gone from the observation that first missed it until the one that had it again. If that observation
   showed other content under the same name, it is gone from when that was born.
 - Everything else is as of the last observation at or before the instant; if there is none, as of the first.
@@ -246,7 +247,7 @@ def _birth(file: File, shown: int, previous: int | None) -> int:
     uploaded = upload_instant(file.upload_time)
     if uploaded is None or (previous is not None and previous >= uploaded):
         return shown
-    return uploaded
+    return uploaded + 1
 
 
 def upload_instant(text: str | None) -> int | None:

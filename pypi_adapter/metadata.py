@@ -7,13 +7,15 @@ so that no resolver downloads wheels to read them.
 from __future__ import annotations
 
 import io
+import logging
 import re
 import struct
 import zipfile
 import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from pathlib import Path
 
 import anyio
@@ -25,9 +27,12 @@ from packaging.utils import canonicalize_name
 from httpcache.cache import Passed
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, UpstreamError
-from httpcache.mirror import NOBODY
+from httpcache.mirror import NOBODY, Mirror, Want
 from httpcache.record import Record
+from httpcache.target import Target
 from httpcache.upstream import Answer, Headers
+
+log = logging.getLogger("httpcache")
 
 SUFFIX = ".metadata"
 CONTENT_TYPE = "text/plain; charset=utf-8"
@@ -170,6 +175,24 @@ def _read(file: io.RawIOBase | io.BufferedReader, filename: str) -> bytes:
     ) as error:
         raise BadUpstream(f"{filename} is no wheel: {error}") from error
     raise BadUpstream(f"{filename} has no METADATA")
+
+
+async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record | None) -> None:
+    """Check metadata that was kept before its wheel was: called when the wheel was fetched.
+
+    What was read by ranges is covered by no digest. When the wheel has come and been checked (`wheel`), it must be the
+    wheel's; when a wheel has come that was not the announced one (None), nothing that was read from there is believed.
+    """
+    kept = await mirror.frozen(metadata, want)
+    if kept is None:
+        return
+    if wheel is not None:
+        path = mirror.store.blob_path(wheel.digest)
+        with suppress(BadUpstream):
+            if sha256(await anyio.to_thread.run_sync(from_wheel, path, filename)).hexdigest() == kept.digest:
+                return
+    log.error("dropped the metadata of %s: it was read before the wheel, and is not the wheel's", filename)
+    await mirror.drop(metadata, want)
 
 
 @dataclass(frozen=True)

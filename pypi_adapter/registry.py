@@ -26,7 +26,7 @@ from httpcache.target import Target, canonical_url
 from httpcache.upstream import Answer
 
 from .history import History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
-from .metadata import SUFFIX, MetadataSource, read_bounded
+from .metadata import SUFFIX, MetadataSource, read_bounded, settle
 from .page import BadPage, File, Page, ProjectList, parse
 
 log = logging.getLogger("httpcache")
@@ -124,7 +124,7 @@ class Registry:
 
     async def open(self, project: str, file: File) -> Record | Live | Passed:
         """Return a file, frozen after its digest was checked. Raises MirrorError."""
-        return await self._mirror.answer(self._target(project, file), self._want(file))
+        return await self._mirror.answer(self._target(project, file), self._want(project, file))
 
     async def open_metadata(self, project: str, file: File) -> Record | Live | Passed:
         """Return the metadata file of a wheel (PEP 658). Raises MirrorError."""
@@ -133,15 +133,18 @@ class Registry:
     def _target(self, project: str, file: File, suffix: str = "") -> Target:
         return Target("files", f"{project}/{token(file)}/{file.filename}{suffix}")
 
-    def _want(self, file: File) -> Want:
+    def _want(self, project: str, file: File) -> Want:
         async def expect() -> Expected:
             return Expected(file.hashes.get("sha256"), file.size)
 
-        return Want(source=lambda: self._ask(file.url), expect=expect)
+        async def checked(wheel: Record | None) -> None:
+            if file.filename.endswith(".whl") and not _metadata_digest(file):
+                await settle(self._mirror, self._target(project, file, SUFFIX), Want(), file.filename, wheel)
+
+        return Want(source=lambda: self._ask(file.url), expect=expect, checked=checked)
 
     def _metadata_want(self, project: str, file: File) -> Want:
-        hashes = file.core_metadata if isinstance(file.core_metadata, dict) else {}
-        target, want = self._target(project, file), self._want(file)
+        target, want = self._target(project, file), self._want(project, file)
         source = MetadataSource(
             filename=file.filename,
             url=file.url,
@@ -153,7 +156,7 @@ class Registry:
         )
 
         async def expect() -> Expected:
-            return Expected(hashes.get("sha256"))
+            return Expected(_metadata_digest(file))
 
         return Want(source=source, expect=expect)
 
@@ -200,6 +203,10 @@ class Registry:
                 raise BadUpstream(f"the registry answered {answer.status} for {what}")
             body = await read_bounded(answer, MAX_PAGE, what)
         return instant, await anyio.to_thread.run_sync(_parse, body, answer)
+
+
+def _metadata_digest(file: File) -> str | None:
+    return file.core_metadata.get("sha256") if isinstance(file.core_metadata, dict) else None
 
 
 class _Known:

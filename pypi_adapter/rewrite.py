@@ -28,7 +28,7 @@ from httpcache.store import Log
 from httpcache.target import Target, canonical_url, looks_like_url, parse_target
 from httpcache.upstream import Answer, Headers
 
-from .metadata import SUFFIX, MetadataSource
+from .metadata import SUFFIX, MetadataSource, settle
 from .negotiate import is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution, parse
 from .registry import INDEX_ACCEPT, MAX_PAGE
@@ -108,7 +108,13 @@ class Pinned:
             file = await self._pages.find(target)
             return Expected(file.hashes.get("sha256"), file.size) if file else Expected()
 
-        return Want(incoming.accept, credentials=incoming.credentials, expect=expect)
+        async def checked(wheel: Record | None) -> None:
+            metadata, listed = _metadata_target(target), await self._pages.find(target)
+            if metadata and not (listed and isinstance(advertised(listed), dict)):
+                want = Want(credentials=incoming.credentials)
+                await settle(self._mirror, metadata, want, _filename(target), wheel)
+
+        return Want(incoming.accept, credentials=incoming.credentials, expect=expect, checked=checked)
 
     async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
         async def expect() -> Expected:
@@ -269,6 +275,11 @@ def _metadata_of(target: Target) -> tuple[Target, Target] | None:
         query = query.removesuffix(SUFFIX)
         return Target(target.pin, f"{path}?{query}"), Target(target.pin, f"{path}{SUFFIX}?{query}")
     return None
+
+
+def _metadata_target(wheel: Target) -> Target | None:
+    path, mark, query = wheel.url.partition("?")
+    return Target(wheel.pin, path + SUFFIX + mark + query) if path.endswith(".whl") else None
 
 
 def _filename(target: Target) -> str:

@@ -161,3 +161,41 @@ def test_a_kill_in_the_middle_leaves_nothing(upstream: Upstream, mirror, clients
     server.arguments = ()
     server.start()
     assert httpx.get(address).content == other
+
+
+def test_sigterm_finishes_what_is_in_flight(upstream: Upstream, mirror) -> None:
+    """The client gets its whole file, the copy is kept, and the end comes with the download's and not later."""
+    release = threading.Event()
+    upstream.pages["/data.bin"] = Response(
+        [BODY[:HALF], release, BODY[HALF:]], headers={"Content-Length": str(len(BODY))}
+    )
+    server = mirror()
+    address = server.pin(PIN, f"{upstream.url}/data.bin")
+    with httpx.stream("GET", address, timeout=30) as response:
+        chunks = response.iter_raw()
+        received = next(chunks)
+        server.terminate()
+        release.set()
+        received += b"".join(chunks)
+    assert received == BODY
+    assert server.wait(5) == 0, server.log()
+    server.restart("--offline")
+    assert httpx.get(address).content == BODY
+
+
+def test_sigterm_finishes_what_nobody_waits_for(upstream: Upstream, mirror) -> None:
+    """The download goes on after its client has left, and the server ends when it is kept."""
+    release = threading.Event()
+    upstream.pages["/data.bin"] = Response(
+        [BODY[:HALF], release, BODY[HALF:]], headers={"Content-Length": str(len(BODY))}
+    )
+    server = mirror()
+    address = server.pin(PIN, f"{upstream.url}/data.bin")
+    with httpx.stream("GET", address, timeout=30) as response:
+        next(response.iter_raw())
+    server.terminate()
+    assert server.wait(1) is None
+    release.set()
+    assert server.wait(5) == 0, server.log()
+    server.restart("--offline")
+    assert httpx.get(address).content == BODY

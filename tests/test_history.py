@@ -32,12 +32,15 @@ def time_text(second: int) -> str:
 
 
 def make_file(name: str, uploaded: int | None = None, content: str = "aa", **rest: object) -> File:
-    """A file uploaded at a second."""
+    """A file born at a second: uploaded in the microsecond before it."""
+    uploaded_at = None
+    if uploaded is not None:
+        uploaded_at = (datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=uploaded, microseconds=-1)).isoformat()
     file = File(
         filename=f"p-{name}.tar.gz",
         url=f"https://files.example.org/{content}/p-{name}.tar.gz",
         hashes={"sha256": content},
-        upload_time=None if uploaded is None else time_text(uploaded),
+        upload_time=uploaded_at,
     )
     return msgspec.structs.replace(file, **rest)
 
@@ -389,7 +392,7 @@ def model(observations: list[Observation], instant: int) -> Page | None:
         uploaded = upload_instant(first.upload_time)
         if uploaded is None or any(uploaded <= at < shown for at, _, _ in copies):
             return shown
-        return uploaded
+        return uploaded + 1
 
     def is_replaced(key: tuple[str, str]) -> bool:
         """Whether the observation that next missed the file showed new content under its name, born by now."""
@@ -479,3 +482,10 @@ def test_the_latest_page_is_the_last_observed(observations: list[Observation]) -
     assert {identity(file): file for file in reversed(page.files)} == {identity(file): file for file in latest.files}
     assert (latest.status, latest.tracks) == (page.status, page.tracks)
     assert msgspec.structs.replace(latest, serial=None) == latest
+
+
+def test_what_was_uploaded_at_the_very_instant_is_not_there_yet() -> None:
+    file = msgspec.structs.replace(make_file("1"), upload_time="1970-01-01T00:00:10.000001Z")
+    history = seen({100: make_page(file)})
+    assert history.as_of(10 * SECOND + 1) is None
+    assert history.as_of(10 * SECOND + 2) is not None

@@ -121,7 +121,7 @@ class Clients:
             **kept,
             **walls,
             "no_proxy": "127.0.0.1",
-            "PATH": "/usr/local/bin:/usr/bin:/bin",
+            "PATH": os.defpath,
             "HOME": str(home),
             "XDG_CACHE_HOME": str(home / "cache"),
             "XDG_CONFIG_HOME": str(home / "config"),

@@ -108,6 +108,19 @@ class Mirror:
         self.kill()
         raise AssertionError(f"not ready within {START} s:\n{self.log()}")
 
+    def terminate(self) -> None:
+        """Send SIGTERM and do not wait; `wait` does."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+
+    def wait(self, seconds: float) -> int | None:
+        """The exit code, None if it still runs after so many seconds."""
+        assert self.process is not None
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            return None
+
     def stop(self) -> None:
         """SIGTERM, and see that it ends in time with exit code 0."""
         if self.process is None:
