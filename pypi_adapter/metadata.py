@@ -54,14 +54,17 @@ def from_wheel(path: Path, filename: str) -> bytes:
         return _read(file, filename)
 
 
-async def from_ranges(ask: Ask, filename: str) -> tuple[bytes, Answer]:
+async def from_ranges(ask: Ask, filename: str, digest: str | None) -> tuple[bytes, Answer]:
     """Return METADATA read out of a wheel by ranges, and the first answer.
 
-    `ask` sends a GET for the wheel with additional headers. Raises NoRangesError where the upstream does not answer
-    ranges, BadUpstream where what it answers is no wheel.
+    `ask` sends a GET for the wheel with additional headers. `digest` is its announced sha256: a wheel so small that the
+    first range is all of it is held to it. Raises NoRangesError where the upstream does not answer ranges, BadUpstream
+    where what it answers is no wheel, or another.
     """
     remote = _Remote(ask)
     first = await remote.open()
+    if digest and remote.digest not in (None, digest):
+        raise BadUpstream(f"{filename} has sha256 {remote.digest} where the index announced {digest}; nothing was kept")
     return await anyio.to_thread.run_sync(_read, remote, filename), first
 
 
@@ -102,6 +105,14 @@ class _Remote(io.RawIOBase):
 
     async def open(self) -> Answer:
         return await self._fetch(f"bytes=-{READ_AHEAD}")
+
+    @property
+    def digest(self) -> str | None:
+        """The sha256 of the file where one range had all of it."""
+        for _, part in self._parts:
+            if len(part) == self._size:
+                return sha256(part).hexdigest()
+        return None
 
     async def _fetch(self, wanted: str) -> Answer:
         async with self._ask((("Range", wanted),)) as answer:
@@ -199,9 +210,9 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
 class MetadataSource:
     """Asks for the metadata of one wheel: what a Want has as its `source`.
 
-    `filename`, `url`: the wheel's. `own`: asks for the upstream's metadata file, None where it has none. `frozen`:
-    looks for the frozen wheel. `ask`: asks for the wheel with additional headers. `freeze`: freezes the wheel. `path`:
-    the file of a frozen one. `credentials` are the client's.
+    `filename`, `url`, `digest`: the wheel's, the digest where it was announced. `own`: asks for the upstream's metadata
+    file, None where it has none. `frozen`: looks for the frozen wheel. `ask`: asks for the wheel with additional
+    headers. `freeze`: freezes the wheel. `path`: the file of a frozen one. `credentials` are the client's.
     """
 
     filename: str
@@ -211,6 +222,7 @@ class MetadataSource:
     ask: Ask
     freeze: Callable[[], Awaitable[Record | Passed]]
     path: Callable[[str], Path]
+    digest: str | None
     credentials: Credentials = NOBODY
 
     @asynccontextmanager
@@ -238,7 +250,7 @@ class MetadataSource:
 
     async def _from_ranges(self) -> Answer | None:
         try:
-            body, answer = await from_ranges(self.ask, self.filename)
+            body, answer = await from_ranges(self.ask, self.filename, self.digest)
         except NoRangesError:
             return None
         return given(body, answer.url, answer.sent)

@@ -153,6 +153,7 @@ class Registry:
             ask=lambda headers: self._ask(file.url, headers),
             freeze=lambda: self._mirror.whole(target, want),
             path=self._mirror.store.blob_path,
+            digest=file.hashes.get("sha256"),
         )
 
         async def expect() -> Expected:

@@ -145,6 +145,7 @@ class Pinned:
             ask=lambda headers: ask(wheel.url, headers),
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,
+            digest=listed.hashes.get("sha256") if listed else None,
             credentials=incoming.credentials,
         )
         async with source() as answer:
