@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from starlette.applications import Starlette
-from starlette.routing import Mount, Route
+from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import pages
@@ -96,8 +96,8 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
             Route("/", pages.home(settings, adapters)),
             Route("/-/health", pages.health),
             Route("/-/ready", pages.ready),
-            Mount("/", app=front),
         ],
         lifespan=lifespan,
     )
+    app.router.default = front
     return RootPath(app, settings.root_path) if settings.root_path else app

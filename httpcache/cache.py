@@ -132,13 +132,14 @@ class Live:
     """A reader's place on a flight whose head has arrived. Close it.
 
     `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `digest`: what the bytes will be checked
-    against, where an index announced it.
+    against, where an index announced it. `kept`: it will be frozen.
     """
 
     def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
         self.head = head
         self.collapsed = collapsed
         self.digest = flight.digest
+        self.kept = flight.shared
         self._flight = flight
         self._fd = os.dup(flight.fd)
 
@@ -200,7 +201,7 @@ class Cache:
     async def open(self, job: Job) -> Record | Live | Passed:
         """Return the record, or the answer as soon as its head is known. Raises MirrorError."""
         flight = self._flights.get(job.key)
-        if flight is None:
+        if flight is None or flight.done:  # one that has ended is still there while it cleans up
             return await self._board(self._start(job))
         outcome = await self._board(flight, collapsed=True)
         if isinstance(outcome, Live) and not flight.shared:

@@ -31,7 +31,11 @@ LEVELS = ("debug", "info", "warning", "error")
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, or 1 with one line on stderr that says what to do."""
     found = list(adapters())
-    options = _parser(found).parse_args(argv)
+    try:
+        options = _parser(found).parse_args(argv)
+    except argparse.ArgumentTypeError as error:  # of a variable: argparse itself reports those of options
+        print(f"httpcache: {error}", file=sys.stderr)
+        return 2
     try:
         return int(options.run(options, found))
     except MirrorError as error:
@@ -206,14 +210,25 @@ def _check_address(settings: Settings) -> None:
 
 def _option(parser: argparse.ArgumentParser, name: str, default: str | None, **more: Any) -> None:
     """Add an option whose default comes from the environment; argparse reads a text default as it reads a value."""
-    variable = f"HTTPCACHE_{name.upper().replace('-', '_')}"
-    parser.add_argument(f"--{name}", default=os.environ.get(variable, default), **more)
+    given = os.environ.get(_variable(name), default)
+    choices = more.get("choices")
+    if choices and given not in choices:
+        raise argparse.ArgumentTypeError(f"{_variable(name)}: {given!r} is none of {', '.join(choices)}")
+    parser.add_argument(f"--{name}", default=given, **more)
 
 
 def _list(parser: argparse.ArgumentParser, name: str, read: Callable[[str], object], **more: Any) -> None:
-    variable = f"HTTPCACHE_{name.upper().replace('-', '_')}"
-    default = [read(part.strip()) for part in os.environ.get(variable, "").split(",") if part.strip()]
+    """Add an option that can be repeated; in the environment its values are separated by commas."""
+    parts = [part.strip() for part in os.environ.get(_variable(name), "").split(",") if part.strip()]
+    try:
+        default = [read(part) for part in parts]
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{_variable(name)}: {error}") from error
     parser.add_argument(f"--{name}", action="append", default=default, type=read, **more)
+
+
+def _variable(name: str) -> str:
+    return f"HTTPCACHE_{name.upper().replace('-', '_')}"
 
 
 def _data(parser: argparse.ArgumentParser) -> None:

@@ -23,8 +23,8 @@ class Plan:
     ranges: tuple[tuple[int, int], ...] = ()
 
 
-def plan(headers: Mapping[str, str], *, etag: str | None, modified: str | None, size: int | None) -> Plan:
-    """Return what to answer to a GET or HEAD with these headers (lower-case names).
+def plan(method: str, headers: Mapping[str, str], *, etag: str | None, modified: str | None, size: int | None) -> Plan:
+    """Return what to answer to a GET or HEAD (`method`) with these headers (lower-case names).
 
     `etag`: the strong entity tag, None while it is not known; `modified`: the value of `Last-Modified`; `size`: bytes
     of the whole, None while it is not known (then ranges are ignored, as RFC 9110 section 14.2 allows).
@@ -32,7 +32,7 @@ def plan(headers: Mapping[str, str], *, etag: str | None, modified: str | None, 
     status = _precondition(headers, etag, modified)
     if status:
         return Plan(status)
-    wanted = headers.get("range")
+    wanted = headers.get("range") if method == "GET" else None  # section 14.2: for GET alone
     if wanted is None or size is None or not _if_range(headers.get("if-range"), etag, modified):
         return Plan(200)
     ranges = parse_range(wanted, size)
@@ -72,19 +72,19 @@ def parse_range(text: str, size: int) -> tuple[tuple[int, int], ...] | None:
 def _precondition(headers: Mapping[str, str], etag: str | None, modified: str | None) -> int | None:
     """The order of RFC 9110 section 13.2.2."""
     if "if-match" in headers:
-        if etag is not None and not _lists(headers["if-match"], etag, weak=False):
+        if not _lists(headers["if-match"], etag, weak=False):
             return 412
     elif "if-unmodified-since" in headers and _newer(modified, headers["if-unmodified-since"]) is True:
         return 412
     if "if-none-match" in headers:
-        if etag is not None and _lists(headers["if-none-match"], etag, weak=True):
+        if _lists(headers["if-none-match"], etag, weak=True):
             return 304
     elif "if-modified-since" in headers and _newer(modified, headers["if-modified-since"]) is False:
         return 304
     return None
 
 
-def _lists(header: str, etag: str, *, weak: bool) -> bool:
+def _lists(header: str, etag: str | None, *, weak: bool) -> bool:
     tags = [tag.strip() for tag in header.split(",")]
     if weak:
         tags = [tag.removeprefix("W/") for tag in tags]
@@ -105,6 +105,6 @@ def _newer(modified: str | None, than: str) -> bool | None:
 def _date(text: str | None) -> datetime | None:
     try:
         found = parsedate_to_datetime(text or "")
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     return found if found.tzinfo else found.replace(tzinfo=UTC)

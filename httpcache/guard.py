@@ -7,7 +7,7 @@ checked, and the connection is made to a checked address, so that a name cannot 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 from socket import IPPROTO_TCP, SOCK_STREAM, gaierror
 
 import anyio
@@ -20,8 +20,9 @@ Network = IPv4Network | IPv6Network
 
 PORTS = frozenset({80, 443})
 
-# Not covered by `is_global`: Azure's metadata service, 6to4 relays, the deprecated site-local range, local NAT64.
-_ALSO_INSIDE = tuple(ip_network(text) for text in ("168.63.129.16/32", "192.88.99.0/24", "fec0::/10", "64:ff9b:1::/48"))
+# Not covered by `is_global`: Azure's metadata service, and the relays of 6to4.
+_ALSO_INSIDE = (IPv4Network("168.63.129.16/32"), IPv4Network("192.88.99.0/24"))
+_GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
 
@@ -31,7 +32,9 @@ def is_public(address: Address) -> bool:
 
 
 def _is_public(address: Address) -> bool:
-    inside = any(address in network for network in _ALSO_INSIDE if network.version == address.version)
+    if isinstance(address, IPv6Address):
+        return address in _GLOBAL_UNICAST and address.is_global
+    inside = any(address in network for network in _ALSO_INSIDE)
     return address.is_global and not address.is_multicast and not inside
 
 

@@ -47,10 +47,10 @@ class Incoming:
     @classmethod
     def read(cls, scope: Scope, settings: Settings) -> Incoming:
         """Take a request apart."""
-        path = scope["raw_path"].decode("latin-1")
+        path = scope["raw_path"].decode("utf-8", "surrogateescape")
         headers = Headers(scope=scope)
         credentials = read_credentials(headers, settings.credential_headers)
-        query = scope["query_string"].decode("latin-1")
+        query = scope["query_string"].decode("utf-8", "surrogateescape")
         return cls(scope, path, query, settings.root_path, headers, credentials)
 
     @property
@@ -80,7 +80,7 @@ class FrozenResponse:
         if self._vary:
             lines["vary"] = self._vary
         modified = record.headers.get("last-modified")
-        planned = plan(Headers(scope=scope), etag=record.etag, modified=modified, size=record.size)
+        planned = plan(scope["method"], Headers(scope=scope), etag=record.etag, modified=modified, size=record.size)
         body = _Body(record.size, self._read)
         if planned.status == 200 and record.size and _can_send_paths(scope):
             await _start(send, 200, lines | {"content-length": str(record.size)})
@@ -114,17 +114,19 @@ class LiveResponse:
         if etag:
             lines["etag"] = etag
         lines["accept-ranges"] = "bytes"
-        lines["cache-control"] = f"{'public' if live.head.scope == PUBLIC else 'private'}, {FOREVER}"
-        lines["cache-status"] = f"httpcache; fwd=uri-miss; fwd-status={live.head.status}; stored" + (
-            "; collapsed" if live.collapsed else ""
-        )
+        audience = "public" if live.head.scope == PUBLIC else "private"
+        lines["cache-control"] = f"{audience}, {FOREVER}" if live.kept else "no-store"
+        stored, collapsed = "; stored" if live.kept else "", "; collapsed" if live.collapsed else ""
+        lines["cache-status"] = f"httpcache; fwd=uri-miss; fwd-status={live.head.status}{stored}{collapsed}"
         if self._vary:
             lines["vary"] = self._vary
         size = live.head.length
         if size is None and "range" in Headers(scope=scope) and scope["method"] == "GET":
             record = await live.finished()
             size = record.size if record else None
-        planned = plan(Headers(scope=scope), etag=etag, modified=live.head.headers.get("last-modified"), size=size)
+        planned = plan(
+            scope["method"], Headers(scope=scope), etag=etag, modified=live.head.headers.get("last-modified"), size=size
+        )
         if size == 0:
             await live.finished()  # an empty body is complete with its head: keep the promise before sending it
         await _respond(scope, receive, send, planned, lines, _Body(size, live.read))
@@ -144,8 +146,7 @@ class BytesResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         # `Range` is ignored, as it may be (RFC 9110 section 14.2): nobody resumes a page.
-        headers = {name: value for name, value in Headers(scope=scope).items() if name != "range"}
-        planned = plan(headers, etag=self._lines["etag"], modified=None, size=len(self._body))
+        planned = plan(scope["method"], Headers(scope=scope), etag=self._lines["etag"], modified=None, size=None)
         await _respond(scope, receive, send, planned, self._lines, _Body(len(self._body), self._read))
 
     async def _read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
@@ -261,11 +262,16 @@ async def _stream(
     lines: dict[str, str],
     chunks: AsyncIterator[bytes],
 ) -> None:
-    """Send the head and the chunks; stop when the client leaves, and break off where the chunks do."""
-    await _start(send, status, lines)
+    """Send the head and the chunks; stop when the client leaves, and break off where the chunks do.
+
+    Nothing is sent before the first chunk has come, so that what fails until then is an error with a text.
+    """
     if scope["method"] == "HEAD":
+        await _start(send, status, lines)
         await send({"type": "http.response.body", "body": b""})
         return
+    first = await anext(chunks, b"")
+    await _start(send, status, lines)
 
     async def watch(cancel: anyio.CancelScope) -> None:
         while (await receive())["type"] != "http.disconnect":
@@ -275,6 +281,7 @@ async def _stream(
     async with anyio.create_task_group() as group:
         group.start_soon(watch, group.cancel_scope)
         try:
+            await send({"type": "http.response.body", "body": first, "more_body": True})
             async for chunk in chunks:
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})

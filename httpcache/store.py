@@ -75,5 +75,5 @@ class Log:
         return values
 
     async def append(self, number: int, value: bytes) -> bool:
-        """Write the value with that number; return False where another writer has had the number first."""
+        """Write the value with that number; return False where another has had the number with another value."""
         return await self._store.add(f"{self._prefix}{number}", value) == value

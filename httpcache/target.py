@@ -23,12 +23,12 @@ _SCHEME = re.compile(r"(https?)(?::|%3A)(?:/|%2F)+", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 _IP_LITERAL = re.compile(r"\[[0-9a-f:.]+\]")
-_QUOTED = re.compile(rb"%([0-9A-Fa-f]{2})")
+# What has to change in a query: escapes, and bytes that may not stand in one (RFC 3986 section 3.4).
+_QUERY_PARTS = re.compile(rb"%([0-9A-Fa-f]{2})|[^A-Za-z0-9!$&'()*+,;=:@/?._~-]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # RFC 3986 pchar, less "+": object stores read a bare "+" in a path as a space, so it travels as %2B.
 _PATH_SAFE = "!$&'()*,;=:@-._~"
-_QUERY_SAFE = "!$&'()*+,;=:@/?-._~%"
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ def origin(url: str) -> str:
 
 def _canonical_authority(scheme: str, raw: str) -> str:
     try:
-        text = unquote_to_bytes(raw).decode()
+        text = unquote_to_bytes(_encode(raw)).decode()
     except UnicodeDecodeError:
         raise BadAddress("the host of the upstream address is not valid UTF-8") from None
     if "@" in text:
@@ -153,7 +153,7 @@ def _canonical_host(host: str) -> str:
 
 
 def _canonical_path(raw: str) -> str:
-    segments = [quote_from_bytes(unquote_to_bytes(part), _PATH_SAFE) for part in raw.split("/")[1:]]
+    segments = [quote_from_bytes(unquote_to_bytes(_encode(part)), _PATH_SAFE) for part in raw.split("/")[1:]]
     kept: list[str] = []
     for segment in segments:  # RFC 3986 section 5.2.4
         if segment == "..":
@@ -167,15 +167,19 @@ def _canonical_path(raw: str) -> str:
 
 def _canonical_query(raw: str) -> str:
     """Normalise the quoting; `+` and `%2B` differ in a query, and stay as they are."""
-    if not raw:
-        return ""
-    quoted = _QUOTED.sub(_requote, raw.encode("utf-8", "surrogateescape"))
-    return "?" + quote_from_bytes(quoted, _QUERY_SAFE)
+    quoted = _QUERY_PARTS.sub(_requote, _encode(raw)).decode("ascii")
+    return f"?{quoted}" if quoted else ""
 
 
 def _requote(found: re.Match[bytes]) -> bytes:
-    byte = int(found[1], 16)
+    """Undo the quoting of an unreserved character, and quote what has to be, a stray `%` included."""
+    byte = int(found[1], 16) if found[1] else found[0][0]
     return bytes([byte]) if byte in _UNRESERVED else b"%%%02X" % byte
+
+
+def _encode(text: str) -> bytes:
+    """Return the bytes that a request had: what is not UTF-8 in it comes as surrogates."""
+    return text.encode("utf-8", "surrogateescape")
 
 
 def _is_date(text: str) -> bool:

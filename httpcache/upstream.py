@@ -7,6 +7,7 @@ environment. A transport, a request and a response are all that is needed.
 from __future__ import annotations
 
 import ssl
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -20,13 +21,14 @@ from .errors import BadUpstream, Offline, TimedOut, Unreachable, redact
 from .guard import Guard, GuardedBackend
 from .target import canonical_url, origin
 
-USER_AGENT = "httpcache/0.1"
+OUR_HEADERS = (("User-Agent", "httpcache/0.1"), ("Accept-Encoding", "identity"))
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 MAX_REDIRECTS = 10
 TIMEOUT = {"connect": 10.0, "read": 60.0, "write": 30.0, "pool": 60.0}  # seconds
 MAX_CONNECTIONS = 200
 MAX_IDLE_CONNECTIONS = 32
 IDLE_SECONDS = 30.0
+MAX_CHALLENGED = 10_000  # origins of which it is remembered that they have asked for credentials
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -61,7 +63,7 @@ class Upstream:
         plain = httpcore.AnyIOBackend()
         self._guarded = _Transport(_pool(tls, GuardedBackend(guard, plain)))
         self._trusted = _Transport(_pool(tls, plain))
-        self._challenged: set[str] = set()
+        self._challenged: OrderedDict[str, None] = OrderedDict()
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -89,7 +91,8 @@ class Upstream:
         credentials = credentials or Credentials()
         for number, level in enumerate(credentials.levels, 1):
             async with self._follow(url, headers, level, trusted) as answer:
-                if number == len(credentials.levels) or not self._is_challenge(url, answer.status):
+                challenged = self._is_challenge(url, answer.status)
+                if number == len(credentials.levels) or not challenged:
                     yield answer
                     return
 
@@ -99,7 +102,9 @@ class Upstream:
 
     def _is_challenge(self, url: str, status: int) -> bool:
         if status == 401:
-            self._challenged.add(origin(url))
+            self._challenged[origin(url)] = None
+            while len(self._challenged) > MAX_CHALLENGED:
+                self._challenged.popitem(last=False)
         return status in (401, 403) or (status == 404 and origin(url) in self._challenged)
 
     @asynccontextmanager
@@ -122,7 +127,7 @@ class Upstream:
         request = httpx.Request(
             "GET",
             url,
-            headers=[("User-Agent", USER_AGENT), ("Accept-Encoding", "identity"), *headers],
+            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*OUR_HEADERS, *headers)],
             extensions={"timeout": TIMEOUT, "target": _request_target(url)},
         )
         with _mapped(url):

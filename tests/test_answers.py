@@ -11,13 +11,13 @@ from email.parser import BytesParser
 from ipaddress import ip_network
 
 import anyio
-import httpx
 import pytest
 
 from httpcache.errors import BadUpstream, MirrorError, TimedOut, Unreachable
 from httpcache.guard import Guard
 from httpcache.upstream import TIMEOUT
 from httpcache.upstream import Upstream as Asker
+from tests.support import http
 from tests.support.mirror import Mirror
 from tests.support.upstream import Response, Upstream
 
@@ -38,7 +38,7 @@ def frozen(upstream: Upstream, server: Mirror, pin: str) -> str:
     """The address of a frozen file whose upstream is gone."""
     upstream.pages["/file"] = Response(BODY, headers={"Content-Type": "text/x-thing", "Last-Modified": MODIFIED})
     address = server.pin(pin, f"{upstream.url}/file")
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
     upstream.stop()
     return address
 
@@ -51,7 +51,7 @@ def frozen(upstream: Upstream, server: Mirror, pin: str) -> str:
     [("0-0", 0, 1), ("0-9", 0, 10), ("90-", 90, 100), ("-10", 90, 100), ("-1000", 0, 100), ("95-1000", 95, 100)],
 )
 def test_one_range(asked: str, start: int, stop: int, frozen: str) -> None:
-    answer = httpx.get(frozen, headers={"Range": f"bytes={asked}"})
+    answer = http.get(frozen, headers={"Range": f"bytes={asked}"})
     assert (answer.status_code, answer.content) == (206, BODY[start:stop])
     assert answer.headers["content-range"] == f"bytes {start}-{stop - 1}/100"
     assert answer.headers["content-length"] == str(stop - start)
@@ -60,7 +60,7 @@ def test_one_range(asked: str, start: int, stop: int, frozen: str) -> None:
 
 @pytest.mark.parametrize("asked", ["0-0,99-99", "10-19, 30-39,50-", "-1,0-0"])
 def test_several_ranges(asked: str, frozen: str) -> None:
-    answer = httpx.get(frozen, headers={"Range": f"bytes={asked}"})
+    answer = http.get(frozen, headers={"Range": f"bytes={asked}"})
     assert answer.status_code == 206
     kind = answer.headers["content-type"].encode()
     assert kind.startswith(b"multipart/byteranges; boundary=")
@@ -70,13 +70,13 @@ def test_several_ranges(asked: str, frozen: str) -> None:
         assert part["content-type"] == "text/x-thing"
         start, stop = map(int, re.findall(r"\d+", part["content-range"])[:2])
         assert part["content-range"] == f"bytes {start}-{stop}/100"
-        assert httpx.get(frozen, headers={"Range": f"bytes={spec.strip()}"}).content == BODY[start : stop + 1]
+        assert http.get(frozen, headers={"Range": f"bytes={spec.strip()}"}).content == BODY[start : stop + 1]
         assert BODY[start : stop + 1] in answer.content
 
 
 @pytest.mark.parametrize("asked", ["100-", "100-200", "-0"])
 def test_no_range_of_the_file(asked: str, frozen: str) -> None:
-    answer = httpx.get(frozen, headers={"Range": f"bytes={asked}"})
+    answer = http.get(frozen, headers={"Range": f"bytes={asked}"})
     assert (answer.status_code, answer.headers["content-range"]) == (416, "bytes */100")
 
 
@@ -84,7 +84,7 @@ def test_no_range_of_the_file(asked: str, frozen: str) -> None:
     "asked", ["lines=0-9", "bytes=9-0", "bytes=x", "bytes=", "0-9", "bytes=-", "bytes=" + ",".join(["0-"] * 200)]
 )
 def test_a_range_to_ignore(asked: str, frozen: str) -> None:
-    answer = httpx.get(frozen, headers={"Range": asked})
+    answer = http.get(frozen, headers={"Range": asked})
     assert (answer.status_code, answer.content) == (200, BODY)
 
 
@@ -93,7 +93,7 @@ def test_a_range_of_a_head_is_ignored(frozen: str) -> None:
     unrecognized or for which range handling is not defined. For this specification, GET is the only method".
     """
     for asked in ("bytes=0-9", "bytes=1000-"):
-        answer = httpx.head(frozen, headers={"Range": asked})
+        answer = http.head(frozen, headers={"Range": asked})
         assert (answer.status_code, answer.headers["content-length"]) == (200, "100")
 
 
@@ -124,7 +124,7 @@ def test_a_range_of_a_head_is_ignored(frozen: str) -> None:
 def test_conditions(method: str, headers: dict[str, str], status: int, frozen: str) -> None:
     if method == "HEAD" and status == 206:
         return
-    answer = httpx.request(method, frozen, headers=headers)
+    answer = http.request(method, frozen, headers=headers)
     assert answer.status_code == status
     assert answer.content == {200: BODY, 206: BODY[:10], 304: b"", 412: answer.content}[status] * (method == "GET")
     if status in (200, 304):
@@ -137,33 +137,35 @@ def test_conditions(method: str, headers: dict[str, str], status: int, frozen: s
 @pytest.mark.parametrize("date", ["", "yesterday", "Mon, 01 Jan 0000 00:00:00 GMT", "01 Jan 2024 00:00:00 +9999999999"])
 def test_a_condition_that_is_no_date_is_ignored(date: str, frozen: str) -> None:
     """RFC 9110 section 13.1.3: "A recipient MUST ignore ... if the received field value is not a valid HTTP-date"."""
-    assert httpx.get(frozen, headers={"If-Modified-Since": date}).status_code == 200
+    assert http.get(frozen, headers={"If-Modified-Since": date}).status_code == 200
 
 
 def test_the_headers_of_a_frozen_file(upstream: Upstream, server: Mirror, pin: str) -> None:
     others = {"Set-Cookie": "a=b", "X-Secret": "c", "ETag": '"theirs"', "Cache-Control": "no-store", "Expires": "0"}
     upstream.pages["/file"] = Response(BODY, headers=KEPT | others)
     address = server.pin(pin, f"{upstream.url}/file")
-    with httpx.stream("GET", address) as first:
-        first.read  # the coding is not one that httpx could undo
+    with http.stream("GET", address) as first:
+        assert b"".join(first.iter_raw()) == BODY
     for _ in range(2):
-        with httpx.stream("GET", address) as answer:
+        with http.stream("GET", address) as answer:
             assert b"".join(answer.iter_raw()) == BODY
         for name, value in KEPT.items():
             assert answer.headers[name] == first.headers[name] == value
         for name in ("set-cookie", "x-secret", "expires"):
             assert name not in answer.headers
             assert name not in first.headers
-        assert answer.headers["cache-control"] == first.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert (
+            answer.headers["cache-control"] == first.headers["cache-control"] == "public, max-age=31536000, immutable"
+        )
         assert (answer.headers["etag"], answer.headers["accept-ranges"]) == (ETAG, "bytes")
-    head = httpx.head(address)
+    head = http.head(address)
     assert {name: head.headers[name] for name in (*KEPT, "etag")} == {**KEPT, "etag": ETAG}
     assert head.headers["content-length"] == "100"
 
 
 def test_a_file_without_a_type_has_one_that_no_browser_runs(upstream: Upstream, server: Mirror, pin: str) -> None:
     upstream.pages["/file"] = BODY
-    assert httpx.get(server.pin(pin, f"{upstream.url}/file")).headers["content-type"] == "application/octet-stream"
+    assert http.get(server.pin(pin, f"{upstream.url}/file")).headers["content-type"] == "application/octet-stream"
 
 
 def test_what_the_mirror_did(upstream: Upstream, server: Mirror, pin: str) -> None:
@@ -171,14 +173,14 @@ def test_what_the_mirror_did(upstream: Upstream, server: Mirror, pin: str) -> No
     release = threading.Event()
     upstream.pages["/file"] = Response([BODY, release, BODY])
     address = server.pin(pin, f"{upstream.url}/file")
-    with httpx.stream("GET", address) as first:
-        with httpx.stream("GET", address) as second:
+    with http.stream("GET", address) as first:
+        with http.stream("GET", address) as second:
             release.set()
             second.read()
         first.read()
-    hit = httpx.get(address)
+    hit = http.get(address)
     upstream.pages["/broken"] = Response(b"", 500)
-    passed = httpx.get(server.pin(pin, f"{upstream.url}/broken"))
+    passed = http.get(server.pin(pin, f"{upstream.url}/broken"))
     assert [answer.headers["cache-status"] for answer in (first, second, hit, passed)] == [
         "httpcache; fwd=uri-miss; fwd-status=200; stored",
         "httpcache; fwd=uri-miss; fwd-status=200; stored; collapsed",
@@ -194,7 +196,7 @@ def test_what_the_mirror_did(upstream: Upstream, server: Mirror, pin: str) -> No
 @pytest.mark.parametrize("where", ["pin", "date", "/", "/-/health"])
 def test_other_methods(method: str, where: str, upstream: Upstream, server: Mirror, pin: str) -> None:
     addresses = {"pin": server.pin(pin, f"{upstream.url}/file"), "date": server.at("2024-01-02") + "thing/"}
-    answer = httpx.request(method, addresses.get(where, server.url + where), content=b"x" if method == "POST" else None)
+    answer = http.request(method, addresses.get(where, server.url + where), content=b"x" if method == "POST" else None)
     assert answer.status_code == 405
     assert set(re.split(r",\s*", answer.headers["allow"])) == {"GET", "HEAD"}
     assert upstream.count() == 0
@@ -226,9 +228,7 @@ def babbler() -> Iterator[int]:
 
 
 @pytest.mark.parametrize("why", ["refused", "no TLS", "no HTTP"])
-def test_an_upstream_that_cannot_be_asked(
-    why: str, upstream: Upstream, server: Mirror, pin: str, babbler: int
-) -> None:
+def test_an_upstream_that_cannot_be_asked(why: str, upstream: Upstream, server: Mirror, pin: str, babbler: int) -> None:
     """502, and a text with the target and the cause, but without the query's secret."""
     url = {
         "refused": upstream.url,
@@ -237,7 +237,7 @@ def test_an_upstream_that_cannot_be_asked(
     }[why]
     if why == "refused":
         upstream.stop()
-    answer = httpx.get(server.pin(pin, f"{url}/file?token=secret123"))
+    answer = http.get(server.pin(pin, f"{url}/file?token=secret123"))
     assert answer.status_code == 502
     assert f"{url}/file?token=" in answer.text
     assert "secret123" not in answer.text
@@ -249,9 +249,9 @@ def test_after_an_outage_the_next_request_freezes(upstream: Upstream, server: Mi
     upstream.pages["/file"] = BODY
     address = server.pin(pin, f"{upstream.url}/file")
     upstream.stop()
-    assert httpx.get(address).status_code == 502
+    assert http.get(address).status_code == 502
     upstream.start()
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 @pytest.mark.parametrize(
@@ -304,12 +304,12 @@ def test_offline(upstream: Upstream, mirror) -> None:
     upstream.pages |= {"/file": BODY, "/other": BODY}
     running = mirror()
     address = running.pin("offline", f"{upstream.url}/file")
-    httpx.get(address)
+    http.get(address)
     running.restart("--offline")
-    assert httpx.get(address).content == BODY
-    assert httpx.get(address, headers={"Range": "bytes=-1"}).status_code == 206
+    assert http.get(address).content == BODY
+    assert http.get(address, headers={"Range": "bytes=-1"}).status_code == 206
     for other in (running.pin("offline", f"{upstream.url}/other"), running.pin("another", f"{upstream.url}/file")):
-        answer = httpx.get(other)
+        answer = http.get(other)
         assert answer.status_code == 504
         assert "offline" in answer.text
     assert upstream.count() == 1

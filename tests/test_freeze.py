@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from tests.support import http
 from tests.support.inside import checked_records, memory
 from tests.support.mirror import Mirror
 from tests.support.upstream import CUT, Request, Response, Upstream, redirect
@@ -24,7 +25,7 @@ MEGABYTE = 1_000_000
 
 def opened(stack: ExitStack, address: str) -> httpx.Response:
     """An answer whose head has come, its body still to be read."""
-    return stack.enter_context(httpx.stream("GET", address, timeout=60))
+    return stack.enter_context(http.stream("GET", address))
 
 
 def stalled(release: threading.Event, headers: dict[str, str] | None = None) -> Response:
@@ -41,7 +42,7 @@ def test_the_first_bytes_come_before_the_upstream_has_finished(
 ) -> None:
     release = threading.Event()
     upstream.pages["/file"] = stalled(release, headers)
-    with httpx.stream("GET", server.pin(pin, f"{upstream.url}/file"), timeout=60) as response:
+    with http.stream("GET", server.pin(pin, f"{upstream.url}/file")) as response:
         chunks = response.iter_raw()
         received = next(chunks)
         assert not release.is_set()
@@ -75,7 +76,7 @@ def test_a_storm_of_first_requests_on_two_workers(upstream: Upstream, mirror) ->
     upstream.pages |= {name: name.encode() * 1000 for name in names}
 
     def fetch(name: str) -> bool:
-        answer = httpx.get(running.pin("storm", upstream.url + name), timeout=60)
+        answer = http.get(running.pin("storm", upstream.url + name))
         return (answer.status_code, answer.content) == (200, name.encode() * 1000)
 
     with ThreadPoolExecutor(CLIENTS) as pool:
@@ -89,7 +90,7 @@ def test_files_with_the_same_bytes_freeze_at_once(upstream: Upstream, mirror) ->
     upstream.otherwise = lambda _: Response(BODY)
 
     def fetch(number: int) -> bytes:
-        return httpx.get(running.pin("same", f"{upstream.url}/copy-{number}"), timeout=60).content
+        return http.get(running.pin("same", f"{upstream.url}/copy-{number}")).content
 
     with ThreadPoolExecutor(CLIENTS) as pool:
         assert set(pool.map(fetch, [number for number in range(40) for _ in range(4)])) == {BODY}
@@ -106,12 +107,12 @@ def test_a_download_goes_on_when_its_first_client_leaves(upstream: Upstream, ser
 
     upstream.pages["/file"] = Response(steps())
     address = server.pin(pin, f"{upstream.url}/file")
-    with httpx.stream("GET", address, timeout=60) as response:
+    with http.stream("GET", address) as response:
         next(response.iter_raw())
     release.set()
     assert sent.wait(30), "the mirror left when its client did"
     upstream.empty()
-    assert httpx.get(address, timeout=60).content == BODY
+    assert http.get(address).content == BODY
     assert upstream.count("/file") == 1
 
 
@@ -120,19 +121,19 @@ def test_whatever_asks_first_the_whole_is_frozen(method: str, upstream: Upstream
     upstream.pages["/file"] = BODY
     address = server.pin(pin, f"{upstream.url}/file")
     if method == "HEAD":
-        first = httpx.head(address)
+        first = http.head(address)
         assert (first.status_code, first.content) == (200, b"")
         assert first.headers["content-length"] == str(len(BODY))
     elif method == "range":
-        first = httpx.get(address, headers={"Range": "bytes=10-19"})
+        first = http.get(address, headers={"Range": "bytes=10-19"})
         assert (first.status_code, first.content) == (206, BODY[10:20])
         assert first.headers["content-range"] == f"bytes 10-19/{len(BODY)}"
     else:
-        first = httpx.get(address, headers={"Range": f"bytes={len(BODY)}-"})
+        first = http.get(address, headers={"Range": f"bytes={len(BODY)}-"})
         assert (first.status_code, first.headers["content-range"]) == (416, f"bytes */{len(BODY)}")
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
     upstream.stop()
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
     assert upstream.count() == upstream.count("/file", "GET") == 1
 
 
@@ -140,8 +141,8 @@ def test_whatever_asks_first_the_whole_is_frozen(method: str, upstream: Upstream
 def test_a_range_first_where_the_length_is_not_announced(asked: str, upstream: Upstream, server: Mirror, pin) -> None:
     upstream.pages["/file"] = Response([BODY])
     address = server.pin(pin, f"{upstream.url}/file")
-    first = httpx.get(address, headers={"Range": asked})
-    again = httpx.get(address, headers={"Range": asked})
+    first = http.get(address, headers={"Range": asked})
+    again = http.get(address, headers={"Range": asked})
     assert first.status_code == again.status_code == (416 if asked == "bytes=999999999-" else 206)
     if "," not in asked:
         assert first.content == again.content
@@ -158,26 +159,26 @@ def test_later_the_bytes_are_the_same(
 ) -> None:
     upstream.pages["/file"] = BODY
     address = server.pin(pin, f"{upstream.url}/file")
-    first = httpx.get(address)
+    first = http.get(address)
     happens(upstream)
-    assert httpx.get(address).content == first.content == BODY
+    assert http.get(address).content == first.content == BODY
     assert upstream.count() == 1
 
 
 def test_a_pin_is_frozen_by_itself(upstream: Upstream, server: Mirror, pin: str) -> None:
     for body in (b"old", b"new"):
         upstream.pages["/file"] = body
-        assert httpx.get(server.pin(f"{body.decode()}-{pin}", f"{upstream.url}/file")).content == body
+        assert http.get(server.pin(f"{body.decode()}-{pin}", f"{upstream.url}/file")).content == body
 
 
 def test_frozen_survives_a_restart(upstream: Upstream, mirror) -> None:
     upstream.pages["/file"] = BODY
     running = mirror()
     address = running.pin("kept", f"{upstream.url}/file")
-    httpx.get(address)
+    http.get(address)
     upstream.stop()
     running.restart()
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 @pytest.mark.parametrize("body", [b"", []], ids=["length", "chunked"])
@@ -185,13 +186,13 @@ def test_an_empty_file(body: object, upstream: Upstream, server: Mirror, pin: st
     upstream.pages["/empty"] = Response(body)  # type: ignore[arg-type]
     address = server.pin(pin, f"{upstream.url}/empty")
     for hit in (False, True):
-        answer = httpx.get(address)
+        answer = http.get(address)
         assert (answer.status_code, answer.content) == (200, b"")
         assert ("hit" in answer.headers["cache-status"]) is hit
         upstream.stop()
-    ranged = httpx.get(address, headers={"Range": "bytes=0-"})
+    ranged = http.get(address, headers={"Range": "bytes=0-"})
     assert (ranged.status_code, ranged.headers["content-range"]) == (416, "bytes */0")
-    assert httpx.head(address).headers["content-length"] == "0"
+    assert http.head(address).headers["content-length"] == "0"
 
 
 # What is not whole
@@ -219,7 +220,7 @@ def test_what_broke_off_breaks_at_every_client_and_is_not_kept(
         release.set()
         assert set(pool.map(ends, answers)) == {"broken"}
     upstream.pages["/file"] = BODY
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
     running.stop()
     assert [record.size for record in checked_records(running.data)] == [len(BODY)]
     assert list((running.data / "spool").iterdir()) == []
@@ -240,20 +241,20 @@ def test_half_an_answer_is_no_answer(broken: str, asked: str, upstream: Upstream
     upstream.pages["/file"] = BROKEN[broken]
     address = server.pin(pin, f"{upstream.url}/file")
     try:
-        answer = httpx.get(address, headers={"Range": asked} if asked else {})
+        answer = http.get(address, headers={"Range": asked} if asked else {})
     except httpx.RemoteProtocolError:
         pass
     else:
         assert answer.status_code >= 500
     upstream.pages["/file"] = BODY
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": "10"}], ids=["chunked", "length"])
 def test_an_answer_that_is_only_a_head(headers: dict[str, str], upstream: Upstream, server: Mirror, pin: str) -> None:
     """Nothing has been sent to the client yet: it gets an error that names target and cause."""
     upstream.pages["/file"] = Response([CUT], headers=headers)
-    answer = httpx.get(server.pin(pin, f"{upstream.url}/file"))
+    answer = http.get(server.pin(pin, f"{upstream.url}/file"))
     assert answer.status_code == 502
     assert f"{upstream.url}/file" in answer.text
 
@@ -270,7 +271,7 @@ def test_what_never_freezes(status: int, passed: int, upstream: Upstream, server
     headers = {"Retry-After": "7", "WWW-Authenticate": 'Basic realm="upstream"', "Content-Range": "bytes 0-3/100"}
     upstream.pages["/file"] = Response(b"" if bodiless else b"said", status, headers)
     address = server.pin(pin, f"{upstream.url}/file")
-    answer = httpx.get(address)
+    answer = http.get(address)
     assert answer.status_code == passed
     assert answer.headers["cache-control"] == "no-store"
     if status == passed:
@@ -278,16 +279,16 @@ def test_what_never_freezes(status: int, passed: int, upstream: Upstream, server
         assert answer.headers["retry-after"] == "7"
         assert answer.headers["www-authenticate"] == 'Basic realm="upstream"'
     upstream.pages["/file"] = BODY
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 @pytest.mark.parametrize("status", [200, 203])
 def test_what_freezes(status: int, upstream: Upstream, server: Mirror, pin: str) -> None:
     upstream.pages["/file"] = Response(BODY, status)
     address = server.pin(pin, f"{upstream.url}/file")
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
     upstream.stop()
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 @pytest.mark.parametrize("status", [404, 410])
@@ -295,13 +296,13 @@ def test_an_absent_file_is_remembered_for_a_moment_only(status: int, upstream: U
     upstream.pages["/file"] = Response(b"gone", status)
     running = mirror()
     address = running.pin("absent", f"{upstream.url}/file")
-    answers = [httpx.get(address) for _ in range(3)]
+    answers = [http.get(address) for _ in range(3)]
     assert [(answer.status_code, answer.content) for answer in answers] == [(status, b"gone")] * 3
     assert upstream.count("/file") == 1
     assert "hit" in answers[2].headers["cache-status"]
     upstream.pages["/file"] = BODY
     running.restart()
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 # Redirects, representations, queries
@@ -314,20 +315,20 @@ def test_redirects_are_followed(status: int, location: str, upstream: Upstream, 
     upstream.pages["/a/start"] = redirect(location.format(url=upstream.url, host=host), status)
     upstream.pages["/b/end"] = BODY
     address = server.pin(pin, f"{upstream.url}/a/start")
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
     upstream.stop()
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 @pytest.mark.parametrize("location", ["/start", "ftp://127.0.0.1/file", "http://[nonsense", "https://", "file:///etc"])
 def test_redirects_that_lead_nowhere(location: str, upstream: Upstream, server: Mirror, pin: str) -> None:
     upstream.pages["/start"] = redirect(location)
     address = server.pin(pin, f"{upstream.url}/start")
-    answer = httpx.get(address)
+    answer = http.get(address)
     assert answer.status_code == 502
     assert f"{upstream.url}/start" in answer.text
     upstream.pages["/start"] = BODY
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
 
 
 def _by_accept(request: Request) -> Response:
@@ -340,12 +341,12 @@ def test_what_varies_by_accept_is_kept_apart(upstream: Upstream, server: Mirror,
     address = server.pin(pin, f"{upstream.url}/file")
     for _ in range(2):
         for kind in ("a", "b"):
-            answer = httpx.get(address, headers={"Accept": f"application/{kind}"})
+            answer = http.get(address, headers={"Accept": f"application/{kind}"})
             assert (answer.text, answer.headers["content-type"]) == (kind, f"application/{kind}")
             assert answer.headers["vary"] == "Accept"
     assert upstream.count("/file") == 2
     upstream.stop()
-    assert httpx.get(address, headers={"Accept": "Application/B"}).text == "b"
+    assert http.get(address, headers={"Accept": "Application/B"}).text == "b"
 
 
 @pytest.mark.parametrize("body", [b"answer", b""])
@@ -353,10 +354,10 @@ def test_what_varies_by_everything_is_not_frozen(body: bytes, upstream: Upstream
     """RFC 9110 section 12.5.5. Nothing in the answer may say that it is kept."""
     upstream.pages["/file"] = Response(body, headers={"Vary": "*"})
     address = server.pin(pin, f"{upstream.url}/file")
-    first = httpx.get(address)
+    first = http.get(address)
     assert (first.status_code, first.content) == (200, body)
     upstream.pages["/file"] = b"other"
-    assert httpx.get(address).text == "other"
+    assert http.get(address).text == "other"
     assert "immutable" not in first.headers["cache-control"]
     assert "stored" not in first.headers["cache-status"]
 
@@ -366,7 +367,7 @@ def test_what_varies_by_everything_is_not_shared(upstream: Upstream, server: Mir
     upstream.pages["/file"] = lambda _: Response(b"%d" % next(bodies), headers={"Vary": "*"})
     address = server.pin(pin, f"{upstream.url}/file")
     with ThreadPoolExecutor(8) as pool:
-        answers = list(pool.map(lambda _: httpx.get(address, timeout=60), range(8)))
+        answers = list(pool.map(lambda _: http.get(address), range(8)))
     assert [answer.status_code for answer in answers] == [200] * 8
     assert len({answer.content for answer in answers}) == 8
 
@@ -375,7 +376,7 @@ def test_a_query_is_part_of_the_target(upstream: Upstream, server: Mirror, pin: 
     queries = ["", "?v=1", "?v=2", "?v=1&w=", "?w=&v=1", "?a=1+2", "?a=1%2B2", "?a=/&b=?"]
     upstream.otherwise = lambda request: Response(request.target.encode())
     for query in queries * 2:
-        assert httpx.get(server.pin(pin, f"{upstream.url}/file{query}")).text == f"/file{query}"
+        assert http.get(server.pin(pin, f"{upstream.url}/file{query}")).text == f"/file{query}"
     assert upstream.count() == len(queries)
 
 
@@ -388,7 +389,7 @@ def _large(megabytes: int) -> Response:
 
 
 def _length(address: str, **headers: str) -> int:
-    with httpx.stream("GET", address, headers=headers, timeout=60) as response:
+    with http.stream("GET", address, headers=headers) as response:
         return sum(map(len, response.iter_raw()))
 
 
@@ -405,7 +406,7 @@ def test_memory_does_not_grow_with_the_file(upstream: Upstream, mirror) -> None:
         next(opened(stack, address).iter_raw())
         assert _length(address) == size
         first = memory(running)
-        stack.enter_context(httpx.stream("GET", address, headers={"Range": "bytes=1-"}, timeout=60))
+        stack.enter_context(http.stream("GET", address, headers={"Range": "bytes=1-"}))
         assert _length(address, Range="bytes=1-") == size - 1
         later = memory(running)
     assert upstream.count("/large") == 1
@@ -428,4 +429,4 @@ def test_what_a_dead_process_left_is_removed_at_start(upstream: Upstream, mirror
         (spool / name).write_bytes(b"left")
     running.start()
     assert list(spool.iterdir()) == []
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY

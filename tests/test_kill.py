@@ -13,6 +13,7 @@ from itertools import count
 import httpx
 import pytest
 
+from tests.support import http
 from tests.support.inside import checked_records, parts, processes, until
 from tests.support.mirror import Mirror
 from tests.support.upstream import Request, Response, Upstream
@@ -33,9 +34,7 @@ def received(answer: httpx.Response, wanted: int) -> tuple[bytes, Iterator[bytes
 
 @pytest.mark.parametrize("after", [2, HALF, len(BODY)])
 @pytest.mark.parametrize("headers", [{}, LENGTH], ids=["chunked", "length"])
-def test_a_kill_in_the_middle_leaves_nothing(
-    headers: dict[str, str], after: int, upstream: Upstream, mirror
-) -> None:
+def test_a_kill_in_the_middle_leaves_nothing(headers: dict[str, str], after: int, upstream: Upstream, mirror) -> None:
     """`after`: the bytes that the upstream has sent; all of them, but not the end of the chunks, is not the whole."""
     release = threading.Event()
     rest = [release, BODY[after:]] if after < len(BODY) or not headers else [BODY[:0]]
@@ -43,7 +42,7 @@ def test_a_kill_in_the_middle_leaves_nothing(
     running: Mirror = mirror()
     address = running.pin("kill", f"{upstream.url}/file")
     whole = after == len(BODY) and bool(headers)
-    with httpx.stream("GET", address, timeout=60) as answer:
+    with http.stream("GET", address) as answer:
         # The last byte that came waits for the record, so one less can be read.
         start, chunks = received(answer, after if whole else max(after - 1, 0))
         running.kill()
@@ -59,7 +58,7 @@ def test_a_kill_in_the_middle_leaves_nothing(
     upstream.pages["/file"] = other
     running.start()
     assert list((running.data / "spool").iterdir()) == []
-    assert httpx.get(address).content == (BODY if whole else other)
+    assert http.get(address).content == (BODY if whole else other)
     running.stop()
     assert len(checked_records(running.data)) == 1
 
@@ -122,7 +121,7 @@ def test_a_worker_dies_while_another_follows_its_download(upstream: Upstream, mi
         answers: list[httpx.Response] = []
         while len(roles()) < 2:  # the kernel deals connections out: ask until both workers have one
             assert len(answers) < 100
-            answers.append(stack.enter_context(httpx.stream("GET", address, timeout=60)))
+            answers.append(stack.enter_context(http.stream("GET", address)))
         os.kill(roles()[True], signal.SIGKILL)
         assert set(pool.map(ends, answers)) == {None}
     release.set()
@@ -130,7 +129,7 @@ def test_a_worker_dies_while_another_follows_its_download(upstream: Upstream, mi
     if not running.running:
         running.kill()
         running.start()
-    assert httpx.get(address).content == BODY
+    assert http.get(address).content == BODY
     running.stop()
     assert [record.size for record in checked_records(running.data)] == [len(BODY)]
 
@@ -149,11 +148,11 @@ def test_a_worker_that_dies_is_replaced(upstream: Upstream, mirror) -> None:
     if not running.running:
         running.kill()
         pytest.fail(f"one worker's death ended the server:\n{running.log()}")
-    assert httpx.get(running.pin("after", f"{upstream.url}/file")).content == BODY
+    assert http.get(running.pin("after", f"{upstream.url}/file")).content == BODY
 
 
 def _is_ready(running: Mirror) -> bool:
     try:
-        return httpx.get(f"{running.url}/-/ready", timeout=2).status_code == 200
+        return http.get(f"{running.url}/-/ready", timeout=2).status_code == 200
     except httpx.TransportError:
         return False

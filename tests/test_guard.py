@@ -1,0 +1,307 @@
+"""The network guard. Nothing here can send to an inside address: where one is named, the network is a fake."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from ipaddress import ip_address, ip_network
+from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, gaierror
+
+import anyio
+import httpcore
+import pytest
+
+from httpcache import upstream as upstream_module
+from httpcache.errors import BadUpstream, MirrorError, Refused, Unreachable
+from httpcache.guard import Guard, GuardedBackend, is_public
+from httpcache.upstream import Upstream as Asker
+from tests.support import http
+from tests.support.mirror import Mirror
+from tests.support.upstream import Upstream, redirect
+
+PUBLIC = ["1.1.1.1", "8.8.8.8", "151.101.0.223", "2606:4700::1111", "2a04:4e42::223"]
+PUBLIC_WRAPPED = ["::ffff:8.8.8.8", "2002:808:808::1", "64:ff9b::808:808"]
+INSIDE = {
+    "this host": ["127.0.0.1", "127.255.255.254", "::1", "0.0.0.0", "0.1.2.3", "::"],
+    "private (RFC 1918, 4193)": ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fc00::1", "fd12::1"],
+    "link-local and metadata services": ["169.254.169.254", "169.254.0.1", "fe80::1", "fd00:ec2::254"],
+    "carrier-grade NAT (RFC 6598)": ["100.64.0.1", "100.127.255.255", "100.100.100.200"],
+    "multicast and broadcast": ["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff0e::1"],
+    "reserved and for documentation": [
+        "240.0.0.1",
+        "192.0.2.1",
+        "198.51.100.1",
+        "203.0.113.1",
+        "198.18.0.1",
+        "192.0.0.1",
+    ],
+    "the same in IPv6": ["2001:db8::1", "100::1", "2001:2::1"],
+    "Azure, 6to4 relays, site-local, local NAT64": ["168.63.129.16", "192.88.99.1", "fec0::1", "64:ff9b:1::1"],
+    "v4-mapped": ["::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:168.63.129.16"],
+    "6to4": ["2002:7f00:1::", "2002:a00:1::1", "2002:a9fe:a9fe::", "2002:a83f:8110::"],
+    "Teredo: its server, its client": ["2001:0:a00:1::f7f7:f7f7", "2001:0:808:808::f5ff:fffe"],
+    "NAT64": ["64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a83f:8110"],
+    "v4-compatible and translated (RFC 4291, 2765)": ["::10.0.0.1", "::169.254.169.254", "::ffff:0:10.0.0.1"],
+}
+ALL_INSIDE = [address for group in INSIDE.values() for address in group]
+
+
+class Recording(httpcore.AsyncNetworkBackend):
+    """A network without wires: notes whom it was told to connect to, and answers with one response."""
+
+    def __init__(
+        self, response: bytes = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", failing: Iterable[str] = ()
+    ) -> None:
+        self.connected: list[tuple[str, int]] = []
+        self._response = response
+        self._failing = frozenset(failing)
+
+    async def connect_tcp(self, host: str, port: int, *args: object, **kwargs: object) -> httpcore.AsyncNetworkStream:
+        self.connected.append((host, port))
+        if host in self._failing:
+            raise httpcore.ConnectError(f"{host} does not answer")
+        return httpcore.AsyncMockStream([self._response])
+
+    async def sleep(self, seconds: float) -> None:
+        """Do not."""
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[list[str]]]]:
+    """What names resolve to: for each its answers, one after the other, the last for ever. No other name resolves."""
+    known: dict[str, list[list[str]]] = {}
+
+    async def getaddrinfo(host: str | bytes, port: int, **_: object) -> list[tuple[object, ...]]:
+        host = host.decode() if isinstance(host, bytes) else host
+        answers = known.get(host)
+        if answers is None:
+            try:
+                addresses = [str(ip_address(host.strip("[]")))]
+            except ValueError:
+                raise gaierror(-2, "Name or service not known") from None
+        else:
+            addresses = answers.pop(0) if len(answers) > 1 else answers[0]
+        return [
+            (AF_INET6 if ":" in address else AF_INET, SOCK_STREAM, IPPROTO_TCP, "", (address, port))
+            for address in addresses
+        ]
+
+    monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    return known
+
+
+def connect(guard: Guard, host: str, port: int = 443, network: Recording | None = None) -> list[tuple[str, int]]:
+    """Whom a connection to a host reaches."""
+    network = network or Recording()
+    anyio.run(GuardedBackend(guard, network).connect_tcp, host, port)
+    return network.connected
+
+
+def refused(guard: Guard, host: str, port: int = 443) -> str:
+    """The text of a refusal, after which nothing was sent anywhere."""
+    network = Recording()
+    with pytest.raises(Refused) as raised:
+        anyio.run(GuardedBackend(guard, network).connect_tcp, host, port)
+    assert network.connected == []
+    return raised.value.text
+
+
+# Addresses
+
+
+@pytest.mark.parametrize("address", PUBLIC + PUBLIC_WRAPPED)
+def test_public_addresses(address: str) -> None:
+    assert is_public(ip_address(address))
+    Guard().check("host", ip_address(address), 443)
+
+
+@pytest.mark.parametrize("address", ALL_INSIDE)
+def test_inside_addresses(address: str) -> None:
+    assert not is_public(ip_address(address))
+    with pytest.raises(Refused) as raised:
+        Guard().check("host", ip_address(address), 443)
+    assert raised.value.status == 403
+    assert "--allow-network" in raised.value.text
+
+
+@pytest.mark.parametrize(
+    ("network", "address", "allowed"),
+    [
+        ("10.0.0.0/8", "10.1.2.3", True),
+        ("10.0.0.0/8", "11.1.2.3", True),  # public anyway
+        ("10.0.0.0/8", "192.168.0.1", False),
+        ("10.0.0.0/8", "::ffff:10.1.2.3", True),
+        ("10.0.0.0/8", "127.0.0.1", False),
+        ("fd00::/8", "fd12::1", True),
+        ("fd00::/8", "fe80::1", False),
+        ("169.254.169.254/32", "169.254.169.254", True),
+        ("0.0.0.0/0", "::1", False),
+        ("::/0", "10.0.0.1", False),
+    ],
+)
+def test_an_operator_allows_networks(network: str, address: str, allowed: bool) -> None:
+    guard = Guard([ip_network(network)])
+    if allowed:
+        guard.check("host", ip_address(address), 443)
+    else:
+        with pytest.raises(Refused):
+            guard.check("host", ip_address(address), 443)
+
+
+@pytest.mark.parametrize("port", [22, 25, 79, 81, 6379, 8080, 8443])
+def test_other_ports(port: int) -> None:
+    with pytest.raises(Refused, match=f"{port}.*--allow-network"):
+        Guard().check("host", ip_address("8.8.8.8"), port)
+    Guard([ip_network("8.8.8.0/24")]).check("host", ip_address("8.8.8.8"), port)
+
+
+# Names
+
+
+@pytest.mark.parametrize("inside", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1", "fd00::1"])
+@pytest.mark.parametrize("first", [True, False])
+def test_one_bad_address_of_several_is_enough(first: bool, inside: str, names: dict[str, list[list[str]]]) -> None:
+    names["mixed.example"] = [[inside, "8.8.8.8"] if first else ["8.8.8.8", inside]]
+    assert inside in refused(Guard(), "mixed.example")
+
+
+def test_it_connects_to_an_address_that_was_checked(names: dict[str, list[list[str]]]) -> None:
+    """Never to the name: it may mean something else the next time (rebinding)."""
+    names["rebind.example"] = [["8.8.8.8"], ["127.0.0.1"]]
+    assert connect(Guard(), "rebind.example") == [("8.8.8.8", 443)]
+    refused(Guard(), "rebind.example")
+
+
+def test_it_tries_every_address(names: dict[str, list[list[str]]]) -> None:
+    names["two.example"] = [["2606:4700::1111", "8.8.8.8"]]
+    network = Recording(failing=["2606:4700::1111"])
+    assert connect(Guard(), "two.example", network=network) == [("2606:4700::1111", 443), ("8.8.8.8", 443)]
+    with pytest.raises(httpcore.ConnectError):
+        connect(Guard(), "two.example", network=Recording(failing=["2606:4700::1111", "8.8.8.8"]))
+
+
+def test_a_name_without_address(names: dict[str, list[list[str]]]) -> None:
+    with pytest.raises(Unreachable, match=r"nowhere\.example"):
+        connect(Guard(), "nowhere.example")
+
+
+def test_an_address_with_a_scope(names: dict[str, list[list[str]]]) -> None:
+    names["scoped.example"] = [["fe80::1%eth0"]]
+    refused(Guard(), "scoped.example")
+
+
+def test_unix_sockets() -> None:
+    with pytest.raises(Refused):
+        anyio.run(GuardedBackend(Guard(), Recording()).connect_unix_socket, "/run/socket")
+
+
+# The whole client on the fake network
+
+
+def ask(monkeypatch: pytest.MonkeyPatch, network: Recording, url: str, *, trusted: bool = False) -> int:
+    """The status of a URL, asked through the guard on a network that is not there."""
+    monkeypatch.setattr(upstream_module.httpcore, "AnyIOBackend", lambda: network)
+
+    async def asked() -> int:
+        asker = Asker(Guard())
+        try:
+            async with asker.ask(url, trusted=trusted) as answer:
+                return answer.status
+        finally:
+            await asker.aclose()
+
+    return anyio.run(asked)
+
+
+@pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "[::ffff:169.254.169.254]", "metadata.example"])
+def test_the_client_is_guarded(host: str, monkeypatch: pytest.MonkeyPatch, names: dict[str, list[list[str]]]) -> None:
+    names["metadata.example"] = [["169.254.169.254"]]
+    network = Recording()
+    with pytest.raises(Refused):
+        ask(monkeypatch, network, f"http://{host}/latest/meta-data/")
+    assert network.connected == []
+
+
+def test_the_client_reaches_what_is_public(monkeypatch: pytest.MonkeyPatch, names: dict[str, list[list[str]]]) -> None:
+    names["public.example"] = [["8.8.8.8"]]
+    network = Recording()
+    assert ask(monkeypatch, network, "http://public.example/") == 200
+    assert network.connected == [("8.8.8.8", 80)]
+
+
+@pytest.mark.parametrize(
+    ("location", "error"),
+    [
+        ("http://10.0.0.1/", Refused),
+        ("http://[::1]/", Refused),
+        ("//169.254.169.254/latest", Refused),
+        ("http://inside.example/", Refused),
+        ("http://public.example:6379/", Refused),
+        ("ftp://public.example/", BadUpstream),
+        ("file:///etc/passwd", BadUpstream),
+    ],
+)
+def test_a_redirect_to_the_inside(
+    location: str,
+    error: type[MirrorError],
+    monkeypatch: pytest.MonkeyPatch,
+    names: dict[str, list[list[str]]],
+) -> None:
+    """Each hop is guarded like the first."""
+    names |= {"public.example": [["8.8.8.8"]], "inside.example": [["192.168.0.1"]]}
+    head = f"HTTP/1.1 302 Found\r\nLocation: {location}\r\nContent-Length: 0\r\n\r\n"
+    network = Recording(head.encode())
+    with pytest.raises(error):
+        ask(monkeypatch, network, "http://public.example/")
+    assert network.connected == [("8.8.8.8", 80)]
+
+
+def test_a_name_that_changes_between_redirects(
+    monkeypatch: pytest.MonkeyPatch, names: dict[str, list[list[str]]]
+) -> None:
+    names["rebind.example"] = [["8.8.8.8"], ["127.0.0.1"]]
+    network = Recording(
+        b"HTTP/1.1 302 Found\r\nLocation: http://rebind.example/again\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+    )
+    with pytest.raises(Refused):
+        ask(monkeypatch, network, "http://rebind.example/")
+    assert network.connected == [("8.8.8.8", 80)]
+
+
+# Over the server
+
+
+@pytest.fixture
+def guarded(mirror, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    """A mirror that may fetch from no inside network."""
+    options = Mirror._options
+
+    def guarded_options(self: Mirror) -> list[str]:
+        found = options(self)
+        at = found.index("--allow-network")
+        return found[:at] + found[at + 2 :]
+
+    monkeypatch.setattr(Mirror, "_options", guarded_options)
+    return mirror()
+
+
+def test_the_server_refuses_the_inside(upstreams, guarded: Mirror) -> None:
+    """Loopback only, which is where the tests' upstreams are; the text names the setting that would allow it."""
+    upstream: Upstream = upstreams()
+    upstream.pages["/file"] = b"inside"
+    port = upstream.port
+    hosts = ["127.0.0.1", "localhost", "127.1", "2130706433", "0x7f000001", "[::1]", "[::ffff:127.0.0.1]", "0.0.0.0"]
+    for host in hosts:
+        answer = http.get(guarded.pin("inside", f"http://{host}:{port}/file"))
+        assert answer.status_code == 403, host
+        assert "--allow-network" in answer.text
+        assert answer.headers["cache-control"] == "no-store"
+    assert upstream.count() == 0
+
+
+def test_the_server_allows_what_it_was_told_to_and_no_more(upstreams, server: Mirror, pin: str) -> None:
+    """127.0.0.0/8 is allowed: a redirect to the other loopback is not."""
+    upstream: Upstream = upstreams()
+    upstream.pages["/away"] = redirect(f"http://[::1]:{upstream.port}/file")
+    answer = http.get(server.pin(pin, f"{upstream.url}/away"))
+    assert answer.status_code == 403
+    assert "::1" in answer.text
