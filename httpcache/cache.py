@@ -22,6 +22,8 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
@@ -57,15 +59,22 @@ class Passed:
     hit: bool = False
 
 
+class Digest(NamedTuple):
+    """A digest that an index announced: a name that `hashlib` knows, and the value in lower-case hex."""
+
+    algorithm: str
+    value: str
+
+
 @dataclass(frozen=True)
 class Job:
     """What is to be fetched and frozen.
 
     `key`: those who ask with the same key share one download. `label`: the target, for texts and logs. `target`,
     `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record. `name` gives the key of
-    the record once the head of the answer is known. `scope` gives the scope of an answer. `checked` is told the
-    record of what was found to be as announced, None where it was not. `digest` (sha256, hex) and `size` (bytes) are
-    what an index announced, if one did.
+    the record once the head of the answer is known. `scope` gives the scope of an answer. `verify` looks at the
+    bytes (a draft of the record, the file) before they are frozen, and raises BadUpstream to refuse them; `frozen` is
+    told the record. `digest` and `size` (bytes) are what an index announced, if one did.
     """
 
     key: str
@@ -77,15 +86,16 @@ class Job:
     find: Callable[[], Awaitable[Record | None]]
     name: Callable[[Head], Awaitable[str]]
     scope: Callable[[Answer], str]
-    checked: Callable[[Record | None], Awaitable[None]]
-    digest: str | None = None
+    frozen: Callable[[Record], Awaitable[None]]
+    verify: Callable[[Record, Path], Awaitable[None]]
+    digest: Digest | None = None
     size: int | None = None
 
 
 class Flight:
     """A download under way. Every change of state wakes all who wait for one."""
 
-    def __init__(self, digest: str | None) -> None:
+    def __init__(self, digest: Digest | None) -> None:
         self.digest = digest
         self.head: Head | None = None
         self.shared = True
@@ -131,14 +141,15 @@ class Flight:
 class Live:
     """A reader's place on a flight whose head has arrived. Close it.
 
-    `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `digest`: what the bytes will be checked
-    against, where an index announced it. `kept`: it will be frozen.
+    `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `verified`: the bytes will be checked
+    against a digest; `digest`: their sha256, where it is known before they are here. `kept`: it will be frozen.
     """
 
     def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
         self.head = head
         self.collapsed = collapsed
-        self.digest = flight.digest
+        self.verified = flight.digest is not None
+        self.digest = flight.digest.value if flight.digest and flight.digest.algorithm == "sha256" else None
         self.kept = flight.shared
         self._flight = flight
         self._fd = os.dup(flight.fd)
@@ -263,51 +274,43 @@ class Cache:
                     return
                 vary = _vary(answer)
                 head = _head(answer, claim, job.scope(answer), "accept" in vary)
-                digest, size = await self._download(flight, claim, head, answer, shared="*" not in vary)
-            try:
-                _check(job, head, digest, size)
-            except BadUpstream:
-                await job.checked(None)
-                raise
-            record = await self._freeze(job, claim, head, digest, size) if flight.shared else None
-            await job.checked(record)
-            flight.finish(record=record)
+                body = await self._download(flight, claim, head, answer, shared="*" not in vary)
+            _check(job, head, body)
+            flight.finish(record=await self._freeze(job, claim, head, body) if flight.shared else None)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
 
-    async def _download(
-        self, flight: Flight, claim: Claim, head: Head, answer: Answer, *, shared: bool
-    ) -> tuple[str, int]:
-        digest = hashlib.sha256()
+    async def _download(self, flight: Flight, claim: Claim, head: Head, answer: Answer, *, shared: bool) -> _Sums:
+        sums = _Sums(flight.digest)
         with claim.part.open("xb", buffering=0) as part:
             if shared:
                 await anyio.to_thread.run_sync(claim.publish, head)
             flight.begin(head, os.open(claim.part, os.O_RDONLY), shared=shared)
-            size = 0
             async for chunk in answer.body:
-                await anyio.to_thread.run_sync(_write, part.fileno(), digest, chunk)
-                size += len(chunk)
-                flight.advance(size)
-        return digest.hexdigest(), size
+                await anyio.to_thread.run_sync(_write, part.fileno(), sums, chunk)
+                flight.advance(sums.size)
+        return sums
 
-    async def _freeze(self, job: Job, claim: Claim, head: Head, digest: str, size: int) -> Record:
+    async def _freeze(self, job: Job, claim: Claim, head: Head, body: _Sums) -> Record:
         record = Record(
             target=job.target,
             pin=job.pin,
             url=job.url,
             final=head.url,
-            digest=digest,
-            size=size,
+            digest=body.sha256,
+            size=body.size,
             created=time.time(),
             scope=head.scope,
             headers=head.headers,
         )
+        await job.verify(record, claim.part)
         key = await job.name(head)
-        winner = decode(await self._store.freeze(key, encode(record), digest, claim.part))
-        if not isinstance(winner, Record) or winner.digest != digest:
+        winner = decode(await self._store.freeze(key, encode(record), record.digest, claim.part))
+        if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{job.label} was frozen by another with other bytes: ask again for those")
-        log.info("froze %s (%d bytes, sha256 %s)", job.label, size, digest)
+        log.info("froze %s (%d bytes, sha256 %s)", job.label, record.size, record.digest)
+        await job.frozen(winner)
         return winner
 
     async def _follow(self, flight: Flight, job: Job) -> None:
@@ -351,22 +354,46 @@ def _vary(answer: Answer) -> set[str]:
     return {name.strip().lower() for name in answer.headers.get("vary", "").split(",")}
 
 
-def _write(fd: int, digest: hashlib._Hash, chunk: bytes) -> None:
-    digest.update(chunk)
+class _Sums:
+    """The size and the digests of a body as it comes: sha256, and the announced one where that is another."""
+
+    def __init__(self, announced: Digest | None) -> None:
+        self.size = 0
+        self._ours = hashlib.sha256()
+        self._announced = self._ours
+        if announced and announced.algorithm != "sha256":
+            self._announced = hashlib.new(announced.algorithm, usedforsecurity=False)
+
+    def update(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        self._ours.update(chunk)
+        if self._announced is not self._ours:
+            self._announced.update(chunk)
+
+    @property
+    def sha256(self) -> str:
+        return self._ours.hexdigest()
+
+    @property
+    def announced(self) -> str:
+        return self._announced.hexdigest()
+
+
+def _write(fd: int, sums: _Sums, chunk: bytes) -> None:
+    sums.update(chunk)
     view = memoryview(chunk)
     while view:
         view = view[os.write(fd, view) :]
 
 
-def _check(job: Job, head: Head, digest: str, size: int) -> None:
-    expected = job.size if head.length is None else head.length
-    if expected is not None and size != expected:
-        raise BadUpstream(f"{job.label}: {size} bytes came where {expected} were announced; nothing was kept")
-    if job.size is not None and size != job.size:
-        raise BadUpstream(f"{job.label}: {size} bytes came where the index announced {job.size}; nothing was kept")
-    if job.digest is not None and digest != job.digest:
+def _check(job: Job, head: Head, body: _Sums) -> None:
+    for announced in (head.length, job.size):
+        if announced is not None and body.size != announced:
+            raise BadUpstream(f"{job.label}: {body.size} bytes came where {announced} were announced; nothing was kept")
+    if job.digest and body.announced != job.digest.value:
         raise BadUpstream(
-            f"{job.label}: the bytes have sha256 {digest} where the index announced {job.digest}; nothing was kept"
+            f"{job.label}: the bytes have {job.digest.algorithm} {body.announced} "
+            f"where the index announced {job.digest.value}; nothing was kept"
         )
 
 

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
-from .cache import FREEZES, Cache, Job, Live, Passed, pass_on
+from .cache import FREEZES, Cache, Digest, Job, Live, Passed, pass_on
 from .credentials import PUBLIC, Credentials, scope
 from .errors import BadUpstream
 from .record import Absence, Record, Varies, decode, encode, shown
@@ -35,9 +35,9 @@ NOBODY = Credentials()
 
 @dataclass(frozen=True)
 class Expected:
-    """What an index announced of a file: its sha256 in hex, its size in bytes; None where it said nothing."""
+    """What an index announced of a file: a digest, the size in bytes; None where it said nothing."""
 
-    digest: str | None = None
+    digest: Digest | None = None
     size: int | None = None
 
 
@@ -47,10 +47,9 @@ class Want:
 
     `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `variant` names
     the representation for good where `accept` is not the client's own and may change with the program. `source` asks
-    for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only
-    called when the target is about to be fetched; `checked` is told the record of what was fetched and found to be as
-    announced, None where it was not. `freeze_absence`: a 404 or 410 is kept for ever too, as a
-    registry's "no such project" is.
+    for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called
+    when the target is about to be fetched; `verify` and `frozen` are those of a Job. `freeze_absence`: a 404 or 410 is
+    kept for ever too, as a registry's "no such project" is.
     """
 
     accept: str = ANY
@@ -58,7 +57,8 @@ class Want:
     credentials: Credentials = NOBODY
     source: Callable[[], AbstractAsyncContextManager[Answer]] | None = None
     expect: Callable[[], Awaitable[Expected]] | None = None
-    checked: Callable[[Record | None], Awaitable[None]] | None = None
+    verify: Callable[[Record, Path], Awaitable[None]] | None = None
+    frozen: Callable[[Record], Awaitable[None]] | None = None
     freeze_absence: bool = False
 
 
@@ -84,16 +84,21 @@ class Mirror:
         """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError."""
         ask = _Ask(self, target, want, self._secret)
         found = await ask.find()
-        if found:
-            return await self._permitted(ask, found)
+        if found and await self._may_read(ask, found):
+            return found
         absent = await self._absence(ask)
         if absent:
             return absent
-        expected = await want.expect() if want.expect else Expected()
-        outcome = await self.cache.open(ask.job(expected))
+        outcome = found or await self._fetched(ask)
+        if isinstance(outcome, Record):
+            outcome = await self._permitted(ask, outcome)
         if isinstance(outcome, Passed) and outcome.status in (404, 410):
             await self._remember(ask, outcome)
-        return await self._permitted(ask, outcome) if isinstance(outcome, Record) else outcome
+        return outcome
+
+    async def _fetched(self, ask: _Ask) -> Record | Live | Passed:
+        expected = await ask.want.expect() if ask.want.expect else Expected()
+        return await self.cache.open(ask.job(expected))
 
     async def record_key(self, target: Target, want: Want) -> str | None:
         """Return the key under which the store has the record of a target, None where it has none."""
@@ -215,9 +220,13 @@ class _Ask:
         winner = await self._mirror.store.add(self._record_key, marker)
         return self._variant_key if isinstance(decode(winner), Varies) else self._record_key
 
-    async def checked(self, record: Record | None) -> None:
-        if self.want.checked:
-            await self.want.checked(record)
+    async def verify(self, record: Record, file: Path) -> None:
+        if self.want.verify:
+            await self.want.verify(record, file)
+
+    async def frozen(self, record: Record) -> None:
+        if self.want.frozen:
+            await self.want.frozen(record)
 
     def job(self, expected: Expected) -> Job:
         return Job(
@@ -230,7 +239,8 @@ class _Ask:
             find=self.find,
             name=self.name,
             scope=self.scope,
-            checked=self.checked,
+            verify=self.verify,
+            frozen=self.frozen,
             digest=expected.digest,
             size=expected.size,
         )

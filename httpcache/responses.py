@@ -107,7 +107,7 @@ class LiveResponse:
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         live = self._live
-        if live.digest and live.head.length is not None and live.head.length <= VERIFIED_FIRST:
+        if live.verified and live.head.length is not None and live.head.length <= VERIFIED_FIRST:
             await live.finished()  # so that bytes with another digest are an error with a text, not a broken connection
         lines = _described(live.head.headers)
         etag = f'"{live.digest}"' if live.digest else None

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 import anyio
 import anyio.to_thread
 import msgspec
 from packaging.utils import canonicalize_name
 
-from httpcache.errors import BadUpstream
+from httpcache.errors import BadUpstream, NotFound
 from httpcache.mirror import Mirror
 from httpcache.store import Log
 
@@ -22,15 +22,16 @@ class _Change(msgspec.Struct, frozen=True, array_like=True):
     """What an observation of the list changed; `instant` in microseconds."""
 
     instant: int
+    serial: int | None
     added: tuple[str, ...]
     removed: tuple[str, ...]
 
 
 class Catalog:
-    """The observed list of one registry.
+    """The list of one registry: as it was observed, and the projects that have a log.
 
-    A name is listed as of the last observation at or before the instant, and where there is none, as of the first:
-    registries give no times for names.
+    A name of the observed list is there as of the last observation at or before the instant, and where there is none,
+    as of the first: registries give no times for names. A registry without a list has the logs alone.
     """
 
     def __init__(self, registry: Registry, mirror: Mirror) -> None:
@@ -46,45 +47,66 @@ class Catalog:
         """
         async with self._lock:
             await self._read()
-            observed = not self._changes or self._changes[-1].instant < instant
-            if observed:
-                await self._observe()
-            first = self._changes[0].instant
-            return await anyio.to_thread.run_sync(_names, self._changes, max(instant, first)), observed
+            observed = self._last < instant
+            if observed and await self._observe() and self._last < instant:
+                raise BadUpstream(
+                    "the registry gave a list of projects that is older than the instant asked for "
+                    "(a cache on the way): ask again in some minutes",
+                    headers={"Retry-After": "60"},
+                )
+            names = await anyio.to_thread.run_sync(_names, self._changes, instant)
+        for name in await self._registry.logged():
+            if name not in names and await self._registry.had(name, instant):
+                names.add(name)
+        return ProjectList(tuple(sorted(names))), observed
 
     async def live(self) -> ProjectList:
         """Return the names now. Raises MirrorError."""
         async with self._lock:
-            await self._observe()
-            return await anyio.to_thread.run_sync(_names, self._changes, self._changes[-1].instant)
+            if not await self._observe():
+                raise NotFound("the registry has no list of projects")
+            return ProjectList(tuple(sorted(await anyio.to_thread.run_sync(_names, self._changes, self._last))))
 
-    async def _observe(self) -> None:
-        started, page = await self._registry.fetch("")
+    @property
+    def _last(self) -> int:
+        return self._changes[-1].instant if self._changes else -1
+
+    async def _observe(self) -> bool:
+        """Append what changed; return whether the registry has a list at all."""
+        instant, page = await self._registry.fetch("")
+        if page is None and not self._changes:
+            return False
         if not isinstance(page, ProjectList):
-            raise BadUpstream("the registry has no list of projects")
+            raise BadUpstream("what the registry has in the place of its list of projects is none")
         names = {canonicalize_name(name) for name in page.names}
         while True:
             await self._read()
-            if self._changes and self._changes[-1].instant >= started:
-                return
-            known = set(_names(self._changes, started).names)
-            if known and not names:
-                raise BadUpstream("the registry's list of projects is empty all at once: it cannot be right")
-            change = _Change(started, tuple(sorted(names - known)), tuple(sorted(known - names)))
+            if self._last >= instant:
+                return True
+            known = await anyio.to_thread.run_sync(_names, self._changes, instant)
+            self._check(page, bool(known))
+            change = _Change(instant, page.serial, tuple(sorted(names - known)), tuple(sorted(known - names)))
             value = zlib.compress(msgspec.msgpack.encode(change))
             if await self._log.append(len(self._changes), value):
                 self._changes.append(change)
-                return
+                return True
+
+    def _check(self, page: ProjectList, had_names: bool) -> None:
+        seen = max((change.serial for change in self._changes if change.serial is not None), default=-1)
+        if page.serial is not None and page.serial < seen:
+            raise BadUpstream(f"the registry's list of projects has serial {page.serial}, and {seen} was seen before")
+        if had_names and not page.names:
+            raise BadUpstream("the registry's list of projects is empty all at once: it cannot be right")
 
     async def _read(self) -> None:
         for value in await self._log.read(len(self._changes)):
             self._changes.append(msgspec.msgpack.decode(zlib.decompress(value), type=_Change))
 
 
-def _names(changes: Iterable[_Change], instant: int) -> ProjectList:
+def _names(changes: Sequence[_Change], instant: int) -> set[str]:
     names: set[str] = set()
-    for change in changes:
-        if change.instant <= instant:
+    for number, change in enumerate(changes):
+        if number == 0 or change.instant <= instant:
             names.difference_update(change.removed)
             names.update(change.added)
-    return ProjectList(tuple(sorted(names)))
+    return names

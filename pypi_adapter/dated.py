@@ -92,9 +92,9 @@ class Dated:
     async def _file(self, parts: list[str]) -> ASGIApp:
         if len(parts) != 3:
             raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
-        project, content, filename = parts
+        project, content, filename = canonicalize_name(parts[0]), *parts[1:]
         wanted = filename.removesuffix(SUFFIX)
-        file = await self._registry.file(canonicalize_name(project), content, wanted)
+        file = await self._registry.file(project, content, wanted)
         if filename == wanted:
             return answer_with(self._store, await self._registry.open(project, file), vary=None)
         if not wanted.endswith(".whl"):
@@ -108,6 +108,7 @@ def _linked(file: File, root: str, project: str) -> File:
         file,
         url=f"{root}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
         core_metadata=advertised(file),
+        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
     )
 
 

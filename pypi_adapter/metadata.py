@@ -6,8 +6,10 @@ so that no resolver downloads wheels to read them.
 
 from __future__ import annotations
 
+import hashlib
 import io
 import logging
+import lzma
 import re
 import struct
 import zipfile
@@ -24,7 +26,7 @@ import anyio.to_thread
 import httpx
 from packaging.utils import canonicalize_name
 
-from httpcache.cache import Passed
+from httpcache.cache import Digest, Passed
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, UpstreamError
 from httpcache.mirror import NOBODY, Mirror, Want
@@ -37,9 +39,29 @@ log = logging.getLogger("httpcache")
 SUFFIX = ".metadata"
 CONTENT_TYPE = "text/plain; charset=utf-8"
 MAX_METADATA = 16 * 1024 * 1024  # bytes; the largest known are a few hundred KB
+PIECE = 4096  # bytes of a zip member that are unpacked at once
 READ_AHEAD = 64 * 1024  # bytes asked for at once: the directory and METADATA of most wheels are in the last 64 KB
+# What zipfile raises for files that are none, or damaged: it lets the errors of the codecs through.
+ZIP_ERRORS = (
+    zipfile.BadZipFile,
+    zlib.error,
+    lzma.LZMAError,
+    struct.error,
+    EOFError,
+    ValueError,
+    NotImplementedError,
+    RuntimeError,
+    OSError,
+)
 _DIST_INFO = re.compile(r"([^/]+)-[^-/]+\.dist-info/METADATA")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
+
+
+def metadata_url(url: str) -> str:
+    """Return where the metadata file of a wheel is (PEP 658): the suffix belongs to the path, not to the query."""
+    path, mark, query = url.partition("?")
+    return path + SUFFIX + mark + query
+
 
 Ask = Callable[[Headers], AbstractAsyncContextManager[Answer]]
 
@@ -54,17 +76,17 @@ def from_wheel(path: Path, filename: str) -> bytes:
         return _read(file, filename)
 
 
-async def from_ranges(ask: Ask, filename: str, digest: str | None) -> tuple[bytes, Answer]:
+async def from_ranges(ask: Ask, filename: str, digest: Digest | None) -> tuple[bytes, Answer]:
     """Return METADATA read out of a wheel by ranges, and the first answer.
 
-    `ask` sends a GET for the wheel with additional headers. `digest` is its announced sha256: a wheel so small that the
-    first range is all of it is held to it. Raises NoRangesError where the upstream does not answer ranges, BadUpstream
-    where what it answers is no wheel, or another.
+    `ask` sends a GET for the wheel with additional headers. `digest` was announced for it: a wheel so small that the
+    first range is all of it is held to that. Raises NoRangesError where the upstream does not answer ranges,
+    BadUpstream where what it answers is no wheel, or another.
     """
     remote = _Remote(ask)
     first = await remote.open()
-    if digest and remote.digest not in (None, digest):
-        raise BadUpstream(f"{filename} has sha256 {remote.digest} where the index announced {digest}; nothing was kept")
+    if digest and remote.is_other_than(digest):
+        raise BadUpstream(f"{filename} has not the {digest.algorithm} that the index announced; nothing was kept")
     return await anyio.to_thread.run_sync(_read, remote, filename), first
 
 
@@ -106,13 +128,13 @@ class _Remote(io.RawIOBase):
     async def open(self) -> Answer:
         return await self._fetch(f"bytes=-{READ_AHEAD}")
 
-    @property
-    def digest(self) -> str | None:
-        """The sha256 of the file where one range had all of it."""
-        for _, part in self._parts:
-            if len(part) == self._size:
-                return sha256(part).hexdigest()
-        return None
+    def is_other_than(self, digest: Digest) -> bool:
+        """Whether a range had all of the file, and it has another digest."""
+        whole = next((part for _, part in self._parts if len(part) == self._size), None)
+        return (
+            whole is not None
+            and hashlib.new(digest.algorithm, whole, usedforsecurity=False).hexdigest() != digest.value
+        )
 
     async def _fetch(self, wanted: str) -> Answer:
         async with self._ask((("Range", wanted),)) as answer:
@@ -172,36 +194,32 @@ def _read(file: io.RawIOBase | io.BufferedReader, filename: str) -> bytes:
             for info in wheel.infolist():
                 found = _DIST_INFO.fullmatch(info.filename)
                 if found and canonicalize_name(found[1]) == project:
-                    if info.file_size > MAX_METADATA:
-                        raise BadUpstream(f"the METADATA of {filename} is longer than {MAX_METADATA} bytes")
-                    return wheel.read(info)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        struct.error,
-        EOFError,
-        ValueError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+                    return _member(wheel, info, filename)
+    except ZIP_ERRORS as error:
         raise BadUpstream(f"{filename} is no wheel: {error}") from error
     raise BadUpstream(f"{filename} has no METADATA")
 
 
-async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record | None) -> None:
-    """Check metadata that was kept before its wheel was: called when the wheel was fetched.
+def _member(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, filename: str) -> bytes:
+    """Read METADATA piece by piece, whatever the directory says of its size: a bomb is seen before it has gone off."""
+    body = b""
+    with wheel.open(info) as member:
+        while piece := member.read(PIECE):
+            body += piece
+            if len(body) > MAX_METADATA:
+                raise BadUpstream(f"the METADATA of {filename} is longer than {MAX_METADATA} bytes")
+    return body
 
-    What was read by ranges is covered by no digest. When the wheel has come and been checked (`wheel`), it must be the
-    wheel's; when a wheel has come that was not the announced one (None), nothing that was read from there is believed.
-    """
+
+async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> None:
+    """Check metadata that was kept before its wheel was frozen: what was read by ranges is covered by no digest."""
     kept = await mirror.frozen(metadata, want)
     if kept is None:
         return
-    if wheel is not None:
-        path = mirror.store.blob_path(wheel.digest)
-        with suppress(BadUpstream):
-            if sha256(await anyio.to_thread.run_sync(from_wheel, path, filename)).hexdigest() == kept.digest:
-                return
+    path = mirror.store.blob_path(wheel.digest)
+    with suppress(BadUpstream):
+        if sha256(await anyio.to_thread.run_sync(from_wheel, path, filename)).hexdigest() == kept.digest:
+            return
     log.error("dropped the metadata of %s: it was read before the wheel, and is not the wheel's", filename)
     await mirror.drop(metadata, want)
 
@@ -210,7 +228,8 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
 class MetadataSource:
     """Asks for the metadata of one wheel: what a Want has as its `source`.
 
-    `filename`, `url`, `digest`: the wheel's, the digest where it was announced. `own`: asks for the upstream's metadata
+    `filename`, `url`, `digest`: the wheel's, the digest where it was announced. `announced`: so was a digest of the
+    metadata; then the upstream's own file is as good as the frozen wheel's. `own`: asks for the upstream's metadata
     file, None where it has none. `frozen`: looks for the frozen wheel. `ask`: asks for the wheel with additional
     headers. `freeze`: freezes the wheel. `path`: the file of a frozen one. `credentials` are the client's.
     """
@@ -222,15 +241,17 @@ class MetadataSource:
     ask: Ask
     freeze: Callable[[], Awaitable[Record | Passed]]
     path: Callable[[str], Path]
-    digest: str | None
+    digest: Digest | None
+    announced: bool
     credentials: Credentials = NOBODY
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[Answer]:
         """Give the metadata as an answer with status 200, or where the wheel cannot be had, the wheel's answer."""
-        yield (
-            await self._from_own() or await self._from_frozen() or await self._from_ranges() or await self._from_whole()
-        )
+        first, second = self._from_frozen, self._from_own
+        if self.announced:
+            first, second = second, first
+        yield await first() or await second() or await self._from_ranges() or await self._from_whole()
 
     async def _from_own(self) -> Answer | None:
         if self.own is None:

@@ -154,6 +154,11 @@ def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
     return _html_document(f"Links for {page.name}", "".join(metas), [_html_file(file) for file in page.files])
 
 
+def strongest(hashes: dict[str, str]) -> tuple[str, str] | None:
+    """The hash to hold a file to: sha256 where there is one, else the strongest; its name, and its value in hex."""
+    return next(((name, hashes[name].lower()) for name in _HASHES if name in hashes), None)
+
+
 def map_files(page: Page, change: Callable[[File], File | None]) -> Page:
     """The page with each file changed, for example its address; those for which there is None are left out."""
     return msgspec.structs.replace(page, files=tuple(file for file in map(change, page.files) if file))
@@ -311,15 +316,19 @@ def _json_file(file: _JsonFile, base: str) -> File | None:
     return File(
         filename=file.filename,
         url=url,
-        hashes=hashes | (file.hashes or {}),
+        hashes=hashes | _lowered(file.hashes or {}),
         requires_python=file.requires_python or None,
         size=file.size,
         upload_time=file.upload_time,
         yanked=file.yanked or False,
-        core_metadata=metadata if metadata != {} else False,
+        core_metadata=_lowered(metadata) or False if isinstance(metadata, dict) else metadata,
         gpg_sig=file.gpg_sig,
         provenance=file.provenance,
     )
+
+
+def _lowered(hashes: dict[str, str]) -> dict[str, str]:
+    return {name.lower(): digest.lower() for name, digest in hashes.items()}
 
 
 def _json_status(status: _JsonStatus | None) -> ProjectStatus | None:
@@ -342,6 +351,8 @@ def _parse_html(body: bytes, content_type: str, url: str) -> Page | ProjectList:
     serial = int(serials[-1]) if serials else None
     base = _html_base(root, url)
     anchors = [anchor for anchor in root.iter("a") if anchor.get("href")]
+    if not anchors and not _says_index(content_type, metas, text):
+        raise BadPage("it has no links, and nothing in it says that it is an index page")
     files = tuple(file for anchor in anchors if (file := _html_anchor_file(anchor.attrib, base)) is not None)
     names = () if files else tuple(filter(None, map(_html_anchor_project, anchors)))
     if names:
@@ -354,6 +365,12 @@ def _parse_html(body: bytes, content_type: str, url: str) -> Page | ProjectList:
         tracks=tuple(metas.get("pypi:tracks", ())),
         alternate_locations=tuple(metas.get("pypi:alternate-locations", ())),
     )
+
+
+def _says_index(content_type: str, metas: Mapping[str, object], text: str) -> bool:
+    """Whether an HTML page calls itself an index page: an empty one could as well be that of a broken server."""
+    typed = "application/vnd.pypi.simple" in content_type.lower()
+    return typed or any(name.startswith("pypi:") for name in metas) or "links for" in text.lower()
 
 
 def _decode(body: bytes, content_type: str) -> str:
@@ -447,18 +464,15 @@ def _html_file(file: File) -> str:
     if file.yanked:
         attributes += f' data-yanked="{_escape(file.yanked) if isinstance(file.yanked, str) else ""}"'
     if file.core_metadata:
-        value = "true" if file.core_metadata is True else _best_hash(file.core_metadata) or "true"
+        best = None if file.core_metadata is True else strongest(file.core_metadata)
+        value = "=".join(best) if best else "true"
         attributes += f' data-core-metadata="{_escape(value)}" data-dist-info-metadata="{_escape(value)}"'
     if file.gpg_sig is not None:
         attributes += f' data-gpg-sig="{"true" if file.gpg_sig else "false"}"'
     if file.provenance is not None:
         attributes += f' data-provenance="{_escape(file.provenance)}"'
-    digest = _best_hash(file.hashes)
-    return _html_link(f"{file.url}#{digest}" if digest else file.url, attributes, file.filename)
-
-
-def _best_hash(hashes: dict[str, str]) -> str | None:
-    return next((f"{name}={hashes[name]}" for name in _HASHES if name in hashes), None)
+    digest = strongest(file.hashes)
+    return _html_link(f"{file.url}#{'='.join(digest)}" if digest else file.url, attributes, file.filename)
 
 
 def _escape(text: str) -> str:

@@ -17,7 +17,7 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from httpcache.cache import Live, Passed
+from httpcache.cache import Digest, Live, Passed
 from httpcache.errors import BadUpstream, NotFound, StoreError, redact
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
@@ -25,15 +25,15 @@ from httpcache.store import Log
 from httpcache.target import Target, canonical_url
 from httpcache.upstream import Answer
 
+from .coding import MAX_PAGE, BadCoding, decoded
 from .history import History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
-from .metadata import SUFFIX, MetadataSource, read_bounded, settle
-from .page import BadPage, File, Page, ProjectList, parse
+from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
+from .page import BadPage, File, Page, ProjectList, parse, strongest
 
 log = logging.getLogger("httpcache")
 
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
-MAX_PAGE = 256 * 1024 * 1024  # bytes of an index page
 
 HISTORIES = 256  # projects whose decoded log is kept in memory
 
@@ -72,6 +72,8 @@ class Registry:
         self._index = index
         self._mirror = mirror
         self._histories: OrderedDict[str, _Known] = OrderedDict()
+        self._names = Log(mirror.store, f"{name}/ logged")
+        self._logged: list[str] = []
 
     async def as_of(self, project: str, instant: int) -> View:
         """Return a project's page as it stood at an instant (microseconds).
@@ -135,29 +137,30 @@ class Registry:
 
     def _want(self, project: str, file: File) -> Want:
         async def expect() -> Expected:
-            return Expected(file.hashes.get("sha256"), file.size)
+            return Expected(file_digest(file), file.size)
 
-        async def checked(wheel: Record | None) -> None:
-            if file.filename.endswith(".whl") and not _metadata_digest(file):
+        async def frozen(wheel: Record) -> None:
+            if file.filename.endswith(".whl") and not metadata_digest(file):
                 await settle(self._mirror, self._target(project, file, SUFFIX), Want(), file.filename, wheel)
 
-        return Want(source=lambda: self._ask(file.url), expect=expect, checked=checked)
+        return Want(source=lambda: self._ask(file.url), expect=expect, frozen=frozen)
 
     def _metadata_want(self, project: str, file: File) -> Want:
         target, want = self._target(project, file), self._want(project, file)
         source = MetadataSource(
             filename=file.filename,
             url=file.url,
-            own=(lambda: self._ask(file.url + SUFFIX)) if file.core_metadata else None,
+            own=(lambda: self._ask(metadata_url(file.url))) if file.core_metadata else None,
             frozen=lambda: self._mirror.frozen(target, want),
             ask=lambda headers: self._ask(file.url, headers),
             freeze=lambda: self._mirror.whole(target, want),
             path=self._mirror.store.blob_path,
-            digest=file.hashes.get("sha256"),
+            digest=file_digest(file),
+            announced=metadata_digest(file) is not None,
         )
 
         async def expect() -> Expected:
-            return Expected(_metadata_digest(file))
+            return Expected(metadata_digest(file))
 
         return Want(source=source, expect=expect)
 
@@ -179,9 +182,31 @@ class Registry:
         """Ask the registry for the page and append what changed; with `always` also that nothing did."""
         observation = await self._fetch(known.project)
         try:
+            if not known.noted:
+                await self._note(known)
             await known.append(observation, always=always)
         except StaleObservation as error:
             raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
+
+    async def _note(self, known: _Known) -> None:
+        """Note that there is a log of the project, for `logged`."""
+        if not known.covers(0):
+            while not await self._names.append(len(self._logged), known.project.encode()):
+                await self.logged()
+        known.noted = True
+
+    async def logged(self) -> list[str]:
+        """Return the names of the projects that have a log."""
+        for value in await self._names.read(len(self._logged)):
+            self._logged.append(value.decode())
+        return self._logged
+
+    async def had(self, project: str, instant: int) -> bool:
+        """Whether the log shows that there was such a project at an instant (microseconds). Asks no upstream."""
+        known = await self._known(project)
+        if not known.covers(instant):
+            return False
+        return await known.work(lambda history: history.as_of(instant)) is not None
 
     async def _fetch(self, project: str) -> Observation:
         instant, page = await self.fetch(project)
@@ -206,20 +231,29 @@ class Registry:
         return instant, await anyio.to_thread.run_sync(_parse, body, answer)
 
 
-def _metadata_digest(file: File) -> str | None:
-    return file.core_metadata.get("sha256") if isinstance(file.core_metadata, dict) else None
+def file_digest(file: File) -> Digest | None:
+    """Return the digest that the index announced of a file."""
+    found = strongest(file.hashes)
+    return Digest(*found) if found else None
+
+
+def metadata_digest(file: File) -> Digest | None:
+    """Return the digest that the index announced of a file's metadata (PEP 658)."""
+    found = strongest(file.core_metadata) if isinstance(file.core_metadata, dict) else None
+    return Digest(*found) if found else None
 
 
 class _Known:
     """What is known of a project: its history, as far as it has been read from the log.
 
     `observing` is held while the registry is asked, so that it is asked once. `seen`: when that was last done, whether
-    anything had changed or not.
+    anything had changed or not. `noted`: the name is in the list of projects that have a log.
     """
 
     def __init__(self, project: str, log: Log) -> None:
         self.project = project
         self.observing = anyio.Lock()
+        self.noted = False
         self.seen = 0
         self._log = log
         self._length = 0
@@ -261,8 +295,9 @@ class _Known:
 
 def _parse(body: bytes, answer: Answer) -> Page | ProjectList:
     try:
-        page = parse(body, answer.headers.get("content-type"), answer.url)
-    except BadPage as error:
+        plain = decoded(body, answer.headers.get("content-encoding"))
+        page = parse(plain, answer.headers.get("content-type"), answer.url)
+    except (BadPage, BadCoding) as error:
         raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
     serial = answer.headers.get("x-pypi-last-serial", "")
     return msgspec.structs.replace(page, serial=int(serial)) if serial.isdecimal() else page

@@ -46,5 +46,4 @@ def advertised(file: File) -> bool | dict[str, str] | None:
     """Return what a page of the mirror says of a file's metadata: every wheel has some, nothing else has."""
     if not file.filename.endswith(".whl"):
         return None
-    sha256 = file.core_metadata.get("sha256") if isinstance(file.core_metadata, dict) else None
-    return {"sha256": sha256} if sha256 else True
+    return file.core_metadata if isinstance(file.core_metadata, dict) else True

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import re
 import time
-import zlib
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
 from urllib.parse import unquote
 
 import anyio.to_thread
@@ -28,10 +28,11 @@ from httpcache.store import Log
 from httpcache.target import Target, canonical_url, looks_like_url, parse_target
 from httpcache.upstream import Answer, Headers
 
-from .metadata import SUFFIX, MetadataSource, settle
+from .coding import MAX_PAGE, BadCoding, decoded
+from .metadata import SUFFIX, MetadataSource, metadata_url, settle
 from .negotiate import is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution, parse
-from .registry import INDEX_ACCEPT, MAX_PAGE
+from .registry import INDEX_ACCEPT, file_digest, metadata_digest
 from .render import advertised, index_response
 
 PARSED = 32  # parsed pages kept in memory
@@ -64,7 +65,7 @@ class Pinned:
         return None
 
     async def _index(self, incoming: Incoming, target: Target) -> ASGIApp:
-        want = Want(INDEX_ACCEPT, "index", incoming.credentials, freeze_absence=True)
+        want = Want(INDEX_ACCEPT, "index", incoming.credentials, verify=_verify, freeze_absence=True)
         started = time.time()
         outcome = await self._mirror.whole(target, want)
         if isinstance(outcome, Passed):
@@ -106,21 +107,20 @@ class Pinned:
     def _file_want(self, incoming: Incoming, target: Target) -> Want:
         async def expect() -> Expected:
             file = await self._pages.find(target)
-            return Expected(file.hashes.get("sha256"), file.size) if file else Expected()
+            return Expected(file_digest(file), file.size) if file else Expected()
 
-        async def checked(wheel: Record | None) -> None:
-            metadata, listed = _metadata_target(target), await self._pages.find(target)
-            if metadata and not (listed and isinstance(advertised(listed), dict)):
-                want = Want(credentials=incoming.credentials)
+        async def frozen(wheel: Record) -> None:
+            listed = await self._pages.find(target)
+            if _filename(target).endswith(".whl") and not (listed and metadata_digest(listed)):
+                metadata, want = Target(target.pin, metadata_url(target.url)), Want(credentials=incoming.credentials)
                 await settle(self._mirror, metadata, want, _filename(target), wheel)
 
-        return Want(incoming.accept, credentials=incoming.credentials, expect=expect, checked=checked)
+        return Want(incoming.accept, credentials=incoming.credentials, expect=expect, frozen=frozen)
 
     async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
         async def expect() -> Expected:
             file = await self._pages.find(wheel)
-            known = advertised(file) if file else None
-            return Expected(known["sha256"] if isinstance(known, dict) else None)
+            return Expected(metadata_digest(file) if file else None)
 
         want = Want(
             credentials=incoming.credentials,
@@ -145,7 +145,8 @@ class Pinned:
             ask=lambda headers: ask(wheel.url, headers),
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,
-            digest=listed.hashes.get("sha256") if listed else None,
+            digest=file_digest(listed) if listed else None,
+            announced=listed is not None and metadata_digest(listed) is not None,
             credentials=incoming.credentials,
         )
         async with source() as answer:
@@ -165,7 +166,7 @@ class _Pages:
         """Whether a record says of itself that it is an index page: by a type of PEP 691, or PEP 629's meta."""
         if not _may_be_index(record.headers):
             return False
-        if record.headers["content-type"].startswith(_SIMPLE):
+        if _is_simple(record.headers):
             return True
         return _META.search(await self._body(record)) is not None
 
@@ -216,30 +217,26 @@ class _Pages:
 def _parse(body: bytes, record: Record) -> Page | ProjectList | None:
     content_type = record.headers.get("content-type")
     try:
-        return parse(_decoded(body, record.headers.get("content-encoding")), content_type, record.final)
-    except BadPage as error:
-        if (content_type or "").startswith(_SIMPLE):
+        return parse(decoded(body, record.headers.get("content-encoding")), content_type, record.final)
+    except (BadPage, BadCoding) as error:
+        if _is_simple(record.headers):
             raise BadUpstream(f"{record.final} is no index page: {error}") from error
         return None
 
 
-def _decoded(body: bytes, coding: str | None) -> bytes:
-    """Undo gzip, which some servers send though identity was asked for. Raises BadPage."""
-    if coding not in ("gzip", "x-gzip"):
-        return body
-    inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    try:
-        plain = inflate.decompress(body, MAX_PAGE)
-    except zlib.error as error:
-        raise BadPage(f"it is not gzip: {error}") from error
-    if not inflate.eof:
-        raise BadPage("it is cut, or longer than an index page can be")
-    return plain
+async def _verify(record: Record, file: Path) -> None:
+    """Refuse to freeze what says that it is a page of PEP 691 and is none. Raises BadUpstream."""
+    if _is_simple(record.headers) and record.size <= MAX_PAGE:
+        await anyio.to_thread.run_sync(lambda: _parse(file.read_bytes(), record))
 
 
 def _may_be_index(headers: Mapping[str, str]) -> bool:
-    content_type = headers.get("content-type", "")
-    return content_type.startswith((_SIMPLE, "text/html"))
+    return _is_simple(headers) or headers.get("content-type", "").strip().lower().startswith("text/html")
+
+
+def _is_simple(headers: Mapping[str, str]) -> bool:
+    """Whether the type is one of PEP 691."""
+    return headers.get("content-type", "").strip().lower().startswith(_SIMPLE)
 
 
 def _linked(file: File, pinned: str) -> File | None:
@@ -276,11 +273,6 @@ def _metadata_of(target: Target) -> tuple[Target, Target] | None:
         query = query.removesuffix(SUFFIX)
         return Target(target.pin, f"{path}?{query}"), Target(target.pin, f"{path}{SUFFIX}?{query}")
     return None
-
-
-def _metadata_target(wheel: Target) -> Target | None:
-    path, mark, query = wheel.url.partition("?")
-    return Target(wheel.pin, path + SUFFIX + mark + query) if path.endswith(".whl") else None
 
 
 def _filename(target: Target) -> str:

@@ -14,7 +14,7 @@ import anyio
 import pytest
 
 from httpcache import mirror as mirror_module
-from httpcache.cache import Live, Passed
+from httpcache.cache import Digest, Live, Passed
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
 from httpcache.guard import Guard
 from httpcache.local import LocalStore
@@ -126,7 +126,11 @@ def test_what_cannot_be_kept_is_not_finished(upstream: Upstream, tmp_path: Path)
 
 @pytest.mark.parametrize(
     "expected",
-    [Expected(digest="0" * 64), Expected(size=len(BODY) - 1), Expected(hashlib.sha256(BODY).hexdigest(), 1)],
+    [
+        Expected(Digest("sha256", "0" * 64)),
+        Expected(size=len(BODY) - 1),
+        Expected(Digest("sha256", hashlib.sha256(BODY).hexdigest()), 1),
+    ],
 )
 @pytest.mark.parametrize("body", [BODY, [BODY]], ids=["length", "chunked"])
 def test_bytes_that_are_not_those_announced(

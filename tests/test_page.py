@@ -171,11 +171,11 @@ def test_html_rendering_is_as_written_here() -> None:
         ("text/plain", b' \r\n{"files": []}'),
         ("text/html", b'{"files": []}'),
         (None, b'\xef\xbb\xbf{"files": []}'),
-        ("text/html", b"<html></html>"),
+        ("text/html", b"<html>Links for p</html>"),
         ("application/vnd.pypi.simple.v1+html", b"no files yet"),
-        ("application/octet-stream", b"\n<html></html>"),
-        (JSON, b"<html></html>"),
-        (None, b"\xef\xbb\xbf<html></html>"),
+        ("application/octet-stream", b"\n<html>Links for p</html>"),
+        (JSON, b"<html>Links for p</html>"),
+        (None, b"\xef\xbb\xbf<html>Links for p</html>"),
     ],
 )
 def test_the_body_decides_what_it_is(content_type: str | None, body: bytes) -> None:
@@ -406,7 +406,7 @@ def test_link_shapes(url: str, href: str, resolved: str) -> None:
     ],
 )
 def test_not_a_file(href: str) -> None:
-    assert page_of(f'<a href="{href}">click here!</a>').files == ()
+    assert page_of(f'<p>Links for p <a href="{href}">click here!</a>').files == ()
 
 
 @pytest.mark.parametrize("url", ["", "#x", "ftp://example.org/x", "http://?x", "https://:80/x", "http://[::1/x"])
@@ -687,3 +687,9 @@ def test_html_of_hostile_strings_has_one_line_per_file_and_no_foreign_markup(pag
     lines = to_html(page).decode().split("\n")
     assert sum(line.startswith("<a href=") for line in lines) == len(page.files)
     assert sum(line.count("<a") for line in lines) == len(page.files)
+
+
+@pytest.mark.parametrize("body", ["<html></html>", "<h1>Down for maintenance</h1>", "<p>\ufffd\ufffd"])
+def test_html_that_is_no_index_page(body: str) -> None:
+    with pytest.raises(BadPage, match="no links"):
+        page_of(body)

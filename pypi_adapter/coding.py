@@ -1,0 +1,28 @@
+"""Undoes the content coding of an index page (RFC 9110 section 8.4), which some servers apply though none was asked."""
+
+from __future__ import annotations
+
+import zlib
+
+MAX_PAGE = 256 * 1024 * 1024  # bytes of an index page
+
+
+class BadCoding(ValueError):
+    """The body is not in the coding that its header names, or in one that is not known here."""
+
+
+def decoded(body: bytes, coding: str | None) -> bytes:
+    """Return the body without its coding, None or gzip. Raises BadCoding, also for more than MAX_PAGE bytes."""
+    coding = (coding or "identity").strip().lower()
+    if coding == "identity":
+        return body
+    if coding not in ("gzip", "x-gzip"):
+        raise BadCoding(f"its content coding is {coding[:40]!r}")
+    inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+    try:
+        plain = inflate.decompress(body, MAX_PAGE)
+    except zlib.error as error:
+        raise BadCoding(f"it is not gzip: {error}") from error
+    if not inflate.eof:
+        raise BadCoding(f"it is cut, or longer than {MAX_PAGE} bytes")
+    return plain
