@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from .mirror import Mirror
 from .responses import Incoming
+from .settings import Settings
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,9 @@ class Adapter(Protocol):
     """An ecosystem: its options, its lines for people, and its way to answer requests."""
 
     options: Sequence[Option]
+
+    def check(self, settings: Settings) -> None:
+        """Raise MirrorError where an option makes no sense: before the server starts."""
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""

@@ -100,4 +100,5 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
         lifespan=lifespan,
     )
     app.router.default = front
+    app.router.redirect_slashes = False
     return RootPath(app, settings.root_path) if settings.root_path else app

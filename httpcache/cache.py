@@ -29,8 +29,8 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from .errors import BadUpstream, MirrorError, StoreError
-from .local import read_file
+from .errors import BadUpstream, MirrorError
+from .local import read_file, store_error
 from .record import KEPT_HEADERS, Record, decode, encode
 from .spool import Claim, Head, Spool
 from .store import Store
@@ -39,7 +39,7 @@ from .upstream import Answer, Headers
 log = logging.getLogger("httpcache")
 
 FREEZES = frozenset({200, 203})
-PASSED_HEADERS = ("content-type", "content-language", "www-authenticate", "retry-after")
+PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
 PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
 POLL = 0.02  # seconds between looks at another process's download
 
@@ -74,7 +74,8 @@ class Job:
     `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record. `name` gives the key of
     the record once the head of the answer is known. `scope` gives the scope of an answer. `verify` looks at the
     bytes (a draft of the record, the file) before they are frozen, and raises BadUpstream to refuse them; `frozen` is
-    told the record. `digest` and `size` (bytes) are what an index announced, if one did.
+    told the record. `digests` are those that indexes announced, of which one must be right; so is
+    `size` (bytes).
     """
 
     key: str
@@ -84,19 +85,19 @@ class Job:
     url: str
     ask: Callable[[], AbstractAsyncContextManager[Answer]]
     find: Callable[[], Awaitable[Record | None]]
-    name: Callable[[Head], Awaitable[str]]
+    name: Callable[[Head], str]
     scope: Callable[[Answer], str]
     frozen: Callable[[Record], Awaitable[None]]
     verify: Callable[[Record, Path], Awaitable[None]]
-    digest: Digest | None = None
+    digests: tuple[Digest, ...] = ()
     size: int | None = None
 
 
 class Flight:
     """A download under way. Every change of state wakes all who wait for one."""
 
-    def __init__(self, digest: Digest | None) -> None:
-        self.digest = digest
+    def __init__(self, digests: tuple[Digest, ...]) -> None:
+        self.digests = digests
         self.head: Head | None = None
         self.shared = True
         self.followed = False
@@ -148,8 +149,10 @@ class Live:
     def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
         self.head = head
         self.collapsed = collapsed
-        self.verified = flight.digest is not None
-        self.digest = flight.digest.value if flight.digest and flight.digest.algorithm == "sha256" else None
+        self.verified = bool(flight.digests)
+        self.digest = next((value for name, value in flight.digests if name == "sha256"), None)
+        if len(flight.digests) > 1:
+            self.digest = None
         self.kept = flight.shared
         self._flight = flight
         self._fd = os.dup(flight.fd)
@@ -233,7 +236,7 @@ class Cache:
         return outcome
 
     def _start(self, job: Job) -> Flight:
-        flight = Flight(job.digest)
+        flight = Flight(job.digests)
         self._flights[job.key] = flight
         self._tasks.start_soon(self._fly, flight, job)
         return flight
@@ -251,7 +254,7 @@ class Cache:
             error = failed
             log.warning("%s: %s", job.label, failed.text)
         except OSError as failed:
-            error = StoreError(f"the mirror cannot write to its spool: {failed.strerror}")
+            error = store_error(failed)
             log.error("%s: %s", job.label, error.text)
         except Exception:
             error = MirrorError("the mirror made a mistake; its log says which")
@@ -282,7 +285,7 @@ class Cache:
                 await anyio.to_thread.run_sync(claim.release)
 
     async def _download(self, flight: Flight, claim: Claim, head: Head, answer: Answer, *, shared: bool) -> _Sums:
-        sums = _Sums(flight.digest)
+        sums = _Sums(flight.digests)
         with claim.part.open("xb", buffering=0) as part:
             if shared:
                 await anyio.to_thread.run_sync(claim.publish, head)
@@ -305,7 +308,7 @@ class Cache:
             headers=head.headers,
         )
         await job.verify(record, claim.part)
-        key = await job.name(head)
+        key = job.name(head)
         winner = decode(await self._store.freeze(key, encode(record), record.digest, claim.part))
         if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{job.label} was frozen by another with other bytes: ask again for those")
@@ -326,7 +329,7 @@ class Cache:
             claimed = await anyio.to_thread.run_sync(self._spool.is_claimed, job.key)
             flight.advance(os.fstat(fd).st_size)
             await anyio.sleep(POLL if claimed else 0)
-        value = await self._store.get(await job.name(head))
+        value = await self._store.get(job.name(head))
         record = decode(value) if value else None
         if not isinstance(record, Record) or not await anyio.to_thread.run_sync(self._has_bytes_of, fd, record):
             raise BadUpstream(f"{job.label}: the download broke off: ask again")
@@ -355,28 +358,24 @@ def _vary(answer: Answer) -> set[str]:
 
 
 class _Sums:
-    """The size and the digests of a body as it comes: sha256, and the announced one where that is another."""
+    """The size and the digests of a body as it comes: sha256, and those that were announced."""
 
-    def __init__(self, announced: Digest | None) -> None:
+    def __init__(self, announced: tuple[Digest, ...]) -> None:
         self.size = 0
-        self._ours = hashlib.sha256()
-        self._announced = self._ours
-        if announced and announced.algorithm != "sha256":
-            self._announced = hashlib.new(announced.algorithm, usedforsecurity=False)
+        names = {"sha256", *(digest.algorithm for digest in announced)}
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
 
     def update(self, chunk: bytes) -> None:
         self.size += len(chunk)
-        self._ours.update(chunk)
-        if self._announced is not self._ours:
-            self._announced.update(chunk)
+        for digest in self._hashes.values():
+            digest.update(chunk)
 
     @property
     def sha256(self) -> str:
-        return self._ours.hexdigest()
+        return self._hashes["sha256"].hexdigest()
 
-    @property
-    def announced(self) -> str:
-        return self._announced.hexdigest()
+    def has(self, digest: Digest) -> bool:
+        return self._hashes[digest.algorithm].hexdigest() == digest.value
 
 
 def _write(fd: int, sums: _Sums, chunk: bytes) -> None:
@@ -390,10 +389,10 @@ def _check(job: Job, head: Head, body: _Sums) -> None:
     for announced in (head.length, job.size):
         if announced is not None and body.size != announced:
             raise BadUpstream(f"{job.label}: {body.size} bytes came where {announced} were announced; nothing was kept")
-    if job.digest and body.announced != job.digest.value:
+    if job.digests and not any(map(body.has, job.digests)):
+        wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in job.digests)
         raise BadUpstream(
-            f"{job.label}: the bytes have {job.digest.algorithm} {body.announced} "
-            f"where the index announced {job.digest.value}; nothing was kept"
+            f"{job.label}: the bytes have sha256 {body.sha256} where the index announced {wanted}; nothing was kept"
         )
 
 

@@ -129,6 +129,8 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
             if (value := getattr(options, name := option.name.replace("-", "_"))) is not None
         },
     )
+    for adapter in found:
+        adapter.check(settings)
     _check_address(settings)
     store = LocalStore(settings.data)
     Spool(store.spool).clean()

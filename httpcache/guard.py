@@ -13,11 +13,12 @@ from socket import IPPROTO_TCP, SOCK_STREAM, gaierror
 import anyio
 import httpcore
 
-from .errors import Refused, Unreachable
+from .errors import Refused, TimedOut, Unreachable
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
+RESOLVE_SECONDS = 10.0
 PORTS = frozenset({80, 443})
 
 # Not covered by `is_global`: Azure's metadata service, and the relays of 6to4.
@@ -78,8 +79,10 @@ class Guard:
             )
 
     def _is_allowed(self, address: Address) -> bool:
-        forms = {address, *_forms(address)}
-        return any(form in network for form in forms for network in self._allowed if network.version == form.version)
+        return self._lists(address) or all(map(self._lists, _forms(address)))
+
+    def _lists(self, address: Address) -> bool:
+        return any(address in network for network in self._allowed if network.version == address.version)
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
@@ -127,9 +130,12 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
 
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
-    """Return the addresses of a host, without repeats, in the resolver's order. Raises Unreachable."""
+    """Return the addresses of a host, without repeats, in the resolver's order. Raises Unreachable, TimedOut."""
     try:
-        found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM, proto=IPPROTO_TCP)
+        with anyio.fail_after(RESOLVE_SECONDS):
+            found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM, proto=IPPROTO_TCP)
+    except TimeoutError as error:
+        raise TimedOut(f"the name {host} was not resolved within {RESOLVE_SECONDS:.0f} seconds") from error
     except (gaierror, UnicodeError) as error:
         raise Unreachable(f"the name {host} cannot be resolved: {error}") from error
     return list(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))

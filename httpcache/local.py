@@ -10,14 +10,16 @@ DIR/
 
 from __future__ import annotations
 
+import asyncio
 import errno
 import fcntl
 import os
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import anyio.to_thread
 import diskcache
@@ -79,14 +81,18 @@ class LocalStore:
                 size_limit=_NEVER,
                 sqlite_synchronous=2,
             )
+        # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
+        # same. Writers wait for locks and for the disk, and have their own.
+        self._readers = ThreadPoolExecutor(4, "store-read")
+        self._writers = ThreadPoolExecutor(4, "store-write")
 
     async def get(self, key: str) -> bytes | None:
         """See Store."""
-        return await _in_thread(lambda: self._index.get(key, retry=True))
+        return await self._run(self._readers, lambda: self._index.get(key, retry=True))
 
     async def add(self, key: str, value: bytes) -> bytes:
         """See Store."""
-        return await _in_thread(lambda: self._add(key, value))
+        return await self._run(self._writers, lambda: self._add(key, value))
 
     def _add(self, key: str, value: bytes) -> bytes:
         if self._index.add(key, value, retry=True):
@@ -96,11 +102,11 @@ class LocalStore:
 
     async def remove(self, key: str) -> bool:
         """See Store."""
-        return await _in_thread(lambda: bool(self._index.delete(key, retry=True)))
+        return await self._run(self._writers, lambda: bool(self._index.delete(key, retry=True)))
 
     async def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """See Store."""
-        for key in await _in_thread(lambda: self._keys(prefix)):
+        for key in await self._run(self._readers, lambda: self._keys(prefix)):
             value = await self.get(key)
             if value is not None:
                 yield key, value
@@ -113,7 +119,7 @@ class LocalStore:
                 self._put_blob(digest, file)
                 return self._add(key, value)
 
-        return await _in_thread(work)
+        return await self._run(self._writers, work)
 
     def _put_blob(self, digest: str, file: Path) -> None:
         sync_file(file)
@@ -161,7 +167,7 @@ class LocalStore:
                     path.unlink()
                 return freed
 
-        return await _in_thread(work)
+        return await self._run(self._writers, work)
 
     def _keys(self, prefix: str) -> list[str]:
         return [key for key in self._index.iterkeys() if key.startswith(prefix)]
@@ -176,8 +182,13 @@ class LocalStore:
             os.close(fd)
 
     def close(self) -> None:
-        """Close the index."""
+        """Close the index, after what is being written."""
+        self._readers.shutdown()
+        self._writers.shutdown()
         self._index.close()
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, _guarded, work)
 
     def _blob(self, digest: str) -> Path:
         return self._blobs / digest[:2] / digest
@@ -242,11 +253,14 @@ def _mapped() -> Iterator[None]:
     try:
         yield
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error)
-        if full:
-            raise StoreFull("the mirror's store is full: make room on its disk") from error
-        reason = getattr(error, "strerror", None) or error
-        raise StoreError(f"the mirror's store cannot be used: {reason}") from error
+        raise store_error(error) from error
+
+
+def store_error(error: Exception) -> StoreError:
+    """Return the mirror's error for one of files or SQLite; its text names no path: clients get to see it."""
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
+        return StoreFull("the mirror's store is full: make room on its disk")
+    return StoreError(f"the mirror's store cannot be used: {getattr(error, 'strerror', None) or error}")
 
 
 @contextmanager
@@ -259,8 +273,9 @@ def _named(folder: Path) -> Iterator[None]:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    def mapped() -> Any:
-        with _mapped():
-            return work()
+    return await anyio.to_thread.run_sync(_guarded, work)
 
-    return await anyio.to_thread.run_sync(mapped)
+
+def _guarded(work: Callable[[], T]) -> T:
+    with _mapped():
+        return work()

@@ -18,8 +18,8 @@ from pathlib import Path
 
 from .cache import FREEZES, Cache, Digest, Job, Live, Passed, pass_on
 from .credentials import PUBLIC, Credentials, scope
-from .errors import BadUpstream
-from .record import Absence, Record, Varies, decode, encode, shown
+from .errors import BadUpstream, Refused
+from .record import Absence, Record, decode, encode, shown
 from .settings import Settings
 from .spool import Head, Spool
 from .store import Store
@@ -35,9 +35,9 @@ NOBODY = Credentials()
 
 @dataclass(frozen=True)
 class Expected:
-    """What an index announced of a file: a digest, the size in bytes; None where it said nothing."""
+    """What indexes announced of a file: digests, one of which is right; the size in bytes."""
 
-    digest: Digest | None = None
+    digests: tuple[Digest, ...] = ()
     size: int | None = None
 
 
@@ -84,9 +84,7 @@ class Mirror:
         """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError."""
         ask = _Ask(self, target, want, self._secret)
         found = await ask.find()
-        if found and await self._may_read(ask, found):
-            return found
-        absent = await self._absence(ask)
+        absent = await self._absence(ask, found)
         if absent:
             return absent
         outcome = found or await self._fetched(ask)
@@ -139,6 +137,11 @@ class Mirror:
         async with ask.send() as answer:
             if answer.status not in FREEZES:
                 return await pass_on(answer)
+            if not _is_the_same(answer, record):
+                raise Refused(
+                    f"{ask.target} is private, and what the upstream answers to your credentials is another thing "
+                    "(a sign-in page, for example)"
+                )
             await self.store.add(_grant(ask.target, ask.scope(answer)), b"1")
         return record
 
@@ -151,17 +154,22 @@ class Mirror:
                 return True
         return False
 
-    async def _absence(self, ask: _Ask) -> Passed | None:
+    async def _absence(self, ask: _Ask, found: Record | None) -> Passed | None:
+        """Return what is remembered of a target that was not there.
+
+        A frozen absence holds against a record that came later, and so cannot be undone by a request of another kind.
+        """
+        if ask.want.freeze_absence:
+            settled = self.upstream.settled(ask.target.url, ask.want.credentials)
+            value = await self.store.get(ask.absence_key(settled))
+            entry = decode(value) if value else None
+            if isinstance(entry, Absence) and (found is None or entry.created <= found.created):
+                body = b"the upstream had no such page when this pin was first asked for it\n"
+                return Passed(entry.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
         remembered = self._missing.get(ask.key)
-        if remembered and remembered[1] > time.monotonic():
+        if found is None and remembered and remembered[1] > time.monotonic():
             return replace(remembered[0], hit=True)
-        settled = self.upstream.settled(ask.target.url, ask.want.credentials)
-        value = await self.store.get(ask.absence_key(settled)) if ask.want.freeze_absence else None
-        entry = decode(value) if value else None
-        if not isinstance(entry, Absence):
-            return None
-        body = b"the upstream had no such page when this pin was first asked for it\n"
-        return Passed(entry.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
+        return None
 
     async def _remember(self, ask: _Ask, passed: Passed) -> None:
         if ask.want.freeze_absence:
@@ -183,7 +191,7 @@ class _Ask:
         self._accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
         self._secret = secret
         everything = scope(secret, target.origin, want.credentials.levels[-1])
-        variant = want.variant or self._accept
+        variant = f"variant:{want.variant}" if want.variant else f"accept:{self._accept}"
         self.key = _hash(target.key, variant, everything)
         self._record_key = f"r/{target.key}"
         self._variant_key = f"r/{_hash(target.key, variant)}"
@@ -203,22 +211,17 @@ class _Ask:
         return found[1] if found else None
 
     async def locate(self) -> tuple[str, Record] | None:
-        for key in (self._record_key, self._variant_key):
+        """A variant comes first: what this `Accept` has got once, it gets for ever."""
+        for key in (self._variant_key, self._record_key):
             value = await self._mirror.store.get(key)
             entry = decode(value) if value else None
             if isinstance(entry, Record):
                 return key, entry
-            if not isinstance(entry, Varies):
-                return None
         return None
 
-    async def name(self, head: Head) -> str:
+    def name(self, head: Head) -> str:
         """Return the key of the record: the target's, or where the upstream varies by `Accept`, the variant's."""
-        if not head.varies:
-            return self._record_key
-        marker = encode(Varies(self.target.key, self.target.pin, shown(self.target)))
-        winner = await self._mirror.store.add(self._record_key, marker)
-        return self._variant_key if isinstance(decode(winner), Varies) else self._record_key
+        return self._variant_key if head.varies else self._record_key
 
     async def verify(self, record: Record, file: Path) -> None:
         if self.want.verify:
@@ -241,7 +244,7 @@ class _Ask:
             scope=self.scope,
             verify=self.verify,
             frozen=self.frozen,
-            digest=expected.digest,
+            digests=expected.digests,
             size=expected.size,
         )
 
@@ -250,6 +253,20 @@ class _Ask:
             return self.want.source()
         accept = (("Accept", self._accept),)
         return self._mirror.upstream.ask(self.target.url, headers=accept, credentials=self.want.credentials)
+
+
+def _is_the_same(answer: Answer, record: Record) -> bool:
+    """Whether an answer is of the resource that a record is of, which may have changed since.
+
+    Many sites answer 200 to everybody and mean "sign in": at another place, or with HTML in the place of a file.
+    """
+    if answer.url.partition("?")[0] != record.final:
+        return False
+    return _is_html(record.headers.get("content-type", "")) or not _is_html(answer.headers.get("content-type", ""))
+
+
+def _is_html(content_type: str) -> bool:
+    return content_type.strip().lower().startswith("text/html")
 
 
 def _grant(target: Target, scope: str) -> str:

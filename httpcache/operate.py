@@ -42,7 +42,7 @@ async def show(store: Store, *, address: str) -> int:
         print(f"address   /{entry.pin}/{entry.url}")
         if isinstance(entry, Absence):
             print(f"absent    frozen as status {entry.status}\nfrozen    {_instant(entry.created)}\n")
-        elif isinstance(entry, Record):
+        else:
             print(f"from      {entry.final}\nsha256    {entry.digest}\nsize      {entry.size} bytes")
             print(f"frozen    {_instant(entry.created)}")
             print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everybody'}")
@@ -115,9 +115,7 @@ def _line(entry: Entry) -> str:
     address = f"/{entry.pin}/{entry.url}"
     if isinstance(entry, Record):
         return f"{_instant(entry.created)} {entry.digest[:12]} {_bytes(entry.size):>10}  {address}"
-    if isinstance(entry, Absence):
-        return f"{_instant(entry.created)} {'absent':12} {'':>10}  {address}"
-    return f"{'':20} {'varies':12} {'':>10}  {address}"
+    return f"{_instant(entry.created)} {'absent':12} {'':>10}  {address}"
 
 
 def _instant(seconds: float) -> str:

@@ -42,14 +42,6 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
         return f'"{self.digest}"'
 
 
-class Varies(msgspec.Struct, frozen=True, tag="varies"):
-    """Stands in a record's place where the upstream varies its answer by `Accept`: there is a record for each."""
-
-    target: str
-    pin: str
-    url: str
-
-
 class Absence(msgspec.Struct, frozen=True, tag="absence", omit_defaults=True):
     """A frozen "there is no such project": the status the upstream gave, 404 or 410."""
 
@@ -60,7 +52,7 @@ class Absence(msgspec.Struct, frozen=True, tag="absence", omit_defaults=True):
     created: float
 
 
-Entry = Record | Varies | Absence
+Entry = Record | Absence
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)

@@ -6,7 +6,7 @@ process may die at any instant: what has no entry does not exist, and what has o
 
 Keys in use, `<hash>` being a sha256 in hex:
 
-    r/<hash>             Record, Varies or Absence of a target
+    r/<hash>             Record or Absence of a target
     g/<hash>/<scope>     the right of a scope to read a private record
     l/<hash>/<number>    the entries of a log, numbered from 0
     m/<name>             what belongs to the store itself, such as its secret

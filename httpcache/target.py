@@ -13,6 +13,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
+from ipaddress import ip_address
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from .errors import BadAddress, redact
@@ -22,7 +23,6 @@ _DATED = re.compile(r".*?(\d{4}-\d{1,2}-\d{1,2})")
 _SCHEME = re.compile(r"(https?)(?::|%3A)(?:/|%2F)+", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
-_IP_LITERAL = re.compile(r"\[[0-9a-f:.]+\]")
 # What has to change in a query: escapes, and bytes that may not stand in one (RFC 3986 section 3.4).
 _QUERY_PARTS = re.compile(rb"%([0-9A-Fa-f]{2})|[^A-Za-z0-9!$&'()*+,;=:@/?._~-]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
@@ -147,9 +147,16 @@ def _canonical_host(host: str) -> str:
         except UnicodeError:
             raise BadAddress(f"{host[:200]!r} is no host name") from None
     host = host.lower().removesuffix(".")
-    if len(host) > 253 or not (_HOST.fullmatch(host) or _IP_LITERAL.fullmatch(host)):
+    if len(host) > 253 or not (_HOST.fullmatch(host) or _is_ip_literal(host)):
         raise BadAddress(f"{host[:200]!r} is no host name")
     return host
+
+
+def _is_ip_literal(host: str) -> bool:
+    try:
+        return host.startswith("[") and ip_address(host[1:-1]).version == 6
+    except ValueError:
+        return False
 
 
 def _canonical_path(raw: str) -> str:

@@ -17,7 +17,7 @@ import httpcore
 import httpx
 
 from .credentials import Credentials
-from .errors import BadUpstream, Offline, TimedOut, Unreachable, redact
+from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
 from .guard import Guard, GuardedBackend
 from .target import canonical_url, origin
 
@@ -124,13 +124,13 @@ class Upstream:
     @asynccontextmanager
     async def _get(self, url: str, headers: Headers, trusted: bool) -> AsyncIterator[httpx.Response]:
         transport = self._trusted if trusted else self._guarded
-        request = httpx.Request(
-            "GET",
-            url,
-            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*OUR_HEADERS, *headers)],
-            extensions={"timeout": TIMEOUT, "target": _request_target(url)},
-        )
         with _mapped(url):
+            request = httpx.Request(
+                "GET",
+                url,
+                headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*OUR_HEADERS, *headers)],
+                extensions={"timeout": TIMEOUT, "target": _request_target(url)},
+            )
             response = await transport.handle_async_request(request)
         try:
             yield response
@@ -221,6 +221,8 @@ def _mapped(url: str) -> Iterator[None]:
         raise Unreachable(f"{shown} cannot be reached: {_cause(error)}") from error
     except (httpcore.ProtocolError, httpx.ProtocolError, httpx.StreamError) as error:
         raise BadUpstream(f"{shown} broke off or does not speak HTTP: {_cause(error)}") from error
+    except httpx.InvalidURL as error:
+        raise BadAddress(f"{shown[:200]} is no address that can be asked: {_cause(error)}") from error
     except (httpcore.UnsupportedProtocol, httpcore.ProxyError, httpcore.ConnectionNotAvailable) as error:
         raise Unreachable(f"{shown} cannot be asked: {_cause(error)}") from error
 

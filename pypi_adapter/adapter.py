@@ -9,8 +9,11 @@ from distlib.index import DEFAULT_INDEX
 from starlette.types import ASGIApp
 
 from httpcache.adapter import Bound, Option
+from httpcache.errors import BadAddress
 from httpcache.mirror import Mirror
 from httpcache.responses import Incoming
+from httpcache.settings import Settings
+from httpcache.target import canonical_url
 
 from .dated import Dated
 from .registry import Registry
@@ -24,10 +27,18 @@ class PypiAdapter:
 
     options = (Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),)
 
+    def check(self, settings: Settings) -> None:
+        """Raise BadAddress where the address of the index cannot be one."""
+        try:
+            _index(settings)
+        except BadAddress as error:
+            raise BadAddress(
+                "--pypi-upstream takes the http or https address of a simple index, without a user"
+            ) from error
+
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""
-        index = mirror.settings.adapters.get("pypi_upstream") or urljoin(DEFAULT_INDEX, "/simple/")
-        registry = Registry(PYPI, index.rstrip("/") + "/", mirror)
+        registry = Registry(PYPI, _index(mirror.settings), mirror)
         return _Chain(Dated(registry, mirror), Pinned(mirror))
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
@@ -37,6 +48,12 @@ class PypiAdapter:
             ("uv", f"uv pip install --index-url {address}/{date}/ PACKAGE"),
             ("Poetry", f"poetry source add --priority=primary mirror {address}/{date}/"),
         ]
+
+
+def _index(settings: Settings) -> str:
+    """Return the address of the simple index, with a slash at its end. Raises BadAddress."""
+    given = settings.adapters.get("pypi_upstream") or urljoin(DEFAULT_INDEX, "/simple/")
+    return canonical_url(given.rstrip("/") + "/")
 
 
 class _Chain:

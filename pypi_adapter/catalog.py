@@ -14,14 +14,15 @@ from httpcache.errors import BadUpstream, NotFound
 from httpcache.mirror import Mirror
 from httpcache.store import Log
 
-from .page import ProjectList
-from .registry import Registry
+from .page import Page, ProjectList
+from .registry import Registry, now
 
 
 class _Change(msgspec.Struct, frozen=True, array_like=True):
-    """What an observation of the list changed; `instant` in microseconds."""
+    """What an observation of the list changed; `instant` in microseconds; `listed`: the registry had a list."""
 
     instant: int
+    listed: bool
     serial: int | None
     added: tuple[str, ...]
     removed: tuple[str, ...]
@@ -39,6 +40,7 @@ class Catalog:
         self._log = Log(mirror.store, f"{registry.name}/ projects")
         self._changes: list[_Change] = []
         self._lock = anyio.Lock()
+        self._asked = 0
 
     async def as_of(self, instant: int) -> tuple[ProjectList, bool]:
         """Return the names at an instant (microseconds), and whether the list had to be observed for it.
@@ -48,7 +50,9 @@ class Catalog:
         async with self._lock:
             await self._read()
             observed = self._last < instant
-            if observed and await self._observe() and self._last < instant:
+            if observed:
+                await self._observe(always=True)
+            if self._last < instant:
                 raise BadUpstream(
                     "the registry gave a list of projects that is older than the instant asked for "
                     "(a cache on the way): ask again in some minutes",
@@ -62,8 +66,11 @@ class Catalog:
 
     async def live(self) -> ProjectList:
         """Return the names now. Raises MirrorError."""
+        asked = now()
         async with self._lock:
-            if not await self._observe():
+            if self._asked < asked:  # else another request has asked since this one came
+                await self._observe(always=False)
+            if not self._changes[-1].listed:
                 raise NotFound("the registry has no list of projects")
             return ProjectList(tuple(sorted(await anyio.to_thread.run_sync(_names, self._changes, self._last))))
 
@@ -71,25 +78,35 @@ class Catalog:
     def _last(self) -> int:
         return self._changes[-1].instant if self._changes else -1
 
-    async def _observe(self) -> bool:
-        """Append what changed; return whether the registry has a list at all."""
+    async def _observe(self, *, always: bool) -> None:
+        """Ask for the list and append what changed; with `always` also that nothing did."""
+        started = now()
         instant, page = await self._registry.fetch("")
-        if page is None and not self._changes:
-            return False
-        if not isinstance(page, ProjectList):
+        if page is None and any(change.listed for change in self._changes):
+            raise BadUpstream("the registry's list of projects is not there any more: it cannot be right")
+        if isinstance(page, Page):
             raise BadUpstream("what the registry has in the place of its list of projects is none")
-        names = {canonicalize_name(name) for name in page.names}
+        self._asked = started
         while True:
             await self._read()
             if self._last >= instant:
-                return True
-            known = await anyio.to_thread.run_sync(_names, self._changes, instant)
-            self._check(page, bool(known))
-            change = _Change(instant, page.serial, tuple(sorted(names - known)), tuple(sorted(known - names)))
-            value = zlib.compress(msgspec.msgpack.encode(change))
+                return
+            change = await anyio.to_thread.run_sync(self._change, instant, page)
+            changed = change.added or change.removed or not self._changes or not self._changes[-1].listed
+            if not (always or changed):
+                return
+            value = await anyio.to_thread.run_sync(zlib.compress, msgspec.msgpack.encode(change))
             if await self._log.append(len(self._changes), value):
                 self._changes.append(change)
-                return True
+                return
+
+    def _change(self, instant: int, page: ProjectList | None) -> _Change:
+        known = _names(self._changes, instant)
+        if page is None:
+            return _Change(instant, False, None, (), ())
+        self._check(page, bool(known))
+        names = {canonicalize_name(name) for name in page.names}
+        return _Change(instant, True, page.serial, tuple(sorted(names - known)), tuple(sorted(known - names)))
 
     def _check(self, page: ProjectList, had_names: bool) -> None:
         seen = max((change.serial for change in self._changes if change.serial is not None), default=-1)

@@ -19,7 +19,7 @@ from httpcache.responses import ARRIVED, FOREVER, RENEWED, STORED, Incoming, ans
 
 from .catalog import Catalog
 from .metadata import SUFFIX
-from .page import File
+from .page import File, is_distribution
 from .registry import Registry, now, token
 from .render import advertised, index_response
 from .when import AsOf, Now, When, parse_when
@@ -94,6 +94,8 @@ class Dated:
             raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
         project, content, filename = canonicalize_name(parts[0]), *parts[1:]
         wanted = filename.removesuffix(SUFFIX)
+        if not _PROJECT.fullmatch(project) or not is_distribution(wanted):
+            raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
         file = await self._registry.file(project, content, wanted)
         if filename == wanted:
             return answer_with(self._store, await self._registry.open(project, file), vary=None)

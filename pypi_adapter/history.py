@@ -123,6 +123,11 @@ class History:
         for entry in entries:
             self.extend(entry)
 
+    @property
+    def exists(self) -> bool:
+        """Whether the last observation found the project."""
+        return self._latest_project() is not None
+
     def observe(self, observation: Observation) -> Entry:
         """What an observation changes. The history stays as it is: `extend` takes the entry in.
 

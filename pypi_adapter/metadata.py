@@ -24,6 +24,7 @@ import anyio
 import anyio.from_thread
 import anyio.to_thread
 import httpx
+from anyio.lowlevel import RunVar
 from packaging.utils import canonicalize_name
 
 from httpcache.cache import Digest, Passed
@@ -39,6 +40,7 @@ log = logging.getLogger("httpcache")
 SUFFIX = ".metadata"
 CONTENT_TYPE = "text/plain; charset=utf-8"
 MAX_METADATA = 16 * 1024 * 1024  # bytes; the largest known are a few hundred KB
+RANGE_READERS = 32  # wheels that are read by ranges at once
 PIECE = 4096  # bytes of a zip member that are unpacked at once
 READ_AHEAD = 64 * 1024  # bytes asked for at once: the directory and METADATA of most wheels are in the last 64 KB
 # What zipfile raises for files that are none, or damaged: it lets the errors of the codecs through.
@@ -53,6 +55,7 @@ ZIP_ERRORS = (
     RuntimeError,
     OSError,
 )
+_LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("wheels read by ranges")
 _DIST_INFO = re.compile(r"([^/]+)-[^-/]+\.dist-info/METADATA")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
@@ -76,18 +79,28 @@ def from_wheel(path: Path, filename: str) -> bytes:
         return _read(file, filename)
 
 
-async def from_ranges(ask: Ask, filename: str, digest: Digest | None) -> tuple[bytes, Answer]:
+async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> tuple[bytes, Answer]:
     """Return METADATA read out of a wheel by ranges, and the first answer.
 
-    `ask` sends a GET for the wheel with additional headers. `digest` was announced for it: a wheel so small that the
-    first range is all of it is held to that. Raises NoRangesError where the upstream does not answer ranges,
+    `ask` sends a GET for the wheel with additional headers. `digests` were announced for it: a wheel so small that
+    the first range is all of it is held to one of them. Raises NoRangesError where the upstream does not answer ranges,
     BadUpstream where what it answers is no wheel, or another.
     """
     remote = _Remote(ask)
     first = await remote.open()
-    if digest and remote.is_other_than(digest):
-        raise BadUpstream(f"{filename} has not the {digest.algorithm} that the index announced; nothing was kept")
-    return await anyio.to_thread.run_sync(_read, remote, filename), first
+    if digests and not any(map(remote.may_have, digests)):
+        raise BadUpstream(f"{filename} is not what the index announced, by its digest; nothing was kept")
+    return await anyio.to_thread.run_sync(_read, remote, filename, limiter=_limiter()), first
+
+
+def _limiter() -> anyio.CapacityLimiter:
+    """The threads that wait for upstreams: not those that everything else needs."""
+    try:
+        return _LIMITER.get()
+    except LookupError:
+        limiter = anyio.CapacityLimiter(RANGE_READERS)
+        _LIMITER.set(limiter)
+        return limiter
 
 
 def looks_like_metadata(body: bytes) -> bool:
@@ -128,13 +141,12 @@ class _Remote(io.RawIOBase):
     async def open(self) -> Answer:
         return await self._fetch(f"bytes=-{READ_AHEAD}")
 
-    def is_other_than(self, digest: Digest) -> bool:
-        """Whether a range had all of the file, and it has another digest."""
+    def may_have(self, digest: Digest) -> bool:
+        """Whether the file has a digest, or no range had all of it."""
         whole = next((part for _, part in self._parts if len(part) == self._size), None)
-        return (
-            whole is not None
-            and hashlib.new(digest.algorithm, whole, usedforsecurity=False).hexdigest() != digest.value
-        )
+        if whole is None:
+            return True
+        return hashlib.new(digest.algorithm, whole, usedforsecurity=False).hexdigest() == digest.value
 
     async def _fetch(self, wanted: str) -> Answer:
         async with self._ask((("Range", wanted),)) as answer:
@@ -228,7 +240,7 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
 class MetadataSource:
     """Asks for the metadata of one wheel: what a Want has as its `source`.
 
-    `filename`, `url`, `digest`: the wheel's, the digest where it was announced. `announced`: so was a digest of the
+    `filename`, `url`, `digests`: the wheel's, those that were announced. `announced`: so was a digest of the
     metadata; then the upstream's own file is as good as the frozen wheel's. `own`: asks for the upstream's metadata
     file, None where it has none. `frozen`: looks for the frozen wheel. `ask`: asks for the wheel with additional
     headers. `freeze`: freezes the wheel. `path`: the file of a frozen one. `credentials` are the client's.
@@ -241,7 +253,7 @@ class MetadataSource:
     ask: Ask
     freeze: Callable[[], Awaitable[Record | Passed]]
     path: Callable[[str], Path]
-    digest: Digest | None
+    digests: tuple[Digest, ...]
     announced: bool
     credentials: Credentials = NOBODY
 
@@ -271,7 +283,7 @@ class MetadataSource:
 
     async def _from_ranges(self) -> Answer | None:
         try:
-            body, answer = await from_ranges(self.ask, self.filename, self.digest)
+            body, answer = await from_ranges(self.ask, self.filename, self.digests)
         except NoRangesError:
             return None
         return given(body, answer.url, answer.sent)

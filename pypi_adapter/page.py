@@ -8,6 +8,7 @@ attestations (PEP 740) and project status (PEP 792). What a page does not say is
 from __future__ import annotations
 
 import codecs
+import hashlib
 import html
 import re
 from collections.abc import Callable, Mapping
@@ -24,6 +25,8 @@ _HASHES = (
     "sha256", "sha512", "sha384", "sha3_512", "sha3_384", "sha3_256", "blake2b", "blake2s",
     "sha224", "sha3_224", "sha1", "md5",
 )  # fmt: skip
+_DIGEST_LENGTHS = {name: 2 * hashlib.new(name, usedforsecurity=False).digest_size for name in _HASHES}
+_HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 _HASH_IN_FRAGMENT = re.compile(rf"(?:^|&)({'|'.join(_HASHES)})=([0-9a-f]+)(?=&|$)", re.IGNORECASE)
 
 _DISTRIBUTION_ENDINGS = (
@@ -155,8 +158,20 @@ def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
 
 
 def strongest(hashes: dict[str, str]) -> tuple[str, str] | None:
-    """The hash to hold a file to: sha256 where there is one, else the strongest; its name, and its value in hex."""
-    return next(((name, hashes[name].lower()) for name in _HASHES if name in hashes), None)
+    """The hash to hold a file to: sha256 where there is one, else the strongest; its name, and its value in hex.
+
+    A value that cannot be one of that name is passed over.
+    """
+    return next(((name, hashes[name].lower()) for name in _HASHES if _is_digest(name, hashes.get(name, ""))), None)
+
+
+def _is_digest(name: str, text: str) -> bool:
+    return len(text) == _DIGEST_LENGTHS[name] and _HEX.fullmatch(text) is not None
+
+
+def _fragment(hashes: dict[str, str]) -> str | None:
+    """The hash that a link names, as it came."""
+    return next((f"{name}={hashes[name]}" for name in _HASHES if name in hashes), None)
 
 
 def map_files(page: Page, change: Callable[[File], File | None]) -> Page:
@@ -464,15 +479,14 @@ def _html_file(file: File) -> str:
     if file.yanked:
         attributes += f' data-yanked="{_escape(file.yanked) if isinstance(file.yanked, str) else ""}"'
     if file.core_metadata:
-        best = None if file.core_metadata is True else strongest(file.core_metadata)
-        value = "=".join(best) if best else "true"
+        value = "true" if file.core_metadata is True else _fragment(file.core_metadata) or "true"
         attributes += f' data-core-metadata="{_escape(value)}" data-dist-info-metadata="{_escape(value)}"'
     if file.gpg_sig is not None:
         attributes += f' data-gpg-sig="{"true" if file.gpg_sig else "false"}"'
     if file.provenance is not None:
         attributes += f' data-provenance="{_escape(file.provenance)}"'
-    digest = strongest(file.hashes)
-    return _html_link(f"{file.url}#{'='.join(digest)}" if digest else file.url, attributes, file.filename)
+    digest = _fragment(file.hashes)
+    return _html_link(f"{file.url}#{digest}" if digest else file.url, attributes, file.filename)
 
 
 def _escape(text: str) -> str:

@@ -8,7 +8,7 @@ import time
 import zlib
 from collections import OrderedDict
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager
+from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import TypeVar
@@ -35,8 +35,12 @@ log = logging.getLogger("httpcache")
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 
+SECOND_LOOK = 1.0  # seconds until a project that was there and now answers 404 is asked for again
+RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
+CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the clock
 HISTORIES = 256  # projects whose decoded log is kept in memory
 
+_SERIAL = re.compile(r"[0-9]{1,18}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
@@ -73,7 +77,8 @@ class Registry:
         self._mirror = mirror
         self._histories: OrderedDict[str, _Known] = OrderedDict()
         self._names = Log(mirror.store, f"{name}/ logged")
-        self._logged: list[str] = []
+        self._logged: dict[str, None] = {}  # in the order of the log
+        self._noting = anyio.Lock()
 
     async def as_of(self, project: str, instant: int) -> View:
         """Return a project's page as it stood at an instant (microseconds).
@@ -87,7 +92,7 @@ class Registry:
             async with known.observing:
                 await known.read_log()
                 if not known.covers(instant):
-                    await self._observe(known, always=True)
+                    await self._observe_for(known)
         try:
             return View(await known.work(lambda history: history.as_of(instant)), observed)
         except NotObserved:
@@ -102,8 +107,9 @@ class Registry:
         asked = now()
         known = await self._known(project)
         async with known.observing:
-            if known.seen < asked:  # else another request has observed it since this one came
-                await self._observe(known, always=False)
+            if known.asked < asked:  # else another request has asked since this one came
+                with suppress(StaleObservation):  # a cache on the way: what is known is newer
+                    await self._observe(known, always=False)
         if days:
             return View(await known.work(lambda history: history.cooled(now(), days)), observed=True)
         return View(await known.work(lambda history: history.latest()), observed=True)
@@ -121,7 +127,9 @@ class Registry:
             if attempt:
                 break
             async with known.observing:
-                await self._observe(known, always=False)
+                if known.asked < now() - RECENTLY:
+                    with suppress(StaleObservation):
+                        await self._observe(known, always=False)
         raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
 
     async def open(self, project: str, file: File) -> Record | Live | Passed:
@@ -137,10 +145,10 @@ class Registry:
 
     def _want(self, project: str, file: File) -> Want:
         async def expect() -> Expected:
-            return Expected(file_digest(file), file.size)
+            return Expected(file_digests(file), file.size)
 
         async def frozen(wheel: Record) -> None:
-            if file.filename.endswith(".whl") and not metadata_digest(file):
+            if file.filename.endswith(".whl") and not metadata_digests(file):
                 await settle(self._mirror, self._target(project, file, SUFFIX), Want(), file.filename, wheel)
 
         return Want(source=lambda: self._ask(file.url), expect=expect, frozen=frozen)
@@ -155,12 +163,12 @@ class Registry:
             ask=lambda headers: self._ask(file.url, headers),
             freeze=lambda: self._mirror.whole(target, want),
             path=self._mirror.store.blob_path,
-            digest=file_digest(file),
-            announced=metadata_digest(file) is not None,
+            digests=file_digests(file),
+            announced=bool(metadata_digests(file)),
         )
 
         async def expect() -> Expected:
-            return Expected(metadata_digest(file))
+            return Expected(metadata_digests(file))
 
         return Want(source=source, expect=expect)
 
@@ -176,29 +184,49 @@ class Registry:
                 self._histories.popitem(last=False)
         self._histories.move_to_end(project)
         await known.read_log()
+        if known.instant > now() + CLOCK_SKEW:
+            raise StoreError(
+                f"{project} was observed in the future: the clock of this machine is wrong, or was when it was observed"
+            )
         return known
 
-    async def _observe(self, known: _Known, *, always: bool) -> None:
-        """Ask the registry for the page and append what changed; with `always` also that nothing did."""
-        observation = await self._fetch(known.project)
+    async def _observe_for(self, known: _Known) -> None:
+        """Observe for a date, which must not be answered from a stale page. Raises MirrorError."""
         try:
-            if not known.noted:
-                await self._note(known)
-            await known.append(observation, always=always)
+            await self._observe(known, always=True)
         except StaleObservation as error:
             raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
 
-    async def _note(self, known: _Known) -> None:
+    async def _observe(self, known: _Known, *, always: bool) -> None:
+        """Ask the registry for the page and append what changed; with `always` also that nothing did.
+
+        Raises StaleObservation and MirrorError.
+        """
+        started = now()
+        observation = await self._fetch(known.project)
+        if observation.page is None and known.has_page:
+            await anyio.sleep(SECOND_LOOK)  # one answer of a proxy must not end a project
+            observation = await self._fetch(known.project)
+        known.asked = started
+        await known.append(observation, always=always)
+        if known.has_page and not known.noted:
+            await self._note(known.project)
+            known.noted = True
+
+    async def _note(self, project: str) -> None:
         """Note that there is a log of the project, for `logged`."""
-        if not known.covers(0):
-            while not await self._names.append(len(self._logged), known.project.encode()):
-                await self.logged()
-        known.noted = True
+        async with self._noting:
+            while project not in await self._read_names():
+                await self._names.append(len(self._logged), project.encode())
 
     async def logged(self) -> list[str]:
         """Return the names of the projects that have a log."""
+        async with self._noting:
+            return list(await self._read_names())
+
+    async def _read_names(self) -> dict[str, None]:
         for value in await self._names.read(len(self._logged)):
-            self._logged.append(value.decode())
+            self._logged[value.decode()] = None
         return self._logged
 
     async def had(self, project: str, instant: int) -> bool:
@@ -231,34 +259,44 @@ class Registry:
         return instant, await anyio.to_thread.run_sync(_parse, body, answer)
 
 
-def file_digest(file: File) -> Digest | None:
-    """Return the digest that the index announced of a file."""
+def file_digests(file: File) -> tuple[Digest, ...]:
+    """Return the digest that the index announced of a file, if it did."""
     found = strongest(file.hashes)
-    return Digest(*found) if found else None
+    return (Digest(*found),) if found else ()
 
 
-def metadata_digest(file: File) -> Digest | None:
-    """Return the digest that the index announced of a file's metadata (PEP 658)."""
+def metadata_digests(file: File) -> tuple[Digest, ...]:
+    """Return the digest that the index announced of a file's metadata (PEP 658), if it did."""
     found = strongest(file.core_metadata) if isinstance(file.core_metadata, dict) else None
-    return Digest(*found) if found else None
+    return (Digest(*found),) if found else ()
 
 
 class _Known:
     """What is known of a project: its history, as far as it has been read from the log.
 
-    `observing` is held while the registry is asked, so that it is asked once. `seen`: when that was last done, whether
+    `observing` is held while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether
     anything had changed or not. `noted`: the name is in the list of projects that have a log.
     """
 
     def __init__(self, project: str, log: Log) -> None:
         self.project = project
         self.observing = anyio.Lock()
+        self.asked = 0
         self.noted = False
-        self.seen = 0
         self._log = log
         self._length = 0
         self._history = History()
         self._working = anyio.Lock()  # a history may not grow while a thread reads it
+
+    @property
+    def instant(self) -> int:
+        """When the last observation in the log was made."""
+        return self._history.instant or 0
+
+    @property
+    def has_page(self) -> bool:
+        """Whether the last observation found the project."""
+        return self._history.exists
 
     def covers(self, instant: int) -> bool:
         return self._history.instant is not None and self._history.instant >= instant
@@ -274,7 +312,7 @@ class _Known:
             for value in await self._log.read(self._length):
                 try:
                     self._history.extend(decode_entry(value))
-                except (ValueError, zlib.error) as error:
+                except (ValueError, KeyError, zlib.error) as error:
                     raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
                 self._length += 1
 
@@ -282,14 +320,15 @@ class _Known:
         """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation."""
         while True:
             await self.read_log()
-            if self.covers(observation.instant):
-                return None  # another process has made a later one
-            entry = await self.work(lambda history: history.observe(observation))
-            self.seen = max(self.seen, observation.instant)
-            if not (always or entry.changed):
+            async with self._working:  # the entry belongs to this length: others may read on in the meantime
+                if self.covers(observation.instant):
+                    return None  # another process has made a later one
+                number, history = self._length, self._history
+                newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
+                entry = await anyio.to_thread.run_sync(history.observe, observation)
+            if not (always or newer or entry.changed):
                 return None
-            value = await anyio.to_thread.run_sync(encode_entry, entry)
-            if await self._log.append(self._length, value):
+            if await self._log.append(number, await anyio.to_thread.run_sync(encode_entry, entry)):
                 return await self.read_log()
 
 
@@ -300,7 +339,7 @@ def _parse(body: bytes, answer: Answer) -> Page | ProjectList:
     except (BadPage, BadCoding) as error:
         raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
     serial = answer.headers.get("x-pypi-last-serial", "")
-    return msgspec.structs.replace(page, serial=int(serial)) if serial.isdecimal() else page
+    return msgspec.structs.replace(page, serial=int(serial)) if _SERIAL.fullmatch(serial) else page
 
 
 def _age(answer: Answer) -> int:

@@ -32,7 +32,7 @@ from .coding import MAX_PAGE, BadCoding, decoded
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
 from .negotiate import is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution, parse
-from .registry import INDEX_ACCEPT, file_digest, metadata_digest
+from .registry import INDEX_ACCEPT, file_digests, metadata_digests
 from .render import advertised, index_response
 
 PARSED = 32  # parsed pages kept in memory
@@ -106,12 +106,14 @@ class Pinned:
 
     def _file_want(self, incoming: Incoming, target: Target) -> Want:
         async def expect() -> Expected:
-            file = await self._pages.find(target)
-            return Expected(file_digest(file), file.size) if file else Expected()
+            listed = await self._pages.find(target)
+            digests = {digest for file in listed for digest in file_digests(file)}
+            sizes = {file.size for file in listed}
+            return Expected(tuple(sorted(digests)), sizes.pop() if len(sizes) == 1 else None)
 
         async def frozen(wheel: Record) -> None:
             listed = await self._pages.find(target)
-            if _filename(target).endswith(".whl") and not (listed and metadata_digest(listed)):
+            if _filename(target).endswith(".whl") and not any(map(metadata_digests, listed)):
                 metadata, want = Target(target.pin, metadata_url(target.url)), Want(credentials=incoming.credentials)
                 await settle(self._mirror, metadata, want, _filename(target), wheel)
 
@@ -119,8 +121,8 @@ class Pinned:
 
     async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
         async def expect() -> Expected:
-            file = await self._pages.find(wheel)
-            return Expected(metadata_digest(file) if file else None)
+            listed = await self._pages.find(wheel)
+            return Expected(tuple(sorted({digest for file in listed for digest in metadata_digests(file)})))
 
         want = Want(
             credentials=incoming.credentials,
@@ -140,13 +142,13 @@ class Pinned:
         source = MetadataSource(
             filename=_filename(wheel),
             url=wheel.url,
-            own=(lambda: ask(metadata.url, ())) if listed is None or listed.core_metadata else None,
+            own=(lambda: ask(metadata.url, ())) if not listed or any(file.core_metadata for file in listed) else None,
             frozen=lambda: self._mirror.frozen(wheel, want),
             ask=lambda headers: ask(wheel.url, headers),
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,
-            digest=file_digest(listed) if listed else None,
-            announced=listed is not None and metadata_digest(listed) is not None,
+            digests=tuple(digest for file in listed for digest in file_digests(file)),
+            announced=any(map(metadata_digests, listed)),
             credentials=incoming.credentials,
         )
         async with source() as answer:
@@ -159,7 +161,7 @@ class _Pages:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._store = mirror.store
-        self._parsed: OrderedDict[str, Page | ProjectList | None] = OrderedDict()
+        self._parsed: OrderedDict[str, tuple[Page | ProjectList | None, dict[str, File]]] = OrderedDict()
         self._announced: set[str] = set()
 
     async def says_index(self, record: Record) -> bool:
@@ -172,13 +174,13 @@ class _Pages:
 
     async def read(self, record: Record) -> Page | ProjectList | None:
         """Return the page of a record, None where it is none. Raises BadUpstream for a broken page of PEP 691."""
-        key = f"{record.digest} {record.final}"
+        key = _page_key(record)
         if key not in self._parsed:
-            self._parsed[key] = await anyio.to_thread.run_sync(_parse, await self._body(record), record)
+            self._parsed[key] = await anyio.to_thread.run_sync(_parse_and_index, await self._body(record), record)
             while len(self._parsed) > PARSED:
                 self._parsed.popitem(last=False)
         self._parsed.move_to_end(key)
-        return self._parsed[key]
+        return self._parsed[key][0]
 
     async def announce(self, target: Target, want: Want, record: Record, page: Page) -> None:
         """Note for every project on a page that this page lists files of it, for `find`."""
@@ -194,16 +196,20 @@ class _Pages:
                 values = await log.read()
         self._announced.add(noted)
 
-    async def find(self, target: Target) -> File | None:
-        """Return what an index page of the pin announced of a file."""
+    async def find(self, target: Target) -> list[File]:
+        """Return what the index pages of the pin announced of a file.
+
+        Any page can link any file, so that no page may decide alone: the file must be what one of them says.
+        """
+        found = []
         for key in await self._log(target.pin, _project(_filename(target))).read():
             value = await self._store.get(key.decode())
             record = decode(value) if value else None  # an operator may have removed it
-            page = await self.read(record) if isinstance(record, Record) else None
-            for file in page.files if isinstance(page, Page) else ():
-                if _pinned_url(file.url) == target.url:
-                    return file
-        return None
+            if isinstance(record, Record):
+                await self.read(record)
+                files = self._parsed[_page_key(record)][1]
+                found += [files[target.url]] if target.url in files else []
+        return found
 
     def _log(self, pin: str, project: str) -> Log:
         return Log(self._store, f"pages/{pin}/{project}")
@@ -212,6 +218,17 @@ class _Pages:
         if record.size > MAX_PAGE:
             raise BadUpstream(f"{record.url} is longer than {MAX_PAGE} bytes: it is no index page")
         return b"".join([chunk async for chunk in self._store.read_blob(record.digest, 0, record.size)])
+
+
+def _page_key(record: Record) -> str:
+    return f"{record.digest} {record.final}"
+
+
+def _parse_and_index(body: bytes, record: Record) -> tuple[Page | ProjectList | None, dict[str, File]]:
+    """Return the page, and its files by the canonical form of their addresses."""
+    page = _parse(body, record)
+    files = page.files if isinstance(page, Page) else ()
+    return page, {url: file for file in files if (url := _pinned_url(file.url))}
 
 
 def _parse(body: bytes, record: Record) -> Page | ProjectList | None:

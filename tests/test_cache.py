@@ -127,9 +127,9 @@ def test_what_cannot_be_kept_is_not_finished(upstream: Upstream, tmp_path: Path)
 @pytest.mark.parametrize(
     "expected",
     [
-        Expected(Digest("sha256", "0" * 64)),
+        Expected((Digest("sha256", "0" * 64),)),
         Expected(size=len(BODY) - 1),
-        Expected(Digest("sha256", hashlib.sha256(BODY).hexdigest()), 1),
+        Expected((Digest("sha256", hashlib.sha256(BODY).hexdigest()),), 1),
     ],
 )
 @pytest.mark.parametrize("body", [BODY, [BODY]], ids=["length", "chunked"])
