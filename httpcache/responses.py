@@ -23,7 +23,7 @@ from .store import Store
 log = logging.getLogger("httpcache")
 
 FOREVER = "max-age=31536000, immutable"
-ARRIVED = "httpcache; hit"
+HIT = "httpcache; hit"
 VERIFIED_FIRST = 4 * 1024 * 1024  # bytes; files of up to this size whose digest is known are checked before they begin
 STORED = "httpcache; fwd=uri-miss; stored"
 RENEWED = "httpcache; fwd=stale"
@@ -62,7 +62,7 @@ class Incoming:
 class FrozenResponse:
     """A frozen answer: whole, in ranges, or not modified."""
 
-    def __init__(self, store: Store, record: Record, status_text: str = ARRIVED, vary: str | None = "Accept") -> None:
+    def __init__(self, store: Store, record: Record, status_text: str = HIT, vary: str | None = "Accept") -> None:
         self._store = store
         self._record = record
         self._status_text = status_text
@@ -172,7 +172,7 @@ def answer_with(store: Store, outcome: Record | Live | Passed, vary: str | None 
         return FrozenResponse(store, outcome, vary=vary)
     if isinstance(outcome, Live):
         return LiveResponse(outcome, vary=vary)
-    status = ARRIVED if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
+    status = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
     return PlainResponse(outcome.status, outcome.body, outcome.headers | {"cache-status": status})
 
 

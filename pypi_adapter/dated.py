@@ -15,7 +15,7 @@ from starlette.types import ASGIApp
 
 from httpcache.errors import NotFound
 from httpcache.mirror import Mirror
-from httpcache.responses import ARRIVED, FOREVER, RENEWED, STORED, Incoming, answer_with, redirect
+from httpcache.responses import FOREVER, HIT, RENEWED, STORED, Incoming, answer_with, redirect
 
 from .catalog import Catalog
 from .metadata import SUFFIX
@@ -118,7 +118,7 @@ def _status(when: When, *, observed: bool) -> str:
     """What the mirror did (RFC 9211): a live page is always asked for anew."""
     if isinstance(when, Now):
         return RENEWED
-    return STORED if observed else ARRIVED
+    return STORED if observed else HIT
 
 
 def _phrase(when: When) -> str:

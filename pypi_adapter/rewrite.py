@@ -23,7 +23,7 @@ from httpcache.cache import Live, Passed
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
-from httpcache.responses import ARRIVED, FOREVER, STORED, Incoming, answer_with
+from httpcache.responses import FOREVER, HIT, STORED, Incoming, answer_with
 from httpcache.store import Log
 from httpcache.target import Target, canonical_url, looks_like_url, parse_target
 from httpcache.upstream import Answer, Headers
@@ -98,7 +98,7 @@ class Pinned:
             link=lambda file: _linked(file, pinned),
             prefix=pinned + record.final[: record.final.rindex("/") + 1],
             cache_control=f"{'private' if record.scope else 'public'}, {FOREVER}",
-            cache_status=ARRIVED if record.created < started else STORED,
+            cache_status=HIT if record.created < started else STORED,
         )
 
     async def _file(self, incoming: Incoming, target: Target) -> ASGIApp:
