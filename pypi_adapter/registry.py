@@ -192,7 +192,9 @@ class Registry:
 
     async def _observe_for(self, known: _Known) -> None:
         """Observe for a date, which must not be answered from a stale page. Raises MirrorError."""
-        try:
+        with suppress(StaleObservation):
+            return await self._observe(known, always=True)
+        try:  # once more: another process may have asked at the same time, and have been answered later
             await self._observe(known, always=True)
         except StaleObservation as error:
             raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
