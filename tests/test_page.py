@@ -350,8 +350,8 @@ def test_is_distribution(name: str) -> None:
         ),
         # devpi
         (
-            "https://example.com/root/dev/+simple/x/", "../../+f/ab0/123/x-1.0%2Bl.zip",
-            "https://example.com/root/dev/+f/ab0/123/x-1.0%2Bl.zip",
+            "https://example.com/team/dev/+simple/x/", "../../+f/ab0/123/x-1.0%2Bl.zip",
+            "https://example.com/team/dev/+f/ab0/123/x-1.0%2Bl.zip",
         ),
         # pages without a trailing slash, with a query, on another host or scheme
         ("https://example.com/simple/x", "x-1.zip", "https://example.com/simple/x-1.zip"),

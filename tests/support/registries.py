@@ -223,8 +223,8 @@ SHAPES: Final = {
         link="../../packages/{project}/{version}/{quoted}",
     ),
     "devpi": Shape(
-        index="/root/dev/+simple/",
-        file="/root/dev/+f/{sha256:.3}/{sha256:.16}/{filename}",
+        index="/team/dev/+simple/",
+        file="/team/dev/+f/{sha256:.3}/{sha256:.16}/{filename}",
         link="../../+f/{sha256:.3}/{sha256:.16}/{quoted}",
         head='<meta name="pypi:repository-version" content="1.0">',
     ),
