@@ -5,9 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from ipaddress import ip_network
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import anyio
@@ -16,34 +14,15 @@ import pytest
 from httpcache import mirror as mirror_module
 from httpcache.cache import Digest, Live, Passed
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
-from httpcache.guard import Guard
 from httpcache.local import LocalStore
-from httpcache.mirror import Expected, Mirror, Want
+from httpcache.mirror import Expected, Want
 from httpcache.record import Record
-from httpcache.settings import Settings
 from httpcache.target import Target
-from httpcache.upstream import Upstream as Asker
+from tests.support.inprocess import running
 from tests.support.inside import checked_records
 from tests.support.upstream import Response, Upstream
 
 BODY = bytes(range(256)) * 100
-PATIENCE = 10  # seconds; a bound against hanging
-
-
-@asynccontextmanager
-async def running(folder: Path, store: LocalStore | None = None, spool: Path | None = None) -> AsyncIterator[Mirror]:
-    """A mirror in this process, on real sockets and files."""
-    store = store or LocalStore(folder / "data")
-    asker = Asker(Guard([ip_network("127.0.0.0/8")]))
-    mirror = Mirror(Settings(data=store.folder), store, spool or store.spool, asker)
-    try:
-        with anyio.fail_after(PATIENCE):
-            async with mirror.running():
-                yield mirror
-    finally:
-        with anyio.CancelScope(shield=True):
-            await asker.aclose()
-        store.close()
 
 
 async def read(live: object) -> tuple[bytes, MirrorError | None]:

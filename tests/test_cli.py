@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from xml.etree import ElementTree
@@ -17,37 +16,13 @@ import httpx
 import pytest
 
 from tests.support import http
+from tests.support.command import run, told
 from tests.support.inside import checked_records
 from tests.support.mirror import COMMAND, STOP, Mirror, free_port
 from tests.support.packages import wheel
 from tests.support.upstream import Response, Upstream
 
 BODY = b"0123456789" * 1000
-
-
-def run(
-    *arguments: str | Path, stdin: str = "", environment: Mapping[str, str] | None = None
-) -> subprocess.CompletedProcess[str]:
-    """The command run to its end."""
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("HTTPCACHE_")}
-    return subprocess.run(
-        [str(part) for part in (COMMAND, *arguments)],
-        env=clean | dict(environment or {}),
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-
-
-def told(ran: subprocess.CompletedProcess[str]) -> str:
-    """The one line of a command that could not do what it was asked, after checking that it is one line."""
-    assert ran.returncode == 1, ran
-    lines = ran.stderr.splitlines()
-    assert len(lines) == 1, ran.stderr
-    assert lines[0].startswith("httpcache: ")
-    return lines[0]
 
 
 # What it does not start on

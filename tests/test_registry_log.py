@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
 
 import anyio
@@ -12,40 +10,21 @@ import anyio.lowlevel
 import anyio.to_thread
 import pytest
 
-from httpcache.guard import Guard
-from httpcache.local import LocalStore
 from httpcache.mirror import Mirror as Inner
-from httpcache.settings import Settings
 from httpcache.store import Log
-from httpcache.upstream import Upstream as Asker
 from pypi_adapter import registry as registry_module
 from pypi_adapter.history import Entry, History, decode_entry, encode_entry
 from pypi_adapter.registry import Registry, now
 from tests.support import http
+from tests.support.command import run, told
 from tests.support.index import json_file, json_files, json_page
+from tests.support.inprocess import running
 from tests.support.mirror import free_port
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
 from tests.support.upstream import PATIENCE, Request, Response, Upstream
-from tests.test_cli import run, told
 
 PROJECT = "/simple/thing/"
-
-
-@asynccontextmanager
-async def mirrored(folder: Path) -> AsyncIterator[Inner]:
-    """A mirror in this process; each on the same folder is like a process of its own."""
-    store = LocalStore(folder)
-    asker = Asker(Guard())
-    mirror = Inner(Settings(data=folder), store, store.spool, asker)
-    try:
-        with anyio.fail_after(PATIENCE):
-            async with mirror.running():
-                yield mirror
-    finally:
-        with anyio.CancelScope(shield=True):
-            await asker.aclose()
-        store.close()
 
 
 def _page(*versions: str, **headers: str) -> Response:
@@ -90,7 +69,7 @@ def test_two_observe_a_project_at_once(
     monkeypatch.setattr(registry_module, "encode_entry", held)
 
     async def work() -> None:
-        async with mirrored(tmp_path) as one, mirrored(tmp_path) as two:
+        async with running(tmp_path) as one, running(tmp_path) as two:
             index = f"{upstream.url}/simple/"
             first, second = Registry("pypi", index, one), Registry("pypi", index, two)
             try:
@@ -126,7 +105,7 @@ def test_names_are_noted_and_read_at_once(upstream: Upstream, tmp_path: Path) ->
 
     async def work() -> None:
         seen: list[list[str]] = []
-        async with mirrored(tmp_path) as one, mirrored(tmp_path) as two:
+        async with running(tmp_path) as one, running(tmp_path) as two:
             index = f"{upstream.url}/simple/"
             registries = [Registry("pypi", index, one), Registry("pypi", index, two)]
 
@@ -154,7 +133,7 @@ def test_many_readers_of_many_names_at_once(upstream: Upstream, tmp_path: Path) 
     upstream.otherwise = lambda _: _page("1.0")
 
     async def work() -> None:
-        async with mirrored(tmp_path) as mirror:
+        async with running(tmp_path) as mirror:
             index = f"{upstream.url}/simple/"
             noting, reading = Registry("pypi", index, mirror), Registry("pypi", index, mirror)
             for number in range(10):
@@ -186,7 +165,7 @@ def test_a_slow_registry_behind_a_cache_is_asked_once_for_all_who_wait(
     upstream.pages[PROJECT] = page
 
     async def work() -> None:
-        async with mirrored(tmp_path) as mirror:
+        async with running(tmp_path) as mirror:
             registry = Registry("pypi", f"{upstream.url}/simple/", mirror)
             views = []
 
