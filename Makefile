@@ -5,13 +5,16 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 DATA ?= data
 
-.PHONY: serve test check lock clients clean
+.PHONY: serve test soak check lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA)
 
 test: .venv/dev clients
 	.venv/bin/pytest $(ARGS)
+
+soak: .venv/dev clients
+	.venv/bin/pytest -m soak $(ARGS)
 
 check: .venv/dev
 	.venv/bin/ruff format --check .

@@ -15,6 +15,7 @@ from distlib.index import DEFAULT_INDEX
 from tests.support.clients import Clients
 from tests.support.mirror import Mirror
 from tests.support.registries import PyPI, Registry
+from tests.support.tally import counts
 from tests.support.upstream import Upstream
 
 REAL_PYPI = urljoin(DEFAULT_INDEX, "/simple/")
@@ -122,3 +123,9 @@ def _reach_real_pypi(request: pytest.FixtureRequest) -> None:
     """Tests marked `pypi` run only where it can be reached."""
     if request.node.get_closest_marker("pypi") is not None:
         request.getfixturevalue("real_pypi")
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """State what was counted."""
+    for name, count in sorted(counts.items()):
+        terminalreporter.write_line(f"{name}: {count}")
