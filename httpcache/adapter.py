@@ -13,8 +13,8 @@ from typing import Protocol
 
 from starlette.types import ASGIApp
 
+from .incoming import Incoming
 from .mirror import Mirror
-from .responses import Incoming
 from .settings import Settings
 
 

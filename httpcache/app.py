@@ -12,14 +12,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import pages
 from .adapter import Adapter, Bound
-from .errors import MirrorError
-from .guard import Guard
+from .errors import Loop, MirrorError
+from .incoming import Incoming
 from .local import LocalStore
-from .mirror import Mirror, Want
-from .responses import Incoming, answer_with, error_response, text
+from .mirror import Mirror, Want, running
+from .responses import answer_with, error_response, text
 from .settings import Settings
 from .target import parse_target
-from .upstream import Upstream
 
 log = logging.getLogger("httpcache")
 
@@ -44,15 +43,23 @@ class Front:
             return text(405, "this mirror is read-only: use GET or HEAD", {"allow": "GET, HEAD"})
         incoming = Incoming.read(scope, self._mirror.settings)
         try:
+            self._check_loop(incoming)
             for adapter in self._adapters:
                 response = await adapter.answer(incoming)
                 if response is not None:
                     return response
             target = parse_target(incoming.path, incoming.query)
-            outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=incoming.credentials))
+            credentials = self._mirror.credentials(target, incoming.credentials)
+            outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
             return answer_with(self._mirror.store, outcome)
         except MirrorError as error:
             return error_response(error)
+
+    def _check_loop(self, incoming: Incoming) -> None:
+        """RFC 8586: who finds its own name in CDN-Loop is asking itself."""
+        names = incoming.headers.get("cdn-loop", "").split(",")
+        if self._mirror.upstream.name in (name.partition(";")[0].strip() for name in names):
+            raise Loop("this request came from this mirror itself: the upstream address leads back here")
 
 
 class RootPath:
@@ -79,13 +86,10 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         log.setLevel(settings.log_level.upper())  # no other logger: httpcore's prints headers, secrets among them
         store = LocalStore(settings.data)
-        upstream = Upstream(Guard(settings.allow_networks), offline=settings.offline)
-        mirror = Mirror(settings, store, store.spool, upstream)
-        async with mirror.running():
+        async with running(settings, store, store.spool) as mirror:
             app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])
             app.state.store = store
             yield
-        await upstream.aclose()
         store.close()
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:

@@ -8,7 +8,7 @@ steps of a flight, in the one order that keeps the promises:
     look      another process may have frozen it in the meantime
     ask       the upstream; what is not to be kept is passed on, and the flight ends
     spool     every byte to the part, and through the hash
-    check     the length as announced, the digest as the index announced
+    check     the length as announced, the digest as the index announced; a second look where neither was announced
     freeze    blob, then record; the first writer of the record wins
     finish    only now does any reader get the last byte
 """
@@ -196,9 +196,11 @@ class Live:
 class Cache:
     """Runs flights and freezes what they bring."""
 
-    def __init__(self, store: Store, spool: Spool) -> None:
+    def __init__(self, store: Store, spool: Spool, max_file: int) -> None:
+        """`max_file`: bytes of the largest body that is taken."""
         self._store = store
         self._spool = spool
+        self._max_file = max_file
         self._flights: dict[str, Flight] = {}
         self._tasks: TaskGroup
 
@@ -275,25 +277,51 @@ class Cache:
                 if answer.status not in FREEZES:
                     flight.finish(passed=await pass_on(answer))
                     return
+                self._check_size(job, answer.length or 0)
                 vary = _vary(answer)
                 head = _head(answer, claim, job.scope(answer), "accept" in vary)
-                body = await self._download(flight, claim, head, answer, shared="*" not in vary)
+                delimited = answer.is_delimited
+                body = await self._download(flight, job, claim, head, answer, shared="*" not in vary)
             _check(job, head, body)
+            if flight.shared and not delimited and not job.digests:
+                await self._look_again(job, body)
             flight.finish(record=await self._freeze(job, claim, head, body) if flight.shared else None)
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
 
-    async def _download(self, flight: Flight, claim: Claim, head: Head, answer: Answer, *, shared: bool) -> _Sums:
+    async def _download(
+        self, flight: Flight, job: Job, claim: Claim, head: Head, answer: Answer, *, shared: bool
+    ) -> _Sums:
         sums = _Sums(flight.digests)
         with claim.part.open("xb", buffering=0) as part:
             if shared:
                 await anyio.to_thread.run_sync(claim.publish, head)
             flight.begin(head, os.open(claim.part, os.O_RDONLY), shared=shared)
             async for chunk in answer.body:
+                self._check_size(job, sums.size + len(chunk))
                 await anyio.to_thread.run_sync(_write, part.fileno(), sums, chunk)
                 flight.advance(sums.size)
         return sums
+
+    def _check_size(self, job: Job, size: int) -> None:
+        if size > self._max_file:
+            raise BadUpstream(f"{job.label} is larger than {self._max_file} bytes (--max-file); nothing was kept")
+
+    async def _look_again(self, job: Job, body: _Sums) -> None:
+        """Ask once more for a body that ended with its connection: nothing else tells the end from a cut.
+
+        RFC 9112 section 6.3: such a body has the length that came before the close.
+        """
+        second = _Sums(())
+        async with job.ask() as answer:
+            async for chunk in answer.body:
+                self._check_size(job, second.size + len(chunk))
+                await anyio.to_thread.run_sync(second.update, chunk)
+        if answer.status not in FREEZES or second.sha256 != body.sha256:
+            raise BadUpstream(
+                f"{job.label} came without a length, and with other bytes when it was asked for again; nothing was kept"
+            )
 
     async def _freeze(self, job: Job, claim: Claim, head: Head, body: _Sums) -> Record:
         record = Record(

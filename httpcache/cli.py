@@ -7,18 +7,18 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import fields
 from functools import partial
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
 
 import anyio
 
-from . import operate
+from . import operate, transport
 from .adapter import Adapter, adapters
 from .app import build
 from .errors import MirrorError
 from .local import LocalStore
+from .options import Options, binding, count, header_size, network, one_of, pin_name, port, prefix, seconds, size
 from .pages import today, usage
 from .settings import Settings
 from .spool import Spool
@@ -56,37 +56,8 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="run the mirror")
-    _option(serve, "host", "127.0.0.1", metavar="HOST", help="address to listen on (%(default)s)")
-    _option(serve, "port", "8080", metavar="PORT", type=_port, help="port to listen on (%(default)s)")
     _data(serve)
-    _option(serve, "workers", "1", metavar="N", type=_count, help="processes that answer requests (%(default)s)")
-    _option(
-        serve,
-        "root-path",
-        "",
-        metavar="/PREFIX",
-        type=_prefix,
-        help="where a proxy in front shows the mirror",
-    )
-    _list(
-        serve,
-        "allow-network",
-        _network,
-        metavar="CIDR",
-        help="a network that requests may be fetched from",
-    )
-    _list(
-        serve,
-        "credential-header",
-        str.lower,
-        metavar="NAME",
-        help="one more header that carries credentials",
-    )
-    serve.add_argument("--offline", action="store_true", default=_flag("HTTPCACHE_OFFLINE"), help="ask no upstream")
-    _option(serve, "log-level", "info", metavar="LEVEL", choices=LEVELS, help=f"{', '.join(LEVELS)} (%(default)s)")
-    for adapter in found:
-        for option in adapter.options:
-            _option(serve, option.name, None, metavar=option.metavar, help=option.help)
+    _add_serve(Options(serve, os.environ), found)
     serve.set_defaults(run=_serve)
 
     ls = commands.add_parser("ls", help="list pins, or what is frozen under one")
@@ -98,6 +69,10 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
     _data(show)
     show.add_argument("address", metavar="ADDRESS", help="/<pin>/<url>, with or without the mirror's own address")
     show.set_defaults(run=_show)
+
+    verify = commands.add_parser("verify", help="read every entry and every byte, and say what is damaged")
+    _data(verify)
+    verify.set_defaults(run=_verify)
 
     forget = commands.add_parser("forget", help="remove frozen copies; says what will be lost and asks")
     _data(forget)
@@ -111,17 +86,59 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
     return parser
 
 
+def _data(parser: argparse.ArgumentParser) -> None:
+    Options(parser, os.environ).one("data", Path("data"), Path, metavar="DIR", help="folder of the store (%(default)s)")
+
+
+def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
+    """Add the options of `serve`: each has the name of a setting."""
+    usual = Settings(Path())
+    add.one("host", usual.host, str, metavar="HOST", help="address to listen on (%(default)s)")
+    add.one("port", usual.port, port, metavar="PORT", help="port to listen on (%(default)s)")
+    add.one("workers", usual.workers, count, metavar="N", help="processes that answer requests (%(default)s)")
+    add.one("root-path", usual.root_path, prefix, metavar="/PREFIX", help="where a proxy in front shows the mirror")
+    add.flag("offline", help="ask no upstream")
+    add.one("log-level", usual.log_level, one_of(*LEVELS), metavar="LEVEL", help=f"{', '.join(LEVELS)} (%(default)s)")
+    for adapter in found:
+        for option in adapter.options:
+            add.one(option.name, None, str, metavar=option.metavar, help=option.help)
+
+    add.many("allow-network", network, metavar="CIDR", help="a network that requests may be fetched from")
+    add.many("allow-port", port, metavar="PORT", help="a port of public addresses, besides 80 and 443")
+    add.one("proxy", usual.proxy, str, metavar="URL", help="an HTTP proxy that upstreams are asked through")
+    add.one("ca-bundle", usual.ca_bundle, Path, metavar="FILE", help="authorities to trust, in place of the system's")
+    add.many("credential-header", str.lower, metavar="NAME", help="one more header that carries credentials")
+    add.many("bind", binding, metavar="PREFIX=ORIGIN", help="credentials under these pins are for this origin")
+    add.many("share", pin_name, metavar="PREFIX", help="private copies under these pins are for everybody")
+
+    for name, metavar, read, what in (
+        ("max-file", "SIZE", size, "largest file"),
+        ("max-page", "SIZE", size, "largest index page"),
+        ("max-header", "SIZE", header_size, "largest head of a request or an upstream's answer"),
+        ("max-redirects", "N", count, "redirects that are followed"),
+        ("connect-timeout", "SECONDS", seconds, "to connect to an upstream"),
+        ("stall-timeout", "SECONDS", seconds, "that an upstream may send nothing, or too little"),
+        ("min-rate", "SIZE", size, "bytes a second that are enough"),
+        ("deadline", "SECONDS", seconds, "for one whole download"),
+        ("max-connections", "N", count, "exchanges with upstreams at once, for each process"),
+        ("max-connections-per-origin", "N", count, "of these with one origin"),
+        ("max-clients", "N", count, "connections of clients, for each process"),
+        ("client-timeout", "SECONDS", seconds, "for a client to send the head of a request"),
+    ):
+        default = getattr(usual, name.replace("-", "_"))
+        add.one(name, default, read, metavar=metavar, help=f"{what} (%(default)s)")
+
+
 def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+    given = vars(options)
+    names = {field.name for field in fields(Settings)} & given.keys()
     settings = Settings(
-        data=options.data,
-        host=options.host,
-        port=options.port,
-        workers=options.workers,
-        root_path=options.root_path,
+        **{name: given[name] for name in names},
         allow_networks=tuple(options.allow_network),
-        offline=options.offline,
+        allow_ports=tuple(options.allow_port),
         credential_headers=(*Settings.credential_headers, *options.credential_header),
-        log_level=options.log_level,
+        bindings=tuple(options.bind),
+        shared=tuple(options.share),
         adapters={
             name: value
             for adapter in found
@@ -129,6 +146,7 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
             if (value := getattr(options, name := option.name.replace("-", "_"))) is not None
         },
     )
+    transport.check(settings)
     for adapter in found:
         adapter.check(settings)
     _check_address(settings)
@@ -171,6 +189,10 @@ def _show(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     return _with_store(options, partial(operate.show, address=options.address))
 
 
+def _verify(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+    return _with_store(options, operate.verify)
+
+
 def _forget(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     return _with_store(options, partial(operate.forget, what=options.what, yes=options.yes))
 
@@ -208,62 +230,6 @@ def _check_address(settings: Settings) -> None:
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): "
             "stop what listens there, or choose another with --port"
         ) from error
-
-
-def _option(parser: argparse.ArgumentParser, name: str, default: str | None, **more: Any) -> None:
-    """Add an option whose default comes from the environment; argparse reads a text default as it reads a value."""
-    given = os.environ.get(_variable(name), default)
-    choices = more.get("choices")
-    if choices and given not in choices:
-        raise argparse.ArgumentTypeError(f"{_variable(name)}: {given!r} is none of {', '.join(choices)}")
-    parser.add_argument(f"--{name}", default=given, **more)
-
-
-def _list(parser: argparse.ArgumentParser, name: str, read: Callable[[str], object], **more: Any) -> None:
-    """Add an option that can be repeated; in the environment its values are separated by commas."""
-    parts = [part.strip() for part in os.environ.get(_variable(name), "").split(",") if part.strip()]
-    try:
-        default = [read(part) for part in parts]
-    except argparse.ArgumentTypeError as error:
-        raise argparse.ArgumentTypeError(f"{_variable(name)}: {error}") from error
-    parser.add_argument(f"--{name}", action="append", default=default, type=read, **more)
-
-
-def _variable(name: str) -> str:
-    return f"HTTPCACHE_{name.upper().replace('-', '_')}"
-
-
-def _data(parser: argparse.ArgumentParser) -> None:
-    _option(parser, "data", "data", metavar="DIR", type=Path, help="folder of the store (%(default)s)")
-
-
-def _flag(variable: str) -> bool:
-    return os.environ.get(variable, "").lower() in ("1", "true", "yes", "on")
-
-
-def _port(text: str) -> int:
-    if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise argparse.ArgumentTypeError(f"{text!r} is no port: use 1 to 65535")
-    return int(text)
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or not int(text):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number of processes: use 1 or more")
-    return int(text)
-
-
-def _prefix(text: str) -> str:
-    if text and not text.startswith("/"):
-        raise argparse.ArgumentTypeError(f"{text!r} does not begin with a slash")
-    return text.rstrip("/")
-
-
-def _network(text: str) -> object:
-    try:
-        return ip_network(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"{text!r} is no network: {error}") from error
 
 
 if __name__ == "__main__":

@@ -18,10 +18,12 @@ class Credentials:
 
     `given` were set on purpose for this request (Bearer, X-Api-Key, ...) and go with the first try; `basic` is a Basic
     `Authorization`, which installers send to every index of a host, and which therefore only answers a challenge.
+    `bound`: the settings say that they are for this very origin, so that a 404 is challenge enough.
     """
 
     given: tuple[tuple[str, str], ...] = ()
     basic: str | None = None
+    bound: bool = False
 
     @cached_property
     def levels(self) -> tuple[tuple[tuple[str, str], ...], ...]:

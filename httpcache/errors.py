@@ -5,12 +5,15 @@
     ├── Refused                     403  the network guard, or a rule, does not allow the target
     ├── NotFound                    404
     ├── NotAcceptable               406
+    ├── Loop                        508  the request came from this mirror itself
     ├── UpstreamError               502
     │   ├── Unreachable             502  no connection, no name, TLS failed
     │   ├── BadUpstream             502  it answered, but not with what can be kept
+    │   ├── Busy                    503  too many exchanges with upstreams at once
     │   ├── TimedOut                504
     │   └── Offline                 504  the mirror was told not to ask upstreams
     └── StoreError                  503  the store cannot be read or written
+        ├── Damaged                 503  what is on disk is not what was frozen
         └── StoreFull               507
 
 Texts name the target and the cause, never a credential or a query: use `redact` on every address that goes into one.
@@ -61,6 +64,12 @@ class NotAcceptable(MirrorError):
     status = 406
 
 
+class Loop(MirrorError):
+    """The request came from this mirror itself (508, RFC 5842 section 7.2; RFC 8586)."""
+
+    status = 508
+
+
 class UpstreamError(MirrorError):
     """The upstream could not be asked, or not understood (502)."""
 
@@ -73,6 +82,15 @@ class Unreachable(UpstreamError):
 
 class BadUpstream(UpstreamError):
     """The upstream answered, but not with something that can be kept (502)."""
+
+
+class Busy(UpstreamError):
+    """Too many exchanges with upstreams are under way (503)."""
+
+    status = 503
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, headers={"retry-after": "10"})
 
 
 class TimedOut(UpstreamError):
@@ -91,6 +109,10 @@ class StoreError(MirrorError):
     """The store cannot be read or written (503)."""
 
     status = 503
+
+
+class Damaged(StoreError):
+    """What is on disk is not what was frozen (503)."""
 
 
 class StoreFull(StoreError):

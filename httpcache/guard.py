@@ -57,11 +57,13 @@ def _forms(address: Address) -> list[Address]:
 class Guard:
     """The rule: public addresses on ports 80 and 443, and whatever the operator allows.
 
-    `allowed`: networks whose addresses pass on every port (`--allow-network`).
+    `allowed`: networks whose addresses pass on every port (`--allow-network`). `ports`: more ports of public addresses
+    (`--allow-port`).
     """
 
-    def __init__(self, allowed: Iterable[Network] = ()) -> None:
+    def __init__(self, allowed: Iterable[Network] = (), ports: Iterable[int] = ()) -> None:
         self._allowed = tuple(allowed)
+        self._ports = PORTS | frozenset(ports)
 
     def check(self, host: str, address: Address, port: int) -> None:
         """Raise Refused, with the setting that would allow it, unless the address may be connected to."""
@@ -72,10 +74,27 @@ class Guard:
                 f"{host} is on a network that this mirror does not fetch from ({address}); "
                 f"its operator can allow it with --allow-network {address}"
             )
-        if port not in PORTS:
+        self._check_port(host, port)
+
+    async def check_name(self, host: str, port: int) -> None:
+        """Raise Refused for what a proxy must not be asked for: the checks that need no connection of our own.
+
+        A name that cannot be resolved here passes: behind a proxy it often is known to the proxy alone.
+        """
+        try:
+            addresses = await resolve(host, port)
+        except (Unreachable, TimedOut):
+            self._check_port(host, port)
+            return
+        for address in addresses:
+            self.check(host, address, port)
+
+    def _check_port(self, host: str, port: int) -> None:
+        if port not in self._ports:
+            listed = ", ".join(map(str, sorted(self._ports)))
             raise Refused(
-                f"port {port} of {host} is not one that this mirror fetches from (80, 443); "
-                f"its operator can allow it with --allow-network {address}"
+                f"port {port} of {host} is not one that this mirror fetches from ({listed}); "
+                f"its operator can allow it with --allow-port {port}"
             )
 
     def _is_allowed(self, address: Address) -> bool:

@@ -1,9 +1,9 @@
 """The embedded store: diskcache as the index, blobs as files beside it.
 
 DIR/
-  VERSION          the format of the folder, "1"
-  index/           diskcache's SQLite database: the entries
-  blobs/ab/abcd…   one file a blob, named by its sha256
+  VERSION          the format of the folder, "2"; written last, so that what has one is complete
+  index/           diskcache's SQLite database: the entries, each with a checksum
+  blobs/           see blobs.py
   spool/           downloads on their way, see spool.py
   lock             held shared while a blob and its record are written, exclusively while blobs are removed
 """
@@ -14,21 +14,31 @@ import asyncio
 import errno
 import fcntl
 import os
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
+from urllib.parse import quote
 
 import anyio.to_thread
 import diskcache
 
-from .errors import StoreError, StoreFull
+from .blobs import Blobs
+from .errors import Damaged, StoreError, StoreFull
+from .files import sync_file, sync_folder
+from .store import Condition
 
-VERSION = "1"
-CHUNK = 256 * 1024
+VERSION = "2"
+CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
+CHUNK = 256 * 1024  # bytes that are read at once
 _NEVER = 2**62
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+_OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what a start that was cut short leaves
+_RESTORE = "stop the mirror and restore the data folder from a copy"
 
 T = TypeVar("T")
 
@@ -64,13 +74,13 @@ class LocalStore:
         """Open the folder, making it where it is missing.
 
         Raises StoreError with a text that says what to do: not writable, not a folder of this program, or of another
-        version of it.
+        version of it, or damaged.
         """
         self.folder = folder
-        self._blobs = folder / "blobs"
         self.spool = folder / "spool"
+        self._blobs = Blobs(folder / "blobs")
         with _mapped(), _named(folder):
-            _prepare(folder)
+            is_new = _prepare(folder)
             # diskcache's defaults evict at 1 GiB and unpickle what they read: for a mirror both are fatal.
             self._index = diskcache.Cache(
                 str(folder / "index"),
@@ -81,6 +91,8 @@ class LocalStore:
                 size_limit=_NEVER,
                 sqlite_synchronous=2,
             )
+            if is_new:
+                _finish(folder)
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
         # same. Writers wait for locks and for the disk, and have their own.
         self._readers = ThreadPoolExecutor(4, "store-read")
@@ -88,25 +100,33 @@ class LocalStore:
 
     async def get(self, key: str) -> bytes | None:
         """See Store."""
-        return await self._run(self._readers, lambda: self._index.get(key, retry=True))
+        return await self._run(self._readers, lambda: self._get(key))
+
+    def _get(self, key: str) -> bytes | None:
+        value = self._index.get(key, retry=True)
+        return None if value is None else _unsealed(key, value)
 
     async def add(self, key: str, value: bytes) -> bytes:
         """See Store."""
         return await self._run(self._writers, lambda: self._add(key, value))
 
     def _add(self, key: str, value: bytes) -> bytes:
-        if self._index.add(key, value, retry=True):
+        if self._index.add(key, _sealed(key, value), retry=True):
             return value
-        winner: bytes | None = self._index.get(key, retry=True)
+        winner = self._get(key)
         return self._add(key, value) if winner is None else winner  # the operator removed it in between
 
     async def remove(self, key: str) -> bool:
         """See Store."""
         return await self._run(self._writers, lambda: bool(self._index.delete(key, retry=True)))
 
+    async def keys(self, prefix: str) -> list[str]:
+        """See Store."""
+        return await self._run(self._readers, lambda: self._keys(prefix))
+
     async def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """See Store."""
-        for key in await self._run(self._readers, lambda: self._keys(prefix)):
+        for key in await self.keys(prefix):
             value = await self.get(key)
             if value is not None:
                 yield key, value
@@ -116,34 +136,24 @@ class LocalStore:
 
         def work() -> bytes:
             with self._locked(fcntl.LOCK_SH):
-                self._put_blob(digest, file)
+                self._blobs.put(digest, file)
                 return self._add(key, value)
 
         return await self._run(self._writers, work)
 
-    def _put_blob(self, digest: str, file: Path) -> None:
-        sync_file(file)
-        path = self._blob(digest)
-        if not path.parent.is_dir():
-            path.parent.mkdir(exist_ok=True)
-            sync_folder(self._blobs)
-        os.replace(file, path)  # the same bytes may be there already; then a damaged copy is mended
-        sync_folder(path.parent)
-
-    async def has_blob(self, digest: str, size: int) -> bool:
+    def condition(self, digest: str, size: int) -> Condition:
         """See Store."""
+        with _mapped():
+            return self._blobs.condition(digest, size)
 
-        def work() -> bool:
-            try:
-                return self._blob(digest).stat().st_size == size
-            except FileNotFoundError:
-                return False
-
-        return await _in_thread(work)
+    async def check(self, digest: str, size: int) -> bool:
+        """See Store."""
+        with _mapped():
+            return await self._blobs.check(digest, size)
 
     async def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """See Store."""
-        fd = await _in_thread(lambda: os.open(self._blob(digest), os.O_RDONLY))
+        fd = await _in_thread(lambda: os.open(self._blobs.path(digest), os.O_RDONLY))
         try:
             async for chunk in read_file(fd, start, stop):
                 yield chunk
@@ -152,16 +162,34 @@ class LocalStore:
 
     def blob_path(self, digest: str) -> Path:
         """See Store."""
-        return self._blob(digest)
+        return self._blobs.path(digest)
+
+    async def problems(self) -> list[str]:
+        """See Store."""
+
+        def work() -> list[str]:
+            with closing(
+                sqlite3.connect(f"file:{quote(str(self.folder / 'index' / 'cache.db'))}?mode=ro", uri=True)
+            ) as index:
+                found = [str(row[0]) for row in index.execute("PRAGMA integrity_check")]
+            wrong = [f"the index: {line}" for line in found if line != "ok"]
+            for key in self._keys(""):
+                try:
+                    self._get(key)
+                except Damaged as error:
+                    wrong.append(error.text)
+            return wrong
+
+        return await self._run(self._readers, work)
 
     async def sweep(self, named: Callable[[bytes], str | None]) -> int:
         """See Store."""
 
         def work() -> int:
             with self._locked(fcntl.LOCK_EX):
-                values = (self._index.get(key, retry=True) for key in self._keys("r/"))
+                values = (self._get(key) for key in self._keys("r/"))
                 keep = {named(value) for value in values if value is not None}
-                spare = [path for path in self._blobs.glob("??/*") if path.name not in keep]
+                spare = [path for path in self._blobs.all() if path.name not in keep]
                 freed = sum(path.stat().st_size for path in spare)
                 for path in spare:
                     path.unlink()
@@ -190,9 +218,6 @@ class LocalStore:
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, _guarded, work)
 
-    def _blob(self, digest: str) -> Path:
-        return self._blobs / digest[:2] / digest
-
 
 async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
     """Yield the bytes `start` to `stop` of an open file. Raises StoreError where it ends before."""
@@ -200,51 +225,56 @@ async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
         at, count = start, min(CHUNK, stop - start)
         chunk = await _in_thread(lambda at=at, count=count: os.pread(fd, count, at))  # type: ignore[misc]
         if not chunk:
-            raise StoreError("a file of the store is shorter than its record says: restore it from a copy")
+            raise Damaged("a file of the store is shorter than its record says: ask again")
         yield chunk
         start += len(chunk)
 
 
-def sync_file(path: Path) -> None:
-    """Make the bytes of a file durable."""
-    _sync(path, os.O_RDONLY)
+def _sealed(key: str, value: bytes) -> bytes:
+    """Put a checksum in front of a value: of the key too, so that no value can turn up under another one."""
+    return sha256(key.encode() + b"\0" + value).digest()[:CHECKSUM] + value
 
 
-def sync_folder(path: Path) -> None:
-    """Make the names in a folder durable."""
-    _sync(path, os.O_RDONLY | os.O_DIRECTORY)
+def _unsealed(key: str, sealed: bytes) -> bytes:
+    value = sealed[CHECKSUM:]
+    if _sealed(key, value) != sealed:
+        raise Damaged(f"the entry {key} of the store's index is damaged: {_RESTORE}")
+    return value
 
 
-def _sync(path: Path, flags: int) -> None:
-    fd = os.open(path, flags)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)
-
-
-def _prepare(folder: Path) -> None:
+def _prepare(folder: Path) -> bool:
+    """Make the folder ready for the index to be opened; return whether it is new."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     version = folder / "VERSION"
-    if version.exists():
-        found = version.read_text().strip()
-        if found != VERSION:
-            raise StoreError(
-                f"{folder} has format {found[:20]!r}, this program writes {VERSION!r}: "
-                "use the program that made it, or another --data folder"
-            )
-    elif any(path.name not in ("VERSION.new", "blobs", "spool", "index") for path in folder.iterdir()):
+    is_new = not version.exists()
+    if is_new and any(not _OURS.fullmatch(path.name) for path in folder.iterdir()):
         raise StoreError(f"{folder} is not empty and not a data folder of this program: name another with --data")
+    if not is_new:
+        _check_old(folder, version.read_text().strip())
     for name in ("index", "blobs", "spool"):
         (folder / name).mkdir(mode=0o700, exist_ok=True)
-    if not version.exists():
-        new = folder / "VERSION.new"
-        new.write_text(VERSION + "\n")
-        sync_file(new)
-        os.replace(new, version)
-        sync_folder(folder)
     if not os.access(folder, os.W_OK | os.X_OK):
         raise PermissionError(errno.EACCES, "Permission denied", str(folder))
+    return is_new
+
+
+def _check_old(folder: Path, version: str) -> None:
+    if version != VERSION:
+        raise StoreError(
+            f"{folder} has format {version[:20]!r}, this program writes {VERSION!r}: "
+            "use the program that made it, or another --data folder"
+        )
+    index = folder / "index" / "cache.db"
+    if not index.exists() or not index.stat().st_size:  # SQLite would begin an empty one, and all pins anew
+        raise Damaged(f"the index of {folder} is missing or empty: {_RESTORE}")
+
+
+def _finish(folder: Path) -> None:
+    new = folder / f"VERSION.new{os.getpid()}"
+    new.write_text(VERSION + "\n")
+    sync_file(new)
+    os.replace(new, folder / "VERSION")
+    sync_folder(folder)
 
 
 @contextmanager
@@ -260,6 +290,8 @@ def store_error(error: Exception) -> StoreError:
     """Return the mirror's error for one of files or SQLite; its text names no path: clients get to see it."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
         return StoreFull("the mirror's store is full: make room on its disk")
+    if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
+        return Damaged(f"the index of the mirror's store is damaged ({error}): {_RESTORE}")
     return StoreError(f"the mirror's store cannot be used: {getattr(error, 'strerror', None) or error}")
 
 

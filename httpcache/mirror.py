@@ -7,6 +7,8 @@ rotated, and two teams share one copy, without anybody reading what the upstream
 
 from __future__ import annotations
 
+import hmac
+import logging
 import secrets
 import time
 from collections import OrderedDict
@@ -16,19 +18,24 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
 
+import anyio
+
 from .cache import FREEZES, Cache, Digest, Job, Live, Passed, pass_on
 from .credentials import PUBLIC, Credentials, scope
-from .errors import BadUpstream, Refused
+from .errors import BadUpstream, Damaged, MirrorError, Refused
 from .record import Absence, Record, decode, encode, shown
 from .settings import Settings
 from .spool import Head, Spool
-from .store import Store
-from .target import Target
-from .upstream import Answer, Headers, Upstream
+from .store import Condition, Store
+from .target import Target, pin_prefix
+from .upstream import Answer, Headers, Origins, Upstream
+
+log = logging.getLogger("httpcache")
 
 NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
 NEGATIVE_ENTRIES = 10_000
 SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
+CHECKED_FIRST = 4 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
 ANY = "*/*"
 NOBODY = Credentials()
 
@@ -65,34 +72,72 @@ class Want:
 class Mirror:
     """The parts together: settings, store, cache and upstream, and the rules of who may read what."""
 
-    def __init__(self, settings: Settings, store: Store, spool: Path, upstream: Upstream) -> None:
+    def __init__(self, settings: Settings, store: Store, cache: Cache, upstream: Upstream, secret: bytes) -> None:
+        """`secret` is the key of the scopes: the store's own."""
         self.settings = settings
         self.store = store
-        self.cache = Cache(store, Spool(spool))
+        self.cache = cache
         self.upstream = upstream
-        self._secret = b""
+        self._secret = secret
+        self._bindings: dict[str, set[str]] = {}
+        for prefix, origin in settings.bindings:
+            self._bindings.setdefault(prefix, set()).add(origin)
         self._missing: OrderedDict[str, tuple[Passed, float]] = OrderedDict()
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
-        """Run downloads inside the block; those under way at its end are waited for, within a bound."""
-        self._secret = await self.store.add("m/secret", secrets.token_bytes(32))
-        async with self.cache.running(SHUTDOWN_SECONDS):
-            yield
+    def credentials(self, target: Target, given: Credentials) -> Credentials:
+        """Return those of a client's credentials that a target may be asked with.
+
+        Under a pin that the settings bind, they are for its origins alone.
+        """
+        origins = self._bindings.get(pin_prefix(target.pin))
+        if origins is None:
+            return given
+        return replace(given, bound=True) if target.origin in origins else NOBODY
 
     async def answer(self, target: Target, want: Want) -> Record | Live | Passed:
-        """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError."""
+        """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError.
+
+        A copy of more than CHECKED_FIRST bytes may turn out to be damaged while it is read: see `read` and `whole`.
+        """
         ask = _Ask(self, target, want, self._secret)
-        found = await ask.find()
-        absent = await self._absence(ask, found)
+        found = await ask.locate()
+        record = found[1] if found else None
+        absent = await self._absence(ask, record)
         if absent:
             return absent
-        outcome = found or await self._fetched(ask)
+        outcome = record or await self._fetched(ask)
         if isinstance(outcome, Record):
             outcome = await self._permitted(ask, outcome)
+        if found and isinstance(outcome, Record) and not await self._is_sound(outcome, CHECKED_FIRST):
+            await self._mend(ask, *found)
         if isinstance(outcome, Passed) and outcome.status in (404, 410):
             await self._remember(ask, outcome)
         return outcome
+
+    async def _is_sound(self, record: Record, limit: int | None = None) -> bool:
+        """Whether a record has its bytes, as far as that can be told without reading more than `limit` bytes."""
+        condition = self.store.condition(record.digest, record.size)
+        if condition is Condition.UNREAD and (limit is None or record.size <= limit):
+            return await self.store.check(record.digest, record.size)
+        return condition is not Condition.BROKEN
+
+    async def _mend(self, ask: _Ask, key: str, record: Record) -> None:
+        """Fetch the bytes of a damaged copy again: the very same ones, or none. Raises Damaged."""
+        log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", ask.target)
+        reason = "the upstream has none"
+        try:
+            job = ask.job(Expected((Digest("sha256", record.digest),), record.size), key)
+            outcome = await self.cache.open(job)
+            if isinstance(outcome, Live):
+                outcome = await self.landed(ask.target, outcome)
+            if isinstance(outcome, Record) and outcome.digest == record.digest:
+                return
+        except MirrorError as error:
+            reason = error.text
+        raise Damaged(
+            f"the frozen bytes of {ask.target} are damaged or missing, and could not be fetched again ({reason}): "
+            f"restore the file {record.digest} below blobs/ from a copy, or remove the record with `httpcache forget`"
+        )
 
     async def _fetched(self, ask: _Ask) -> Record | Live | Passed:
         expected = await ask.want.expect() if ask.want.expect else Expected()
@@ -112,13 +157,28 @@ class Mirror:
     async def frozen(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
         ask = _Ask(self, target, want, self._secret)
-        found = await ask.find()
-        return found if found and await self._may_read(ask, found) else None
+        found = await ask.locate()
+        if not found or not await self._may_read(ask, found[1]):
+            return None
+        return found[1] if await self._is_sound(found[1]) else None
 
     async def whole(self, target: Target, want: Want) -> Record | Passed:
-        """Like `answer`, but wait until everything is frozen. Raises MirrorError."""
+        """Like `answer`, but wait until everything is frozen, and checked to be what was frozen. Raises MirrorError."""
         outcome = await self.answer(target, want)
-        return await self.landed(target, outcome) if isinstance(outcome, Live) else outcome
+        if isinstance(outcome, Live):
+            return await self.landed(target, outcome)
+        if isinstance(outcome, Record) and not await self._is_sound(outcome):
+            return await self.whole(target, want)  # it is known by now, and will be mended
+        return outcome
+
+    async def read(self, record: Record) -> bytes:
+        """Return the bytes of a record. Raises Damaged where they are not what was frozen."""
+        if not await self._is_sound(record):
+            raise Damaged(
+                f"the frozen bytes of {record.url} are damaged or missing: ask for it, and they are fetched again "
+                "where the upstream still has the same ones"
+            )
+        return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, record.size)])
 
     async def landed(self, target: Target, live: Live) -> Record:
         """Wait until a download has been frozen, and close it. Raises MirrorError."""
@@ -147,20 +207,26 @@ class Mirror:
 
     async def _may_read(self, ask: _Ask, record: Record) -> bool:
         scopes = ask.scopes()
-        if record.scope == PUBLIC or record.scope in scopes:
+        if record.scope == PUBLIC or record.scope in scopes or self._is_shared(ask.target):
             return True
         for name in scopes:
             if await self.store.get(_grant(ask.target, name)):
                 return True
         return False
 
+    def _is_shared(self, target: Target) -> bool:
+        return pin_prefix(target.pin) in self.settings.shared
+
     async def _absence(self, ask: _Ask, found: Record | None) -> Passed | None:
         """Return what is remembered of a target that was not there.
 
-        A frozen absence holds against a record that came later, and so cannot be undone by a request of another kind.
+        A frozen absence holds against a record that came later, and so cannot be undone by a request of another kind;
+        but in a shared pin all read what those with credentials have fetched.
         """
+        if found and found.scope != PUBLIC and self._is_shared(ask.target):
+            return None
         if ask.want.freeze_absence:
-            settled = self.upstream.settled(ask.target.url, ask.want.credentials)
+            settled = await self.upstream.settled(ask.target.url, ask.want.credentials)
             value = await self.store.get(ask.absence_key(settled))
             entry = decode(value) if value else None
             if isinstance(entry, Absence) and (found is None or entry.created <= found.created):
@@ -179,6 +245,21 @@ class Mirror:
         self._missing[ask.key] = (passed, time.monotonic() + NEGATIVE_SECONDS)
         while len(self._missing) > NEGATIVE_ENTRIES:
             self._missing.popitem(last=False)
+
+
+@asynccontextmanager
+async def running(settings: Settings, store: Store, spool: Path) -> AsyncIterator[Mirror]:
+    """Run a mirror on a store; at the end, downloads under way are waited for, within a bound."""
+    secret = await store.add("m/secret", secrets.token_bytes(32))
+    name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
+    upstream = Upstream(settings, Origins(store), name)
+    cache = Cache(store, Spool(spool), settings.max_file)
+    try:
+        async with cache.running(SHUTDOWN_SECONDS):
+            yield Mirror(settings, store, cache, upstream, secret)
+    finally:
+        with anyio.CancelScope(shield=True):
+            await upstream.aclose()
 
 
 class _Ask:
@@ -207,8 +288,11 @@ class _Ask:
         return scope(self._secret, self.target.origin, answer.sent)
 
     async def find(self) -> Record | None:
+        """What was frozen already ends a download, unless it is to be mended."""
         found = await self.locate()
-        return found[1] if found else None
+        if found is None or not await self._mirror._is_sound(found[1], CHECKED_FIRST):
+            return None
+        return found[1]
 
     async def locate(self) -> tuple[str, Record] | None:
         """A variant comes first: what this `Accept` has got once, it gets for ever."""
@@ -231,7 +315,8 @@ class _Ask:
         if self.want.frozen:
             await self.want.frozen(record)
 
-    def job(self, expected: Expected) -> Job:
+    def job(self, expected: Expected, key: str | None = None) -> Job:
+        """Return the download of this target; `key` is that of the record where it has one already."""
         return Job(
             key=self.key,
             label=str(self.target),
@@ -240,7 +325,7 @@ class _Ask:
             url=shown(self.target),
             ask=self.send,
             find=self.find,
-            name=self.name,
+            name=self.name if key is None else lambda head: key,
             scope=self.scope,
             verify=self.verify,
             frozen=self.frozen,

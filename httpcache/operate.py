@@ -5,11 +5,12 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
 from .adapter import Adapter
-from .errors import NotFound
+from .errors import Damaged, NotFound
 from .pages import today
 from .record import Absence, Entry, Record, decode
 from .store import Store
@@ -48,6 +49,37 @@ async def show(store: Store, *, address: str) -> int:
             print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everybody'}")
             print("".join(f"{name}: {value}\n" for name, value in entry.headers.items()))
     return 0
+
+
+async def verify(store: Store) -> int:
+    """Read every entry and every byte; print a line for each damage, and return 1 where there is one."""
+    problems = await store.problems()
+    for line in problems:
+        print(line)
+    blobs: dict[str, Record] = {}
+    count = 0
+    async for entry in _sound_entries(store):
+        count += 1
+        if isinstance(entry, Record):
+            blobs[entry.digest] = entry
+    for record in blobs.values():
+        if not await store.check(record.digest, record.size):
+            problems.append(record.digest)
+            print(
+                f"/{record.pin}/{record.url}: the file {record.digest} below blobs/ is damaged or missing: restore it "
+                "from a copy, or ask for the address, and it is fetched again if the upstream has the same bytes"
+            )
+    size = sum(record.size for record in blobs.values())
+    print(f"{count} frozen entries and {len(blobs)} files ({_bytes(size)}) read: {len(problems) or 'nothing'} damaged")
+    return 1 if problems else 0
+
+
+async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
+    for key in await store.keys("r/"):
+        with suppress(Damaged):
+            value = await store.get(key)
+            if value is not None:
+                yield decode(value)
 
 
 async def forget(store: Store, *, what: str, yes: bool) -> int:

@@ -15,7 +15,12 @@ from .errors import MirrorError
 from .settings import Settings
 
 _HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
-_NEVER = {"cache-control": "no-store"}
+_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
 
 
 def usage(address: str, adapters: Sequence[Adapter], date: str) -> list[tuple[str, str]]:
@@ -43,14 +48,14 @@ def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request],
             f"<dt>{escape(title)}</dt><dd><pre>{escape(line)}</pre></dd>"
             for title, line in usage(address, adapters, today())
         )
-        return HTMLResponse(_PAGE.format(rows=rows, date=today()), headers=_NEVER)
+        return HTMLResponse(_PAGE.format(rows=rows, date=today()), headers=_HEADERS)
 
     return page
 
 
 async def health(request: Request) -> Response:
     """The process answers."""
-    return PlainTextResponse("ok\n", headers=_NEVER)
+    return PlainTextResponse("ok\n", headers=_HEADERS)
 
 
 async def ready(request: Request) -> Response:
@@ -58,8 +63,8 @@ async def ready(request: Request) -> Response:
     try:
         await request.app.state.store.get("m/secret")
     except MirrorError as error:
-        return PlainTextResponse(error.text + "\n", 503, headers=_NEVER)
-    return PlainTextResponse("ready\n", headers=_NEVER)
+        return PlainTextResponse(error.text + "\n", 503, headers=_HEADERS)
+    return PlainTextResponse("ready\n", headers=_HEADERS)
 
 
 _PAGE = """<!DOCTYPE html>

@@ -1,11 +1,14 @@
-"""What goes over the wire: requests as the mirror sees them, and the answers to them."""
+"""Answers as they go over the wire: frozen, live, made here, short.
+
+Everything that comes from an upstream is a stranger's, and is served from the mirror's own origin: no browser may run
+it, guess its type, or tell others where it was.
+"""
 
 from __future__ import annotations
 
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from dataclasses import dataclass
 from hashlib import sha256
 
 import anyio
@@ -14,11 +17,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .cache import Live, Passed
 from .conditional import Plan, plan
-from .credentials import PUBLIC, Credentials, read_credentials
-from .errors import MirrorError, StoreError
+from .credentials import PUBLIC
+from .errors import Damaged, MirrorError, UpstreamError
 from .record import Record
-from .settings import Settings
-from .store import Store
+from .store import Condition, Store
 
 log = logging.getLogger("httpcache")
 
@@ -28,35 +30,11 @@ VERIFIED_FIRST = 4 * 1024 * 1024  # bytes; files of up to this size whose digest
 STORED = "httpcache; fwd=uri-miss; stored"
 RENEWED = "httpcache; fwd=stale"
 DEFAULT_TYPE = "application/octet-stream"
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """A GET or HEAD to the mirror.
-
-    `path` is the raw path below the root path, still quoted; `query` what followed the `?`; `root` the root path.
-    """
-
-    scope: Scope
-    path: str
-    query: str
-    root: str
-    headers: Mapping[str, str]
-    credentials: Credentials
-
-    @classmethod
-    def read(cls, scope: Scope, settings: Settings) -> Incoming:
-        """Take a request apart."""
-        path = scope["raw_path"].decode("utf-8", "surrogateescape")
-        headers = Headers(scope=scope)
-        credentials = read_credentials(headers, settings.credential_headers)
-        query = scope["query_string"].decode("utf-8", "surrogateescape")
-        return cls(scope, path, query, settings.root_path, headers, credentials)
-
-    @property
-    def accept(self) -> str:
-        """The request's `Accept`; everything is accepted where there is none (RFC 9110 section 12.5.1)."""
-        return self.headers.get("accept", "*/*")
+SAFETY = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+}
 
 
 class FrozenResponse:
@@ -70,8 +48,9 @@ class FrozenResponse:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = self._record
-        if not await self._store.has_blob(record.digest, record.size):
-            raise StoreError(f"the bytes of {record.url} are missing from the store: restore them from a copy")
+        condition = self._store.condition(record.digest, record.size)
+        if condition is Condition.BROKEN:
+            raise self._damaged()
         lines = _described(record.headers)
         lines["etag"] = record.etag
         lines["accept-ranges"] = "bytes"
@@ -81,15 +60,32 @@ class FrozenResponse:
             lines["vary"] = self._vary
         modified = record.headers.get("last-modified")
         planned = plan(scope["method"], Headers(scope=scope), etag=record.etag, modified=modified, size=record.size)
-        body = _Body(record.size, self._read)
-        if planned.status == 200 and record.size and _can_send_paths(scope):
+        is_sound = condition is Condition.SOUND
+        if planned.status == 200 and record.size and is_sound and _can_send_paths(scope):
             await _start(send, 200, lines | {"content-length": str(record.size)})
             await send({"type": "http.response.pathsend", "path": str(self._store.blob_path(record.digest))})
             return
+        body = _Body(record.size, self._read if is_sound else self._read_checked)
         await _respond(scope, receive, send, planned, lines, body)
 
     def _read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
         return self._store.read_blob(self._record.digest, start, self._record.size if stop is None else stop)
+
+    async def _read_checked(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
+        """Yield the bytes, the last of them once the whole blob has been read and found right."""
+        last = (self._record.size if stop is None else stop) - 1
+        async for chunk in self._read(start, last):
+            yield chunk
+        if not await self._store.check(self._record.digest, self._record.size):
+            raise self._damaged()
+        async for chunk in self._read(last, last + 1):
+            yield chunk
+
+    def _damaged(self) -> Damaged:
+        return Damaged(
+            f"the frozen bytes of {self._record.url} are damaged or missing: ask again, and they are fetched again "
+            "where the upstream still has the same ones"
+        )
 
 
 class LiveResponse:
@@ -178,7 +174,9 @@ def answer_with(store: Store, outcome: Record | Live | Passed, vary: str | None 
 
 def error_response(error: MirrorError) -> ASGIApp:
     """Return the response that tells a client of an error."""
-    return text(error.status, error.text, error.headers)
+    forwarded = "; fwd=uri-miss" if isinstance(error, UpstreamError) else ""
+    said = {"cache-status": f"httpcache{forwarded}; detail={type(error).__name__}"}
+    return text(error.status, error.text, said | error.headers)
 
 
 def redirect(location: str, status: int = 307) -> ASGIApp:
@@ -188,11 +186,7 @@ def redirect(location: str, status: int = 307) -> ASGIApp:
 
 def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> ASGIApp:
     """Return a short plain text."""
-    lines = {
-        "content-type": "text/plain; charset=utf-8",
-        "x-content-type-options": "nosniff",
-        **(headers or {}),
-    }
+    lines = {"content-type": "text/plain; charset=utf-8", **(headers or {})}
     return PlainResponse(status, f"{body}\n".encode(), lines)
 
 
@@ -212,9 +206,10 @@ async def _respond(
         await _start(send, 304, kept)
         await send({"type": "http.response.body", "body": b""})
     elif planned.status == 416:
-        await text(416, "the range is not satisfiable", {"content-range": f"bytes */{body.size}"})(scope, receive, send)
+        said = {"content-range": f"bytes */{body.size}"} | _kept(lines, "cache-status")
+        await text(416, "the range is not satisfiable", said)(scope, receive, send)
     elif planned.status == 412:
-        await text(412, "the precondition failed")(scope, receive, send)
+        await text(412, "the precondition failed", _kept(lines, "cache-status", "etag"))(scope, receive, send)
     elif len(planned.ranges) > 1:
         await _send_multipart(scope, receive, send, planned, lines, body)
     else:
@@ -224,6 +219,10 @@ async def _respond(
         if stop is not None:
             lines = lines | {"content-length": str(stop - start)}
         await _stream(scope, receive, send, planned.status, lines, body.read(start, stop))
+
+
+def _kept(lines: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {name: lines[name] for name in names if name in lines}
 
 
 async def _send_multipart(
@@ -293,12 +292,15 @@ async def _stream(
 
 
 async def _start(send: Send, status: int, lines: Mapping[str, str]) -> None:
+    lines = SAFETY | dict(lines)
     headers = [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in lines.items()]
     await send({"type": "http.response.start", "status": status, "headers": headers})
 
 
 def _described(kept: Mapping[str, str]) -> dict[str, str]:
-    return {"content-type": DEFAULT_TYPE, **kept}
+    """Return the headers for an upstream's bytes: a browser downloads them, whatever the upstream said (RFC 6266)."""
+    _, semicolon, parameters = kept.get("content-disposition", "").partition(";")
+    return {"content-type": DEFAULT_TYPE, **kept, "content-disposition": f"attachment{semicolon}{parameters}"}
 
 
 def _can_send_paths(scope: Scope) -> bool:

@@ -9,16 +9,33 @@ from pathlib import Path
 
 from .credentials import DEFAULT_HEADERS
 
+KIB = 1024
+MIB = 1024 * KIB
+GIB = 1024 * MIB
+
 
 @dataclass(frozen=True)
 class Settings:
     """What an operator can set.
 
     `data`: the folder of the store. `host`, `port`: where to listen. `workers`: processes. `root_path`: the prefix
-    under which a proxy in front shows the mirror, "" or "/prefix". `allow_networks`: networks that addresses from
-    requests may reach besides the public ones. `offline`: ask no upstream. `credential_headers`: the request headers,
-    besides `Authorization`, that carry credentials. `log_level`: a level of `logging`. `adapters`: the options of the
-    adapters by their names (`pypi_upstream`), those that were given.
+    under which a proxy in front shows the mirror, "" or "/prefix". `offline`: ask no upstream. `log_level`: a level of
+    `logging`. `adapters`: the options of the adapters by their names (`pypi_upstream`), those that were given.
+
+    The network: `allow_networks` and `allow_ports` are what addresses from requests may reach besides public addresses
+    on ports 80 and 443. `proxy`: the URL of an HTTP proxy that upstreams are asked through. `ca_bundle`: a PEM file of
+    the authorities to trust in place of the system's.
+
+    Credentials: `credential_headers` are the request headers, besides `Authorization`, that carry some. `bindings`:
+    prefixes of pins with the origins that credentials under them go to. `shared`: prefixes of pins whose private copies
+    everybody may read.
+
+    Bounds on what an upstream may do: `max_file`, `max_page` (an index page, unpacked), `max_header` (the head of an
+    answer, or of a client's request) in bytes; `max_redirects`; `connect_timeout`, `stall_timeout` (without a byte, or
+    below `min_rate` bytes a second) and `deadline` (one whole download) in seconds; `max_connections` and
+    `max_connections_per_origin` at once, for each process.
+
+    Bounds on clients: `max_clients` connections for each process; `client_timeout` seconds for the head of a request.
     """
 
     data: Path
@@ -26,8 +43,25 @@ class Settings:
     port: int = 8080
     workers: int = 1
     root_path: str = ""
-    allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     offline: bool = False
-    credential_headers: tuple[str, ...] = DEFAULT_HEADERS
     log_level: str = "info"
     adapters: Mapping[str, str] = field(default_factory=dict)
+    allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
+    allow_ports: tuple[int, ...] = ()
+    proxy: str | None = field(default=None, repr=False)
+    ca_bundle: Path | None = None
+    credential_headers: tuple[str, ...] = DEFAULT_HEADERS
+    bindings: tuple[tuple[str, str], ...] = ()
+    shared: tuple[str, ...] = ()
+    max_file: int = 32 * GIB
+    max_page: int = 128 * MIB
+    max_header: int = 64 * KIB
+    max_redirects: int = 10
+    connect_timeout: float = 10.0
+    stall_timeout: float = 60.0
+    min_rate: int = KIB
+    deadline: float = 6 * 3600.0
+    max_connections: int = 200
+    max_connections_per_origin: int = 32
+    max_clients: int = 4096
+    client_timeout: float = 30.0

@@ -9,19 +9,32 @@ Keys in use, `<hash>` being a sha256 in hex:
     r/<hash>             Record or Absence of a target
     g/<hash>/<scope>     the right of a scope to read a private record
     l/<hash>/<number>    the entries of a log, numbered from 0
+    o/<hash>             an origin that has asked for credentials
     m/<name>             what belongs to the store itself, such as its secret
 """
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
+from enum import Enum
 from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
 
+class Condition(Enum):
+    """What is known of a blob: its bytes are right; nobody has looked yet; they are missing or wrong."""
+
+    SOUND = "sound"
+    UNREAD = "unread"
+    BROKEN = "broken"
+
+
 class Store(Protocol):
-    """Where frozen answers live. Every method raises StoreError, or StoreFull where no room is left."""
+    """Where frozen answers live.
+
+    Every method raises StoreError: Damaged where what is kept is not what was written, StoreFull where no room is left.
+    """
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, None where it has none."""
@@ -32,6 +45,9 @@ class Store(Protocol):
     async def remove(self, key: str) -> bool:
         """Take a key away; return whether it was there."""
 
+    async def keys(self, prefix: str) -> list[str]:
+        """Return every key that starts with `prefix`."""
+
     def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every key that starts with `prefix`, with its value."""
 
@@ -41,14 +57,20 @@ class Store(Protocol):
         Both are durable on return; what returns is the winner's value, as with `add`.
         """
 
-    async def has_blob(self, digest: str, size: int) -> bool:
-        """Whether the blob is there with that many bytes."""
+    def condition(self, digest: str, size: int) -> Condition:
+        """Return what is known of a blob that should have that many bytes, without reading it."""
+
+    async def check(self, digest: str, size: int) -> bool:
+        """Whether a blob is there with its bytes; it is read whole where its condition is not known."""
 
     def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield the bytes `start` to `stop` (exclusive) of a blob in chunks."""
 
     def blob_path(self, digest: str) -> Path:
         """Return the file of a blob."""
+
+    async def problems(self) -> list[str]:
+        """Read every entry, and return a line for each thing that is wrong with the entries or what holds them."""
 
     async def sweep(self, named: Callable[[bytes], str | None]) -> int:
         """Remove every blob that no entry names, while nothing is frozen; return the bytes that this freed.

@@ -91,6 +91,12 @@ def check_pin(name: str) -> str:
     return name
 
 
+def pin_prefix(pin: str) -> str:
+    """Return the name of a pin without its date: `nvidia` for `nvidia-2024-01-02`."""
+    dated = _DATED.fullmatch(pin)
+    return pin[: dated.start(1)].rstrip("-._") if dated else pin
+
+
 def canonical_url(raw: str, query: str = "") -> str:
     """Return the one form of an upstream address.
 

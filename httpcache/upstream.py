@@ -1,8 +1,4 @@
-"""Asks upstreams: one GET at a time, redirects by hand, every failure mapped to the mirror's errors here.
-
-There is no client object: httpx's would keep cookies between requests, follow redirects with credentials and read the
-environment. A transport, a request and a response are all that is needed.
-"""
+"""Asks upstreams: one GET at a time, redirects by hand, every failure mapped to the mirror's errors here."""
 
 from __future__ import annotations
 
@@ -11,24 +7,22 @@ from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
+from hashlib import sha256
 
 import anyio
 import httpcore
 import httpx
 
+from . import transport
 from .credentials import Credentials
 from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
-from .guard import Guard, GuardedBackend
+from .limits import Pace, Slots
+from .settings import Settings
+from .store import Store
 from .target import canonical_url, origin
 
-OUR_HEADERS = (("User-Agent", "httpcache/0.1"), ("Accept-Encoding", "identity"))
+NOTED = 10_000  # origins
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-MAX_REDIRECTS = 10
-TIMEOUT = {"connect": 10.0, "read": 60.0, "write": 30.0, "pool": 60.0}  # seconds
-MAX_CONNECTIONS = 200
-MAX_IDLE_CONNECTIONS = 32
-IDLE_SECONDS = 30.0
-MAX_CHALLENGED = 10_000  # origins of which it is remembered that they have asked for credentials
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -53,17 +47,57 @@ class Answer:
         text = self.headers.get("content-length", "")
         return int(text) if text.isdecimal() else None
 
+    @property
+    def is_delimited(self) -> bool:
+        """Whether the end of the body can be told from a broken connection (RFC 9112 section 6.3)."""
+        return "content-length" in self.headers or "transfer-encoding" in self.headers
+
+
+class Origins:
+    """Remembers which origins have asked for credentials, in the store: for all processes, and for good."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._noted: OrderedDict[str, None] = OrderedDict()  # those that need no write
+
+    async def has_challenged(self, url: str) -> bool:
+        """Whether the origin of a URL has answered 401."""
+        return await self._store.get(self._key(url)) is not None
+
+    async def note(self, url: str) -> None:
+        """Remember the origin of a URL."""
+        key = self._key(url)
+        if key in self._noted:
+            return
+        await self._store.add(key, b"1")
+        self._noted[key] = None
+        while len(self._noted) > NOTED:
+            self._noted.popitem(last=False)
+
+    def _key(self, url: str) -> str:
+        return f"o/{sha256(origin(url).encode()).hexdigest()}"
+
 
 class Upstream:
-    """The connections to upstreams: guarded ones for addresses from requests, trusted ones for the operator's own."""
+    """Asks upstreams within the bounds of the settings.
 
-    def __init__(self, guard: Guard, *, offline: bool = False, tls: ssl.SSLContext | None = None) -> None:
-        self._offline = offline
-        tls = tls or ssl.create_default_context()
-        plain = httpcore.AnyIOBackend()
-        self._guarded = _Transport(_pool(tls, GuardedBackend(guard, plain)))
-        self._trusted = _Transport(_pool(tls, plain))
-        self._challenged: OrderedDict[str, None] = OrderedDict()
+    `name` tells this mirror from others in `CDN-Loop` (RFC 8586).
+    """
+
+    def __init__(self, settings: Settings, origins: Origins, name: str) -> None:
+        self.name = name
+        self._settings = settings
+        self._origins = origins
+        self._own_headers = (("User-Agent", "httpcache/0.1"), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
+        self._guarded = transport.guarded(settings)
+        self._trusted = transport.trusted(settings)
+        self._slots = Slots(settings.max_connections, settings.max_connections_per_origin)
+        self._timeout = {
+            "connect": settings.connect_timeout,
+            "read": settings.stall_timeout,
+            "write": settings.stall_timeout,
+            "pool": settings.stall_timeout,
+        }
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -82,116 +116,87 @@ class Upstream:
         """Send a GET and give its answer, whatever its status, redirects followed.
 
         `headers` are sent as they are. `credentials` are tried in turn (Basic only after a 401 or 403, or after a 404
-        of an origin that has challenged before) and go to the origin of `url` alone. `trusted` addresses come from
-        the operator or from an upstream of the operator's, and pass the guard.
-        Raises Offline, Refused, Unreachable, TimedOut, BadUpstream.
+        where it is bound to the origin or the origin has challenged before) and go to the origin of `url` alone.
+        `trusted` addresses come from the operator or from an upstream of the operator's, and pass the guard.
+        Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
-        if self._offline:
+        if self._settings.offline:
             raise Offline(f"{redact(url)} is not frozen here for you, and this mirror is offline")
         credentials = credentials or Credentials()
+        pace = Pace(self._settings.deadline, self._settings.stall_timeout, self._settings.min_rate)
         for number, level in enumerate(credentials.levels, 1):
-            async with self._follow(url, headers, level, trusted) as answer:
-                challenged = self._is_challenge(url, answer.status)
+            async with self._follow(url, headers, level, trusted, pace) as answer:
+                challenged = await self._is_challenge(url, answer.status, credentials)
                 if number == len(credentials.levels) or not challenged:
                     yield answer
                     return
 
-    def settled(self, url: str, credentials: Credentials) -> Headers:
+    async def settled(self, url: str, credentials: Credentials) -> Headers:
         """Return the credential headers with which a 404 for `url` is final: without Basic where it is never tried."""
-        return credentials.levels[-1 if origin(url) in self._challenged else 0]
+        return credentials.levels[-1 if await self._answers_404(url, credentials) else 0]
 
-    def _is_challenge(self, url: str, status: int) -> bool:
+    async def _answers_404(self, url: str, credentials: Credentials) -> bool:
+        if len(credentials.levels) == 1:
+            return False
+        return credentials.bound or await self._origins.has_challenged(url)
+
+    async def _is_challenge(self, url: str, status: int, credentials: Credentials) -> bool:
         if status == 401:
-            self._challenged[origin(url)] = None
-            while len(self._challenged) > MAX_CHALLENGED:
-                self._challenged.popitem(last=False)
-        return status in (401, 403) or (status == 404 and origin(url) in self._challenged)
+            await self._origins.note(url)
+        return status in (401, 403) or (status == 404 and await self._answers_404(url, credentials))
 
     @asynccontextmanager
-    async def _follow(self, url: str, headers: Headers, level: Headers, trusted: bool) -> AsyncIterator[Answer]:
+    async def _follow(
+        self, url: str, headers: Headers, level: Headers, trusted: bool, pace: Pace
+    ) -> AsyncIterator[Answer]:
         here, sent = url, level
-        for _ in range(MAX_REDIRECTS + 1):
-            async with self._get(here, (*headers, *sent), trusted) as response:
+        for _ in range(self._settings.max_redirects + 1):
+            async with self._get(here, (*headers, *sent), trusted, pace) as response:
                 location = response.headers.get("location")
                 if response.status_code not in REDIRECTS or location is None:
-                    yield Answer(response.status_code, response.headers, here, _body(response, here), level)
+                    body = _body(response, here, pace)
+                    yield Answer(response.status_code, response.headers, here, body, level)
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):
                 sent = ()  # for good: an origin that was passed through must not choose where they go
-        raise BadUpstream(f"{redact(url)} redirects more than {MAX_REDIRECTS} times")
+        raise BadUpstream(f"{redact(url)} redirects more than {self._settings.max_redirects} times (--max-redirects)")
 
     @asynccontextmanager
-    async def _get(self, url: str, headers: Headers, trusted: bool) -> AsyncIterator[httpx.Response]:
-        transport = self._trusted if trusted else self._guarded
-        with _mapped(url):
-            request = httpx.Request(
-                "GET",
-                url,
-                headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*OUR_HEADERS, *headers)],
-                extensions={"timeout": TIMEOUT, "target": _request_target(url)},
-            )
-            response = await transport.handle_async_request(request)
+    async def _get(self, url: str, headers: Headers, trusted: bool, pace: Pace) -> AsyncIterator[httpx.Response]:
+        async with self._slots.turn(origin(url)):
+            with _mapped(url):
+                response = await pace.wait(lambda: self._sent(url, headers, trusted))
+            try:
+                self._check_head(response, url)
+                yield response
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+
+    async def _sent(self, url: str, headers: Headers, trusted: bool) -> httpx.Response:
+        """Send a request; once more where the connection was closed before the answer began, as idle ones are.
+
+        RFC 9110 section 9.2.2 allows it: a GET is idempotent.
+        """
+        request = httpx.Request(
+            "GET",
+            url,
+            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*self._own_headers, *headers)],
+            extensions={"timeout": self._timeout, transport.TARGET: url[len(origin(url)) :].encode("ascii")},
+        )
+        use = self._trusted if trusted else self._guarded
         try:
-            yield response
-        finally:
-            with anyio.CancelScope(shield=True):
-                await response.aclose()
+            return await use.handle_async_request(request)
+        except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
+            return await use.handle_async_request(request)
 
-
-class _Transport(httpx.AsyncBaseTransport):
-    """A transport of httpx over a connection pool of httpcore that has our network backend."""
-
-    def __init__(self, pool: httpcore.AsyncConnectionPool) -> None:
-        self._pool = pool
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        url = request.url
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path),
-                headers=request.headers.raw,
-                extensions=request.extensions,
+    def _check_head(self, response: httpx.Response, url: str) -> None:
+        size = sum(len(name) + len(value) for name, value in response.headers.raw)
+        if size > self._settings.max_header:
+            raise BadUpstream(
+                f"{redact(url)} answered with more than {self._settings.max_header} bytes of headers (--max-header)"
             )
-        )
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_Stream(response),
-            extensions=response.extensions,
-        )
-
-    async def aclose(self) -> None:
-        await self._pool.aclose()
-
-
-class _Stream(httpx.AsyncByteStream):
-    def __init__(self, response: httpcore.Response) -> None:
-        self._response = response
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        async for chunk in self._response.aiter_stream():
-            yield chunk
-
-    async def aclose(self) -> None:
-        await self._response.aclose()
-
-
-def _pool(tls: ssl.SSLContext, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncConnectionPool:
-    return httpcore.AsyncConnectionPool(
-        ssl_context=tls,
-        max_connections=MAX_CONNECTIONS,
-        max_keepalive_connections=MAX_IDLE_CONNECTIONS,
-        keepalive_expiry=IDLE_SECONDS,
-        retries=1,
-        network_backend=backend,
-    )
-
-
-def _request_target(url: str) -> bytes:
-    """Return path and query as our canonical form has them: httpx would quote them its own way."""
-    return url[len(origin(url)) :].encode("ascii")
 
 
 def _redirected(here: str, location: str) -> str:
@@ -203,9 +208,11 @@ def _redirected(here: str, location: str) -> str:
         raise BadUpstream(f"{redact(here)} redirects to an address that cannot be followed") from error
 
 
-async def _body(response: httpx.Response, url: str) -> AsyncIterator[bytes]:
+async def _body(response: httpx.Response, url: str, pace: Pace) -> AsyncIterator[bytes]:
+    chunks = response.aiter_raw()
     with _mapped(url):
-        async for chunk in response.aiter_raw():
+        while chunk := await pace.wait(lambda: anext(chunks, b"")):
+            pace.count(len(chunk))
             yield chunk
 
 
@@ -217,6 +224,8 @@ def _mapped(url: str) -> Iterator[None]:
         yield
     except (httpcore.TimeoutException, httpx.TimeoutException) as error:
         raise TimedOut(f"{shown} was too slow: {_cause(error)}") from error
+    except TimedOut as error:
+        raise TimedOut(f"{shown} was too slow: {error.text}") from error
     except (httpcore.NetworkError, httpx.NetworkError, ssl.SSLError, OSError) as error:
         raise Unreachable(f"{shown} cannot be reached: {_cause(error)}") from error
     except (httpcore.ProtocolError, httpx.ProtocolError, httpx.StreamError) as error:

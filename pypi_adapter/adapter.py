@@ -10,8 +10,8 @@ from starlette.types import ASGIApp
 
 from httpcache.adapter import Bound, Option
 from httpcache.errors import BadAddress
+from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
-from httpcache.responses import Incoming
 from httpcache.settings import Settings
 from httpcache.target import canonical_url
 

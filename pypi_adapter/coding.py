@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import zlib
 
-MAX_PAGE = 256 * 1024 * 1024  # bytes of an index page
-
 
 class BadCoding(ValueError):
     """The body is not in the coding that its header names, or in one that is not known here."""
 
 
-def decoded(body: bytes, coding: str | None) -> bytes:
-    """Return the body without its coding, None or gzip. Raises BadCoding, also for more than MAX_PAGE bytes."""
+def decoded(body: bytes, coding: str | None, limit: int) -> bytes:
+    """Return the body without its coding, None or gzip. Raises BadCoding, also for more than `limit` bytes."""
     coding = (coding or "identity").strip().lower()
     if coding == "identity":
         return body
@@ -20,9 +18,9 @@ def decoded(body: bytes, coding: str | None) -> bytes:
         raise BadCoding(f"its content coding is {coding[:40]!r}")
     inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
-        plain = inflate.decompress(body, MAX_PAGE)
+        plain = inflate.decompress(body, limit)
     except zlib.error as error:
         raise BadCoding(f"it is not gzip: {error}") from error
     if not inflate.eof:
-        raise BadCoding(f"it is cut, or longer than {MAX_PAGE} bytes")
+        raise BadCoding(f"it is cut, or longer than {limit} bytes (--max-page)")
     return plain

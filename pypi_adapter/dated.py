@@ -14,8 +14,9 @@ from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
 from httpcache.errors import NotFound
+from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
-from httpcache.responses import FOREVER, HIT, RENEWED, STORED, Incoming, answer_with, redirect
+from httpcache.responses import FOREVER, HIT, RENEWED, STORED, answer_with, redirect
 
 from .catalog import Catalog
 from .metadata import SUFFIX

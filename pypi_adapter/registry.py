@@ -25,7 +25,7 @@ from httpcache.store import Log
 from httpcache.target import Target, canonical_url
 from httpcache.upstream import Answer
 
-from .coding import MAX_PAGE, BadCoding, decoded
+from .coding import BadCoding, decoded
 from .history import History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
 from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
 from .page import BadPage, File, Page, ProjectList, parse, strongest
@@ -75,6 +75,7 @@ class Registry:
         self.name = name
         self._index = index
         self._mirror = mirror
+        self._max_page = mirror.settings.max_page
         self._histories: OrderedDict[str, _Known] = OrderedDict()
         self._names = Log(mirror.store, f"{name}/ logged")
         self._logged: dict[str, None] = {}  # in the order of the log
@@ -250,15 +251,22 @@ class Registry:
         Returns the instant (microseconds) that the page shows, and the page, None for a 404. Raises MirrorError.
         """
         what = f"the page of {project}" if project else "the list of projects"
+        instant, answer, body = await self._get(project, what)
+        if body is None:
+            return instant, None
+        if not answer.is_delimited and (await self._get(project, what))[2] != body:
+            raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
+        return instant, await anyio.to_thread.run_sync(_parse, body, answer, self._max_page)
+
+    async def _get(self, project: str, what: str) -> tuple[int, Answer, bytes | None]:
         started = now()
         async with self._ask(f"{self._index}{project}{project and '/'}", (("Accept", INDEX_ACCEPT),)) as answer:
             instant = started - _age(answer) * 1_000_000
             if answer.status in (404, 410):
-                return instant, None
+                return instant, answer, None
             if answer.status != 200:
                 raise BadUpstream(f"the registry answered {answer.status} for {what}")
-            body = await read_bounded(answer, MAX_PAGE, what)
-        return instant, await anyio.to_thread.run_sync(_parse, body, answer)
+            return instant, answer, await read_bounded(answer, self._max_page, what)
 
 
 def file_digests(file: File) -> tuple[Digest, ...]:
@@ -334,9 +342,9 @@ class _Known:
                 return await self.read_log()
 
 
-def _parse(body: bytes, answer: Answer) -> Page | ProjectList:
+def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:
     try:
-        plain = decoded(body, answer.headers.get("content-encoding"))
+        plain = decoded(body, answer.headers.get("content-encoding"), limit)
         page = parse(plain, answer.headers.get("content-type"), answer.url)
     except (BadPage, BadCoding) as error:
         raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error

@@ -13,6 +13,9 @@ from httpcache.responses import BytesResponse
 from .negotiate import MediaType, choose
 from .page import File, Page, ProjectList, map_files, to_html, to_json
 
+# A page of links: nothing on it runs, and what it links can be downloaded.
+PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox allow-downloads"
+
 
 async def index_response(
     page: Page | ProjectList,
@@ -33,7 +36,8 @@ async def index_response(
         raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
     body = await anyio.to_thread.run_sync(_render, page, form, link, prefix)
     media_type = form.value if form is MediaType.JSON else f"{form.value}; charset=utf-8"
-    return BytesResponse(body, media_type, cache_control, {"vary": "Accept", "cache-status": cache_status})
+    headers = {"vary": "Accept", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
+    return BytesResponse(body, media_type, cache_control, headers)
 
 
 def _render(page: Page | ProjectList, form: MediaType, link: Callable[[File], File | None], prefix: str) -> bytes:

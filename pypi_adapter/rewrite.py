@@ -11,6 +11,7 @@ import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -21,14 +22,15 @@ from starlette.types import ASGIApp
 
 from httpcache.cache import Live, Passed
 from httpcache.errors import BadAddress, BadUpstream
+from httpcache.incoming import Incoming
 from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
-from httpcache.responses import FOREVER, HIT, STORED, Incoming, answer_with
+from httpcache.responses import FOREVER, HIT, STORED, answer_with
 from httpcache.store import Log
 from httpcache.target import Target, canonical_url, looks_like_url, parse_target
 from httpcache.upstream import Answer, Headers
 
-from .coding import MAX_PAGE, BadCoding, decoded
+from .coding import BadCoding, decoded
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
 from .negotiate import is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution, parse
@@ -53,6 +55,7 @@ class Pinned:
         if not looks_like_url(incoming.path.removeprefix("/").partition("/")[2]):
             return None
         target = parse_target(incoming.path, incoming.query)
+        incoming = replace(incoming, credentials=self._mirror.credentials(target, incoming.credentials))
         metadata = _metadata_of(target)
         if metadata:
             return await self._metadata(incoming, *metadata)
@@ -65,7 +68,7 @@ class Pinned:
         return None
 
     async def _index(self, incoming: Incoming, target: Target) -> ASGIApp:
-        want = Want(INDEX_ACCEPT, "index", incoming.credentials, verify=_verify, freeze_absence=True)
+        want = Want(INDEX_ACCEPT, "index", incoming.credentials, verify=self._pages.verify, freeze_absence=True)
         started = time.time()
         outcome = await self._mirror.whole(target, want)
         if isinstance(outcome, Passed):
@@ -161,6 +164,7 @@ class _Pages:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._store = mirror.store
+        self._max_page = mirror.settings.max_page
         self._parsed: OrderedDict[str, tuple[Page | ProjectList | None, dict[str, File]]] = OrderedDict()
         self._announced: set[str] = set()
 
@@ -176,7 +180,7 @@ class _Pages:
         """Return the page of a record, None where it is none. Raises BadUpstream for a broken page of PEP 691."""
         key = _page_key(record)
         if key not in self._parsed:
-            self._parsed[key] = await anyio.to_thread.run_sync(_parse_and_index, await self._body(record), record)
+            self._parsed[key] = await anyio.to_thread.run_sync(self._parse_and_index, await self._body(record), record)
             while len(self._parsed) > PARSED:
                 self._parsed.popitem(last=False)
         self._parsed.move_to_end(key)
@@ -214,37 +218,39 @@ class _Pages:
     def _log(self, pin: str, project: str) -> Log:
         return Log(self._store, f"pages/{pin}/{project}")
 
+    async def verify(self, record: Record, file: Path) -> None:
+        """Refuse to freeze what says that it is a page of PEP 691 and is none. Raises BadUpstream."""
+        if _is_simple(record.headers):
+            self._check_size(record)
+            await anyio.to_thread.run_sync(lambda: self._parse(file.read_bytes(), record))
+
     async def _body(self, record: Record) -> bytes:
-        if record.size > MAX_PAGE:
-            raise BadUpstream(f"{record.url} is longer than {MAX_PAGE} bytes: it is no index page")
-        return b"".join([chunk async for chunk in self._store.read_blob(record.digest, 0, record.size)])
+        self._check_size(record)
+        return await self._mirror.read(record)
+
+    def _check_size(self, record: Record) -> None:
+        if record.size > self._max_page:
+            raise BadUpstream(f"{record.url} is longer than {self._max_page} bytes (--max-page): it is no index page")
+
+    def _parse_and_index(self, body: bytes, record: Record) -> tuple[Page | ProjectList | None, dict[str, File]]:
+        """Return the page, and its files by the canonical form of their addresses."""
+        page = self._parse(body, record)
+        files = page.files if isinstance(page, Page) else ()
+        return page, {url: file for file in files if (url := _pinned_url(file.url))}
+
+    def _parse(self, body: bytes, record: Record) -> Page | ProjectList | None:
+        content_type = record.headers.get("content-type")
+        try:
+            plain = decoded(body, record.headers.get("content-encoding"), self._max_page)
+            return parse(plain, content_type, record.final)
+        except (BadPage, BadCoding) as error:
+            if _is_simple(record.headers):
+                raise BadUpstream(f"{record.final} is no index page: {error}") from error
+            return None
 
 
 def _page_key(record: Record) -> str:
     return f"{record.digest} {record.final}"
-
-
-def _parse_and_index(body: bytes, record: Record) -> tuple[Page | ProjectList | None, dict[str, File]]:
-    """Return the page, and its files by the canonical form of their addresses."""
-    page = _parse(body, record)
-    files = page.files if isinstance(page, Page) else ()
-    return page, {url: file for file in files if (url := _pinned_url(file.url))}
-
-
-def _parse(body: bytes, record: Record) -> Page | ProjectList | None:
-    content_type = record.headers.get("content-type")
-    try:
-        return parse(decoded(body, record.headers.get("content-encoding")), content_type, record.final)
-    except (BadPage, BadCoding) as error:
-        if _is_simple(record.headers):
-            raise BadUpstream(f"{record.final} is no index page: {error}") from error
-        return None
-
-
-async def _verify(record: Record, file: Path) -> None:
-    """Refuse to freeze what says that it is a page of PEP 691 and is none. Raises BadUpstream."""
-    if _is_simple(record.headers) and record.size <= MAX_PAGE:
-        await anyio.to_thread.run_sync(lambda: _parse(file.read_bytes(), record))
 
 
 def _may_be_index(headers: Mapping[str, str]) -> bool:

@@ -9,15 +9,15 @@ import threading
 from collections.abc import Iterator
 from email.parser import BytesParser
 from ipaddress import ip_network
+from pathlib import Path
 
 import anyio
 import pytest
 
 from httpcache.errors import BadUpstream, MirrorError, TimedOut, Unreachable
-from httpcache.guard import Guard
-from httpcache.upstream import TIMEOUT
-from httpcache.upstream import Upstream as Asker
+from httpcache.settings import Settings
 from tests.support import http
+from tests.support.inprocess import asking
 from tests.support.mirror import Mirror
 from tests.support.upstream import Response, Upstream
 
@@ -263,11 +263,9 @@ def test_after_an_outage_the_next_request_freezes(upstream: Upstream, server: Mi
         ("refuses", Unreachable),
     ],
 )
-def test_every_failure_is_one_of_ours(
-    steps: str, error: type[MirrorError], upstream: Upstream, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_every_failure_is_one_of_ours(steps: str, error: type[MirrorError], upstream: Upstream, tmp_path: Path) -> None:
     """The upstream client by itself, with a patience of a moment."""
-    monkeypatch.setitem(TIMEOUT, "read", 0.1)
+    settings = Settings(tmp_path / "data", allow_networks=(ip_network("127.0.0.0/8"),), stall_timeout=0.1)
     release = threading.Event()
 
     def late(_: object) -> Response:
@@ -284,13 +282,9 @@ def test_every_failure_is_one_of_ours(
         upstream.stop()
 
     async def ask() -> None:
-        asker = Asker(Guard([ip_network("127.0.0.0/8")]))
-        try:
-            async with asker.ask(f"{upstream.url}/file") as answer:
-                async for _ in answer.body:
-                    pass
-        finally:
-            await asker.aclose()
+        async with asking(settings) as asker, asker.ask(f"{upstream.url}/file") as answer:
+            async for _ in answer.body:
+                pass
 
     with pytest.raises(error) as raised:
         anyio.run(ask)

@@ -273,7 +273,7 @@ def test_nothing_else_of_the_client_reaches_the_upstream(upstream: Upstream, ser
         assert "set-cookie" not in answer.headers
     for request in upstream.requests:
         assert "S3CRET" not in str(request)
-        assert set(request.headers) <= {"host", "user-agent", "accept", "accept-encoding", "connection"}
+        assert set(request.headers) <= {"host", "user-agent", "accept", "accept-encoding", "connection", "cdn-loop"}
         assert request.headers["accept"] == "text/plain"
         assert request.headers["accept-encoding"] == "identity"
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from ipaddress import ip_address, ip_network
+from pathlib import Path
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, gaierror
+from tempfile import TemporaryDirectory
 
 import anyio
 import httpcore
 import pytest
 
-from httpcache import upstream as upstream_module
 from httpcache.errors import BadUpstream, MirrorError, Refused, Unreachable
 from httpcache.guard import Guard, GuardedBackend, is_public
-from httpcache.upstream import Upstream as Asker
+from httpcache.settings import Settings
 from tests.support import http
+from tests.support.inprocess import asking
 from tests.support.mirror import Mirror
 from tests.support.upstream import Upstream, redirect
 
@@ -149,9 +151,10 @@ def test_an_operator_allows_networks(network: str, address: str, allowed: bool) 
 
 @pytest.mark.parametrize("port", [22, 25, 79, 81, 6379, 8080, 8443])
 def test_other_ports(port: int) -> None:
-    with pytest.raises(Refused, match=f"{port}.*--allow-network"):
+    with pytest.raises(Refused, match=f"{port}.*--allow-port {port}"):
         Guard().check("host", ip_address("8.8.8.8"), port)
     Guard([ip_network("8.8.8.0/24")]).check("host", ip_address("8.8.8.8"), port)
+    Guard(ports=[port]).check("host", ip_address("8.8.8.8"), port)
 
 
 # Names
@@ -199,17 +202,14 @@ def test_unix_sockets() -> None:
 
 def ask(monkeypatch: pytest.MonkeyPatch, network: Recording, url: str, *, trusted: bool = False) -> int:
     """The status of a URL, asked through the guard on a network that is not there."""
-    monkeypatch.setattr(upstream_module.httpcore, "AnyIOBackend", lambda: network)
+    monkeypatch.setattr(httpcore, "AnyIOBackend", lambda: network)
 
-    async def asked() -> int:
-        asker = Asker(Guard())
-        try:
-            async with asker.ask(url, trusted=trusted) as answer:
-                return answer.status
-        finally:
-            await asker.aclose()
+    async def asked(data: Path) -> int:
+        async with asking(Settings(data)) as asker, asker.ask(url, trusted=trusted) as answer:
+            return answer.status
 
-    return anyio.run(asked)
+    with TemporaryDirectory() as folder:
+        return anyio.run(asked, Path(folder))
 
 
 @pytest.mark.parametrize("host", ["10.0.0.1", "[::1]", "[::ffff:169.254.169.254]", "metadata.example"])

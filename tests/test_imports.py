@@ -12,12 +12,14 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # Modules of one line know nothing of each other.
 ORDER = [
-    ["errors"],
-    ["target", "guard", "credentials", "conditional", "store"],
-    ["upstream", "record", "local", "spool", "settings"],
+    ["errors", "files"],
+    ["target", "guard", "credentials", "conditional", "store", "limits"],
+    ["settings", "record", "blobs", "spool"],
+    ["transport", "local", "options"],
+    ["upstream"],
     ["cache"],
     ["mirror"],
-    ["responses"],
+    ["incoming", "responses"],
     ["adapter"],
     ["pages"],
     ["operate", "app"],

@@ -214,8 +214,8 @@ def test_freeze_takes_the_file_in(store: Store, maker: Maker, tmp_path: Path) ->
     assert not path.exists()
     for opened in (store, maker.open(tmp_path)):  # the second as after a restart
         assert run(opened.get("r/a")) == b"record"
-        assert run(opened.has_blob(DIGEST, len(BODY))) is True
-        assert run(opened.has_blob(DIGEST, len(BODY) - 1)) is False
+        assert run(opened.check(DIGEST, len(BODY))) is True
+        assert run(opened.check(DIGEST, len(BODY) - 1)) is False
         assert opened.blob_path(DIGEST).read_bytes() == BODY
     opened.close()
 
@@ -271,12 +271,12 @@ def test_a_range_of_a_blob(start: int, stop: int, store: Store, tmp_path: Path) 
 def test_an_empty_blob(store: Store, tmp_path: Path) -> None:
     digest = hashlib.sha256(b"").hexdigest()
     run(store.freeze("r/a", b"record", digest, file(tmp_path, b"")))
-    assert run(store.has_blob(digest, 0)) is True
+    assert run(store.check(digest, 0)) is True
     assert run(read(store, digest, 0, 0)) == b""
 
 
 def test_a_blob_that_is_missing_or_short(store: Store, tmp_path: Path) -> None:
-    assert run(store.has_blob(DIGEST, len(BODY))) is False
+    assert run(store.check(DIGEST, len(BODY))) is False
     with pytest.raises(StoreError):
         run(read(store, DIGEST, 0, 1))
     run(store.freeze("r/a", b"record", DIGEST, file(tmp_path)))
@@ -300,7 +300,7 @@ def test_sweep_removes_what_nothing_names(store: Store, tmp_path: Path) -> None:
     run(store.remove("r/3"))
     run(store.remove("r/4"))
     assert run(store.sweep(lambda value: value.decode() or None)) == len(bodies["removed"])
-    assert {name: run(store.has_blob(digest, len(bodies[name]))) for name, digest in digests.items()} == {
+    assert {name: run(store.check(digest, len(bodies[name]))) for name, digest in digests.items()} == {
         "kept": True,
         "shared": True,
         "removed": False,

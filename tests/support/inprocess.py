@@ -9,11 +9,11 @@ from pathlib import Path
 
 import anyio
 
-from httpcache.guard import Guard
+from httpcache import mirror
 from httpcache.local import LocalStore
 from httpcache.mirror import Mirror
 from httpcache.settings import Settings
-from httpcache.upstream import Upstream as Asker
+from httpcache.upstream import Origins, Upstream
 
 PATIENCE = 10  # seconds; a bound against hanging
 
@@ -22,13 +22,22 @@ PATIENCE = 10  # seconds; a bound against hanging
 async def running(folder: Path, store: LocalStore | None = None, spool: Path | None = None) -> AsyncIterator[Mirror]:
     """A mirror on real sockets and files; each on the same folder is like a process of its own."""
     store = store or LocalStore(folder / "data")
-    asker = Asker(Guard([ip_network("127.0.0.0/8")]))
-    mirror = Mirror(Settings(data=store.folder), store, spool or store.spool, asker)
+    settings = Settings(data=store.folder, allow_networks=(ip_network("127.0.0.0/8"),))
     try:
         with anyio.fail_after(PATIENCE):
-            async with mirror.running():
-                yield mirror
+            async with mirror.running(settings, store, spool or store.spool) as found:
+                yield found
     finally:
-        with anyio.CancelScope(shield=True):
-            await asker.aclose()
+        store.close()
+
+
+@asynccontextmanager
+async def asking(settings: Settings) -> AsyncIterator[Upstream]:
+    """The asking side of a mirror alone."""
+    store = LocalStore(settings.data)
+    upstream = Upstream(settings, Origins(store), "httpcache-test")
+    try:
+        yield upstream
+    finally:
+        await upstream.aclose()
         store.close()

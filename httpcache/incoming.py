@@ -1,0 +1,41 @@
+"""A request as the mirror sees it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from starlette.datastructures import Headers
+from starlette.types import Scope
+
+from .credentials import Credentials, read_credentials
+from .settings import Settings
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A GET or HEAD to the mirror.
+
+    `path` is the raw path below the root path, still quoted; `query` what followed the `?`; `root` the root path.
+    """
+
+    scope: Scope
+    path: str
+    query: str
+    root: str
+    headers: Mapping[str, str]
+    credentials: Credentials
+
+    @classmethod
+    def read(cls, scope: Scope, settings: Settings) -> Incoming:
+        """Take a request apart."""
+        path = scope["raw_path"].decode("utf-8", "surrogateescape")
+        headers = Headers(scope=scope)
+        credentials = read_credentials(headers, settings.credential_headers)
+        query = scope["query_string"].decode("utf-8", "surrogateescape")
+        return cls(scope, path, query, settings.root_path, headers, credentials)
+
+    @property
+    def accept(self) -> str:
+        """The request's `Accept`; everything is accepted where there is none (RFC 9110 section 12.5.1)."""
+        return self.headers.get("accept", "*/*")

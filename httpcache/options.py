@@ -1,0 +1,139 @@
+"""Options of the command: read from the command line, else from the environment, else their default."""
+
+from __future__ import annotations
+
+import argparse
+from argparse import ArgumentTypeError
+from collections.abc import Callable, Mapping
+from ipaddress import ip_network
+from typing import Any
+
+from .errors import BadAddress
+from .target import canonical_url, check_pin, origin, pin_prefix
+
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
+
+
+class Options:
+    """Adds options to a parser; `--allow-network` is also `HTTPCACHE_ALLOW_NETWORK` in the environment."""
+
+    def __init__(self, parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
+        self._parser = parser
+        self._environment = environment
+
+    def one(self, name: str, default: object, read: Callable[[str], object], **more: Any) -> None:
+        """Add an option with one value. Raises ArgumentTypeError for a variable that cannot be read."""
+        given = self._environment.get(_variable(name))
+        value = default if given is None else _read(name, read, given)
+        self._parser.add_argument(f"--{name}", default=value, type=read, **more)
+
+    def many(self, name: str, read: Callable[[str], object], **more: Any) -> None:
+        """Add an option that can be repeated; in the environment its values are separated by commas."""
+        given = self._environment.get(_variable(name), "").split(",")
+        default = [_read(name, read, part.strip()) for part in given if part.strip()]
+        self._parser.add_argument(f"--{name}", action="append", default=default, type=read, **more)
+
+    def flag(self, name: str, **more: Any) -> None:
+        """Add an option without a value."""
+        given = self._environment.get(_variable(name), "").lower() in ("1", "true", "yes", "on")
+        self._parser.add_argument(f"--{name}", action="store_true", default=given, **more)
+
+
+def _variable(name: str) -> str:
+    return f"HTTPCACHE_{name.upper().replace('-', '_')}"
+
+
+def _read(name: str, read: Callable[[str], object], text: str) -> object:
+    try:
+        return read(text)
+    except ArgumentTypeError as error:
+        raise ArgumentTypeError(f"{_variable(name)}: {error}") from error
+
+
+def one_of(*choices: str) -> Callable[[str], str]:
+    """Return a reader of a text that is one of these."""
+
+    def read(text: str) -> str:
+        if text not in choices:
+            raise ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
+        return text
+
+    return read
+
+
+def port(text: str) -> int:
+    """Read a TCP port."""
+    if not text.isdecimal() or not 0 < int(text) < 65536:
+        raise ArgumentTypeError(f"{text!r} is no port: use 1 to 65535")
+    return int(text)
+
+
+def count(text: str) -> int:
+    """Read a number of things, at least one."""
+    if not text.isdecimal() or not 0 < int(text) < 2**31:
+        raise ArgumentTypeError(f"{text!r} is no number of that: use 1 or more")
+    return int(text)
+
+
+def size(text: str) -> int:
+    """Read a number of bytes: `65536`, `64K`, `128M`, `32G`."""
+    number, unit = (text[:-1], text[-1:].upper()) if not text.isdecimal() else (text, "")
+    if not number.isdecimal() or unit not in _UNITS or not 0 < int(number) * _UNITS[unit] < 2**62:
+        raise ArgumentTypeError(f"{text!r} is no size: use a number of bytes, or one with K, M or G behind it")
+    return int(number) * _UNITS[unit]
+
+
+def header_size(text: str) -> int:
+    """Read a size for the head of a message: what the HTTP libraries can hold bounds it on both sides."""
+    found = size(text)
+    if not 8 * 1024 <= found <= 96 * 1024:
+        raise ArgumentTypeError(f"{text!r} is no size for a head: use 8K to 96K")
+    return found
+
+
+def seconds(text: str) -> float:
+    """Read a time in seconds, fractions allowed."""
+    try:
+        found = float(text)
+    except ValueError:
+        found = 0.0
+    if not 0 < found < 1e9:
+        raise ArgumentTypeError(f"{text!r} is no time: use a number of seconds above 0")
+    return found
+
+
+def prefix(text: str) -> str:
+    """Read the path under which a proxy in front shows the mirror."""
+    if text and not text.startswith("/"):
+        raise ArgumentTypeError(f"{text!r} does not begin with a slash")
+    return text.rstrip("/")
+
+
+def network(text: str) -> object:
+    """Read a network: `10.1.2.0/24`."""
+    try:
+        return ip_network(text)
+    except ValueError as error:
+        raise ArgumentTypeError(f"{text!r} is no network: {error}") from error
+
+
+def binding(text: str) -> tuple[str, str]:
+    """Read a binding: `gitlab=https://gitlab.example.com`."""
+    name, _, url = text.partition("=")
+    try:
+        return pin_name(name), origin(canonical_url(url))
+    except BadAddress as error:
+        raise ArgumentTypeError(
+            f"{text!r} binds no pin: use PREFIX=ORIGIN, for example gitlab=https://gitlab.example.com ({error.text})"
+        ) from error
+
+
+def pin_name(text: str) -> str:
+    """Read the name of a pin without its date."""
+    try:
+        found = pin_prefix(check_pin(text))
+    except BadAddress as error:
+        raise ArgumentTypeError(error.text) from error
+    if found != text:
+        raise ArgumentTypeError(f"{text!r} has a date: name the pin without it, {found!r}, and all its dates are meant")
+    return found

@@ -1,0 +1,135 @@
+"""Connections to upstreams: guarded ones for addresses from requests, plain ones for the operator's own, or a proxy.
+
+There is no client object: httpx's would keep cookies between requests, follow redirects with credentials and read the
+environment. A transport, a request and a response are all that is needed.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from urllib.parse import unquote
+
+import httpcore
+import httpx
+
+from .errors import BadAddress
+from .guard import Guard, GuardedBackend
+from .settings import Settings
+
+MAX_IDLE_CONNECTIONS = 32
+IDLE_SECONDS = 30.0
+TARGET = "httpcache.target"  # extension of a request: its path and query, as they go over the wire
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """A transport of httpx over a connection pool of httpcore that has our network backend.
+
+    `guard` checks the host where the pool cannot, because a proxy makes the connection.
+    """
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool, guard: Guard | None = None) -> None:
+        self._pool = pool
+        self._guard = guard
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request. Raises Refused, and the errors of httpcore."""
+        url = request.url
+        if self._guard:
+            await self._guard.check_name(url.host, url.port or {"http": 80, "https": 443}[url.scheme])
+        response = await self._pool.handle_async_request(
+            httpcore.Request(
+                request.method,
+                # httpx would quote the target its own way
+                httpcore.URL(
+                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=request.extensions[TARGET]
+                ),
+                headers=request.headers.raw,
+                extensions={"timeout": request.extensions["timeout"]},
+            )
+        )
+        return httpx.Response(
+            response.status,
+            headers=response.headers,
+            stream=_Stream(response),
+            extensions=response.extensions,
+        )
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._response.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def guarded(settings: Settings) -> Transport:
+    """Return the transport for addresses from requests."""
+    guard = Guard(settings.allow_networks, settings.allow_ports)
+    if settings.proxy:
+        return Transport(_pool(settings, httpcore.AnyIOBackend()), guard)
+    return Transport(_pool(settings, GuardedBackend(guard, httpcore.AnyIOBackend())))
+
+
+def trusted(settings: Settings) -> Transport:
+    """Return the transport for the operator's own addresses."""
+    return Transport(_pool(settings, httpcore.AnyIOBackend()))
+
+
+def check(settings: Settings) -> None:
+    """Raise BadAddress where the proxy or the bundle cannot be used: before the server starts."""
+    _tls_context(settings)
+    if settings.proxy:
+        _proxy_address(settings.proxy)
+
+
+def _pool(settings: Settings, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncConnectionPool:
+    tls = _tls_context(settings)
+    kind: Callable[..., httpcore.AsyncConnectionPool] = httpcore.AsyncConnectionPool
+    if settings.proxy:
+        url, auth = _proxy_address(settings.proxy)
+        kind = partial(httpcore.AsyncHTTPProxy, url, proxy_auth=auth)
+        if url.startswith("https:"):
+            kind = partial(kind, proxy_ssl_context=tls)
+    return kind(
+        ssl_context=tls,
+        max_connections=settings.max_connections,
+        max_keepalive_connections=min(MAX_IDLE_CONNECTIONS, settings.max_connections),
+        keepalive_expiry=IDLE_SECONDS,
+        retries=1,
+        network_backend=backend,
+    )
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    """Return what certificates are checked with: the system's trust store, or the bundle in its place.
+
+    Raises BadAddress where the bundle cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.ca_bundle)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadAddress(f"--ca-bundle {settings.ca_bundle} cannot be used: {error.strerror or error}") from error
+
+
+def _proxy_address(text: str) -> tuple[str, tuple[bytes, bytes] | None]:
+    """Return the address of a proxy without its user, and user and password. Raises BadAddress, naming no secret."""
+    wrong = BadAddress("--proxy takes the http or https address of an HTTP proxy: http://[user:password@]host:port")
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        raise wrong from None
+    if url.scheme not in ("http", "https") or not url.host or url.path not in ("", "/") or url.query:
+        raise wrong
+    auth = (unquote(url.username).encode(), unquote(url.password).encode()) if url.userinfo else None
+    return str(url.copy_with(userinfo=None)), auth
