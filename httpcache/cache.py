@@ -254,7 +254,7 @@ class Cache:
                     await self._lead(flight, job, claim)
         except MirrorError as failed:
             error = failed
-            log.warning("%s: %s", job.label, failed.text)
+            log.warning("%s", failed.text if job.label in failed.text else f"{job.label}: {failed.text}")
         except OSError as failed:
             error = store_error(failed)
             log.error("%s: %s", job.label, error.text)
@@ -420,7 +420,7 @@ def _check(job: Job, head: Head, body: _Sums) -> None:
     if job.digests and not any(map(body.has, job.digests)):
         wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in job.digests)
         raise BadUpstream(
-            f"{job.label}: the bytes have sha256 {body.sha256} where the index announced {wanted}; nothing was kept"
+            f"{job.label}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept"
         )
 
 

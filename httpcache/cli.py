@@ -18,7 +18,20 @@ from .adapter import Adapter, adapters
 from .app import build
 from .errors import MirrorError
 from .local import LocalStore
-from .options import Options, binding, count, header_size, network, one_of, pin_name, port, prefix, seconds, size
+from .options import (
+    Options,
+    binding,
+    count,
+    header_size,
+    network,
+    one_of,
+    pin_name,
+    port,
+    prefix,
+    seconds,
+    size,
+    written,
+)
 from .pages import today, usage
 from .settings import Settings
 from .spool import Spool
@@ -118,7 +131,7 @@ def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
         ("max-redirects", "N", count, "redirects that are followed"),
         ("connect-timeout", "SECONDS", seconds, "to connect to an upstream"),
         ("stall-timeout", "SECONDS", seconds, "that an upstream may send nothing, or too little"),
-        ("min-rate", "SIZE", size, "bytes a second that are enough"),
+        ("min-rate", "SIZE", size, "a second that is enough"),
         ("deadline", "SECONDS", seconds, "for one whole download"),
         ("max-connections", "N", count, "exchanges with upstreams at once, for each process"),
         ("max-connections-per-origin", "N", count, "of these with one origin"),
@@ -126,7 +139,8 @@ def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
         ("client-timeout", "SECONDS", seconds, "for a client to send the head of a request"),
     ):
         default = getattr(usual, name.replace("-", "_"))
-        add.one(name, default, read, metavar=metavar, help=f"{what} (%(default)s)")
+        shown = written(default) if metavar == "SIZE" else f"{default:g}"
+        add.one(name, default, read, metavar=metavar, help=f"{what} ({shown})")
 
 
 def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:

@@ -135,8 +135,8 @@ class Mirror:
         except MirrorError as error:
             reason = error.text
         raise Damaged(
-            f"the frozen bytes of {ask.target} are damaged or missing, and could not be fetched again ({reason}): "
-            f"restore the file {record.digest} below blobs/ from a copy, or remove the record with `httpcache forget`"
+            f"the frozen bytes of {ask.target} are damaged or missing: restore the file {record.digest} below blobs/ "
+            f"from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
         )
 
     async def _fetched(self, ask: _Ask) -> Record | Live | Passed:

@@ -83,6 +83,14 @@ def size(text: str) -> int:
     return int(number) * _UNITS[unit]
 
 
+def written(value: float) -> str:
+    """Write a number the short way: `64K` for 65536, `10` for 10.0."""
+    for unit, factor in reversed(_UNITS.items()):
+        if factor > 1 and value >= factor and not value % factor:
+            return f"{value // factor:g}{unit}"
+    return f"{value:g}"
+
+
 def header_size(text: str) -> int:
     """Read a size for the head of a message: what the HTTP libraries can hold bounds it on both sides."""
     found = size(text)
