@@ -11,8 +11,11 @@ import pytest
 from httpcache.credentials import PUBLIC, Credentials, read_credentials, scope
 from tests.support import http
 from tests.support.clients import Clients
+from tests.support.command import run
 from tests.support.inside import checked_records
 from tests.support.mirror import Mirror
+from tests.support.packages import wheel
+from tests.support.registries import Registry
 from tests.support.upstream import Request, Response, Upstream, redirect
 
 BODY = b"private bytes"
@@ -371,3 +374,92 @@ def test_a_scope_tells_origins_credentials_and_stores_apart() -> None:
     assert scope(b"secret", "http://a", []) == PUBLIC
     assert "k" * 20 not in scope(b"secret", "http://a", [("x-api-key", "k" * 20)])
     assert Credentials((("x-api-key", "k"),)).scopes(b"secret", "http://a") == {one}
+
+
+# Bound pins
+
+
+def bound(mirror: Callable[..., Mirror], *origins: str) -> Mirror:
+    return mirror(*(argument for origin in origins for argument in ("--bind", f"team={origin}")))
+
+
+def test_a_bound_pin_sends_basic_after_a_404(upstreams: Callable[..., Upstream], mirror) -> None:
+    """GitLab hides what is private behind a 404, and never challenges."""
+    upstream = upstreams(auth=(USER, PASSWORD), refusal=404)
+    upstream.pages["/file"] = BODY
+    running = bound(mirror, "https://other.example", upstream.url)
+    for pin in ("team-2024-01-02", "team"):
+        address = running.pin(pin, f"{upstream.url}/file")
+        assert http.get(address).status_code == 404
+        assert http.get(address, auth=(USER, PASSWORD)).content == BODY
+    assert sent(upstream, "Authorization") == [None, None, BASIC] * 2
+    assert http.get(running.pin("teams", f"{upstream.url}/file"), auth=(USER, PASSWORD)).status_code == 404
+
+
+def test_credentials_of_a_bound_pin_go_nowhere_else(upstreams: Callable[..., Upstream], mirror) -> None:
+    """A host that asks for them gets none, neither Basic nor what is sent at once elsewhere."""
+    ours, theirs = upstreams(auth=(USER, PASSWORD)), upstreams(auth=(USER, PASSWORD))
+    theirs.pages["/file"] = BODY
+    running = bound(mirror, ours.url)
+    address = running.pin("team-2024-01-02", f"{theirs.url}/file")
+    assert http.get(address, auth=(USER, PASSWORD)).status_code == 401
+    assert http.get(address, headers={"Authorization": f"Bearer {PASSWORD}", "X-Api-Key": PASSWORD}).status_code == 401
+    assert PASSWORD not in str(theirs.requests)
+    assert BASIC not in str(theirs.requests)
+    theirs.auth = None
+    assert http.get(address, auth=(USER, PASSWORD)).headers["cache-control"].startswith("public")
+
+
+def test_an_installer_with_a_bound_pin(registry: Callable[..., Registry], mirror, clients: Clients) -> None:
+    """pip with the user in the index's address, at a registry that answers 404 instead of 401."""
+    private = registry("gitlab", auth=(USER, PASSWORD), refusal=404)
+    private.upload(wheel("demo", "1.0"))
+    running = mirror("--bind", f"team={private.upstream.url}")
+    index = running.pin("team-2024-01-02", private.url, f"{USER}:{PASSWORD}")
+    assert clients.install("pip", index, ["demo"])["demo"].version == "1.0"
+
+
+# Shared pins
+
+
+def test_a_shared_pin_is_for_everybody(upstream: Upstream, mirror) -> None:
+    upstream.tokens = {"X-Api-Key": PASSWORD}
+    upstream.pages["/file"] = BODY
+    running = mirror("--share", "team")
+    shared, private = (running.pin(pin, f"{upstream.url}/file") for pin in ("team-2024-01-02", "teams-2024-01-02"))
+    for address in (shared, private):
+        assert http.get(address).status_code == 401
+        assert http.get(address, headers={"X-Api-Key": PASSWORD}).content == BODY
+    asked = upstream.count()
+    assert http.get(shared).content == BODY
+    assert upstream.count() == asked
+    assert http.get(private).status_code == 401
+    running.restart("--log-level", "info")  # no longer shared
+    assert http.get(shared).status_code == 401
+
+
+def test_an_absence_does_not_hide_what_is_shared(upstream: Upstream, mirror) -> None:
+    """An installer without credentials was told that there is no such project, before one with credentials froze it."""
+    upstream.tokens = {"X-Api-Key": PASSWORD}
+    upstream.refusal = 404
+    upstream.pages["/simple/demo/"] = Response(b"<a href=demo-1.0.tar.gz>x</a>", headers={"Content-Type": "text/html"})
+    running = mirror("--share", "team")
+    address = running.pin("team-2024-01-02", f"{upstream.url}/simple/demo/")
+    installer = {"Accept": "application/vnd.pypi.simple.v1+json"}
+    assert http.get(address, headers=installer).status_code == 404
+    assert http.get(address, headers=installer | {"X-Api-Key": PASSWORD}).status_code == 200
+    assert http.get(address, headers=installer).json()["files"]
+
+
+@pytest.mark.parametrize(
+    ("option", "value"),
+    [
+        ("bind", "team"), ("bind", "team=host"), ("bind", "=https://host"), ("bind", "team-2024-01-02=https://host"),
+        ("bind", "team=https://user:pass@host"), ("share", "team/x"), ("share", "team-2024-01-02"),
+    ],
+)  # fmt: skip
+def test_a_binding_that_makes_no_sense(option: str, value: str, tmp_path: Path) -> None:
+    ran = run("serve", "--data", tmp_path / "data", f"--{option}", value)
+    assert ran.returncode == 2
+    assert f"--{option}" in ran.stderr
+    assert "Traceback" not in ran.stderr

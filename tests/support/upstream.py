@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import re
 import socket
+import ssl
 import sys
 import threading
 from collections.abc import Callable, Iterable, Mapping
@@ -61,7 +62,8 @@ class Upstream:
     """An upstream server on 127.0.0.1: `pages` maps a raw path, with or without query, to what it answers.
 
     `otherwise` answers what `pages` does not have. `auth` and `tokens` are the credentials of which any one
-    opens it; a request without gets `refusal`. `requests` is everything that arrived, refused or not.
+    opens it; a request without gets `refusal`. `tls` makes it speak HTTPS.
+    `requests` is everything that arrived, refused or not.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Upstream:
         auth: tuple[str, str] | None = None,
         tokens: Mapping[str, str] | None = None,
         refusal: int = 401,
+        tls: ssl.SSLContext | None = None,
     ) -> None:
         """Start listening on a free port."""
         self.pages: dict[str, Page] = {}
@@ -79,6 +82,7 @@ class Upstream:
         self.auth = auth
         self.tokens = dict(tokens or {})
         self.refusal = refusal
+        self.tls = tls
         self.requests: list[Request] = []
         self.errors: list[BaseException] = []
         self.port = 0
@@ -90,7 +94,7 @@ class Upstream:
     @property
     def url(self) -> str:
         """The origin, without a slash at the end."""
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.tls else 'http'}://127.0.0.1:{self.port}"
 
     def start(self) -> None:
         """Listen, the second time on the port of the first."""
@@ -211,6 +215,11 @@ class _Server(ThreadingHTTPServer):
         self._open: set[socket.socket] = set()
         self._lock = threading.Lock()
         super().__init__(("127.0.0.1", port), _Handler)
+
+    def get_request(self) -> tuple[socket.socket, object]:
+        connection, peer = super().get_request()
+        tls = self.upstream.tls  # the handshake is made by the first read, in the thread of the connection
+        return (tls.wrap_socket(connection, True, do_handshake_on_connect=False) if tls else connection), peer
 
     def process_request(self, request: socket.socket, client_address: object) -> None:  # type: ignore[override]
         with self._lock:
