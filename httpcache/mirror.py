@@ -35,7 +35,7 @@ log = logging.getLogger("httpcache")
 NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
 NEGATIVE_ENTRIES = 10_000
 SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
-CHECKED_FIRST = 4 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
+CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
 ANY = "*/*"
 NOBODY = Credentials()
 
