@@ -4,8 +4,9 @@ CLIENTS = current oldpip poetry pdm
 HOST ?= 127.0.0.1
 PORT ?= 8080
 DATA ?= data
+SECONDS ?= 60
 
-.PHONY: serve test soak check lock clients clean
+.PHONY: serve test soak fuzz check lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA)
@@ -15,6 +16,10 @@ test: .venv/dev clients
 
 soak: .venv/dev clients
 	.venv/bin/pytest -m soak $(ARGS)
+
+# Coverage-guided fuzzing of every target, SECONDS for each; needs a machine that atheris has a wheel for.
+fuzz: .venv/fuzz
+	.venv/bin/python -m tests.fuzz.run --all --seconds $(SECONDS)
 
 check: .venv/dev
 	.venv/bin/ruff format --check .
@@ -30,6 +35,7 @@ COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.
 lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - -o requirements/run.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
+	$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
 
 .venv/bin/python:
@@ -42,6 +48,10 @@ lock: .clients/current/ready
 
 .venv/dev: requirements/dev.txt .venv/run
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	touch $@
+
+.venv/fuzz: requirements/fuzz.txt .venv/dev
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
 	touch $@
 
 .clients/%/ready: requirements/client-%.txt

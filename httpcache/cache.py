@@ -18,8 +18,9 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,6 +42,7 @@ log = logging.getLogger("httpcache")
 FREEZES = frozenset({200, 203})
 PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
 PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
+_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 POLL = 0.02  # seconds between looks at another process's download
 
 
@@ -376,9 +378,15 @@ class Cache:
 
 
 def _head(answer: Answer, claim: Claim, scope: str, varies: bool) -> Head:
-    headers = {name: answer.headers[name] for name in KEPT_HEADERS if name in answer.headers}
+    headers = _taken(answer, KEPT_HEADERS)
     final = answer.url.partition("?")[0]
     return Head(answer.status, headers, final, answer.length, scope, varies, claim.part.name)
+
+
+def _taken(answer: Answer, names: Iterable[str]) -> dict[str, str]:
+    """Return those of the headers that have a value as RFC 9110 section 5.5 has it: no server sends another one on."""
+    found = {name: answer.headers[name] for name in names if name in answer.headers}
+    return {name: value for name, value in found.items() if not _CONTROL.search(value)}
 
 
 def _vary(answer: Answer) -> set[str]:
@@ -433,5 +441,5 @@ async def pass_on(answer: Answer) -> Passed:
         body += chunk
         if len(body) >= PASSED_BODY:
             break
-    headers = {name: answer.headers[name] for name in PASSED_HEADERS if name in answer.headers}
+    headers = _taken(answer, PASSED_HEADERS)
     return Passed(answer.status, headers, body[:PASSED_BODY], answer.sent)

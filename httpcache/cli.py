@@ -15,7 +15,6 @@ import anyio
 
 from . import operate, transport
 from .adapter import Adapter, adapters
-from .app import build
 from .errors import MirrorError
 from .local import LocalStore
 from .options import (
@@ -37,7 +36,6 @@ from .settings import Settings
 from .spool import Spool
 from .store import Store
 
-GRACE_SECONDS = 25  # from the signal to the last resort; above what downloads get
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -136,7 +134,7 @@ def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
         ("max-connections", "N", count, "exchanges with upstreams at once, for each process"),
         ("max-connections-per-origin", "N", count, "of these with one origin"),
         ("max-clients", "N", count, "connections of clients, for each process"),
-        ("client-timeout", "SECONDS", seconds, "for a client to send the head of a request"),
+        ("client-timeout", "SECONDS", seconds, "for a client to ask, or to take some of its answer"),
     ):
         default = getattr(usual, name.replace("-", "_"))
         shown = written(default) if metavar == "SIZE" else f"{default:g}"
@@ -144,6 +142,8 @@ def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
 
 
 def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+    from . import server  # granian, which the other commands need not load
+
     given = vars(options)
     names = {field.name for field in fields(Settings)} & given.keys()
     settings = Settings(
@@ -172,27 +172,7 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     for title, line in usage(address, found, today()):
         print(f"  {title + ':':8} {line}")
     sys.stdout.flush()
-    return _run(settings, found)
-
-
-def _run(settings: Settings, found: Sequence[Adapter]) -> int:
-    from granian import Granian
-    from granian.constants import Interfaces
-    from granian.log import LogLevels
-
-    server = Granian(
-        "httpcache",
-        address=settings.host,
-        port=settings.port,
-        interface=Interfaces.ASGI,
-        workers=settings.workers,
-        workers_kill_timeout=GRACE_SECONDS,
-        respawn_failed_workers=True,
-        websockets=False,
-        log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
-    )
-    server.serve(target_loader=partial(build, settings, found), wrap_loader=False)
-    return 0
+    return server.run(settings, found)
 
 
 def _ls(options: argparse.Namespace, found: Sequence[Adapter]) -> int:

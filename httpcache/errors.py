@@ -23,7 +23,7 @@ from __future__ import annotations
 
 import re
 
-_AUTHORITY = re.compile(r"(?<=//)[^/?#@]*@")
+_USERINFO = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 
 
 class MirrorError(Exception):
@@ -126,7 +126,7 @@ def redact(url: str) -> str:
 
     The names of the query's parameters stay, so that two targets can be told apart.
     """
-    url = _AUTHORITY.sub("", url, count=1)
+    url = _USERINFO.sub(r"\1", url)
     base, mark, query = url.partition("?")
     if not mark:
         return base

@@ -21,8 +21,15 @@ Network = IPv4Network | IPv6Network
 RESOLVE_SECONDS = 10.0
 PORTS = frozenset({80, 443})
 
-# Not covered by `is_global`: Azure's metadata service, and the relays of 6to4.
-_ALSO_INSIDE = (IPv4Network("168.63.129.16/32"), IPv4Network("192.88.99.0/24"))
+# What `is_global` lets through, in some versions of Python or in all: Azure's metadata service, the IETF's networks
+# (Oracle's metadata service is there), relays of 6to4, protocol assignments (RFC 2928), documentation (RFC 9637).
+_ALSO_INSIDE: tuple[Network, ...] = (
+    IPv4Network("168.63.129.16/32"),
+    IPv4Network("192.0.0.0/24"),
+    IPv4Network("192.88.99.0/24"),
+    IPv6Network("2001::/23"),
+    IPv6Network("3fff::/20"),
+)
 _GLOBAL_UNICAST = IPv6Network("2000::/3")
 _NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -33,10 +40,11 @@ def is_public(address: Address) -> bool:
 
 
 def _is_public(address: Address) -> bool:
-    if isinstance(address, IPv6Address):
-        return address in _GLOBAL_UNICAST and address.is_global
-    inside = any(address in network for network in _ALSO_INSIDE)
-    return address.is_global and not address.is_multicast and not inside
+    if any(address in network for network in _ALSO_INSIDE if network.version == address.version):
+        return False
+    if isinstance(address, IPv6Address) and address not in _GLOBAL_UNICAST:
+        return False
+    return address.is_global and not address.is_multicast
 
 
 def _forms(address: Address) -> list[Address]:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
 from .adapter import Adapter
-from .errors import Damaged, NotFound
+from .errors import Damaged, NotFound, redact
 from .pages import today
 from .record import Absence, Entry, Record, decode
 from .store import Store
@@ -38,7 +38,7 @@ async def show(store: Store, *, address: str) -> int:
     """Print every record of an address. Raises BadAddress, NotFound."""
     found = [entry async for _, entry in _entries(store, target=_target(address))]
     if not found:
-        raise NotFound(f"{address} is not frozen here")
+        raise NotFound(f"{redact(address)} is not frozen here")
     for entry in found:
         print(f"address   /{entry.pin}/{entry.url}")
         if isinstance(entry, Absence):
@@ -91,7 +91,7 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
     matching = _entries(store, pin=what.strip("/")) if is_pin else _entries(store, target=_target(what))
     found = [pair async for pair in matching]
     if not found:
-        raise NotFound(f"nothing is frozen under {what!r}: `httpcache ls` lists the pins")
+        raise NotFound(f"nothing is frozen under {redact(what)!r}: `httpcache ls` lists the pins")
     size = sum(entry.size for _, entry in found if isinstance(entry, Record))
     print(f"{len(found)} frozen entries, {_bytes(size)}; the next request fetches what the upstream has then:")
     for line in sorted(_line(entry) for _, entry in found)[:10]:

@@ -67,7 +67,7 @@ def decode(value: bytes) -> Entry:
     """Read an entry. Raises StoreError where the bytes are not one."""
     try:
         return _decoder.decode(value)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreError(f"a record of the store cannot be read ({error}): restore the store from a copy") from error
 
 

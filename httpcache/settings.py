@@ -35,7 +35,8 @@ class Settings:
     below `min_rate` bytes a second) and `deadline` (one whole download) in seconds; `max_connections` and
     `max_connections_per_origin` at once, for each process.
 
-    Bounds on clients: `max_clients` connections for each process; `client_timeout` seconds for the head of a request.
+    Bounds on clients: `max_clients` connections for each process; `client_timeout` in seconds, for a client to send the
+    head of a request, and to take some of its answer.
     """
 
     data: Path

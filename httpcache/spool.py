@@ -10,10 +10,15 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import secrets
 from pathlib import Path
 
 import msgspec
+
+from .errors import StoreError
+
+_PART = re.compile(r"[0-9a-f]+\.[0-9a-f]+\.part")
 
 
 class Head(msgspec.Struct, frozen=True):
@@ -93,12 +98,19 @@ class Spool:
             os.close(fd)
 
     def follow(self, key: str) -> tuple[Head, int] | None:
-        """Return the head of a download of another process and an open part, None while there is none."""
+        """Return the head of a download of another process and an open part, None while there is none.
+
+        Raises StoreError where the head is damaged.
+        """
         try:
             head = msgspec.msgpack.decode((self._folder / f"{key}.head").read_bytes(), type=Head)
+            if not _PART.fullmatch(head.part):
+                raise ValueError(f"{head.part!r} is no part")
             return head, os.open(self._folder / head.part, os.O_RDONLY)
         except FileNotFoundError:
             return None
+        except ValueError as error:  # those of msgspec and of UTF-8 are some
+            raise StoreError(f"a file of the spool is damaged ({error}): ask again") from error
 
     def clean(self) -> None:
         """Remove what processes that died have left."""

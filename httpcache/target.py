@@ -107,7 +107,7 @@ def canonical_url(raw: str, query: str = "") -> str:
     raw = raw.lstrip("/").partition("#")[0]
     found = _SCHEME.match(raw)
     if not found:
-        shown = "" if "@" in raw else f" ({raw[:100]!r} is none)"
+        shown = "" if "@" in raw or "%" in raw else f" ({raw[:100]!r} is none)"  # it may have a password in it
         raise BadAddress(
             f"after the pin comes a whole upstream URL{shown}, "
             "for example /mypin-2024-01-02/https://example.com/file.tar.gz"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import ssl
 from collections.abc import AsyncIterator, Callable
 from functools import partial
+from typing import Any
 from urllib.parse import unquote
 
 import httpcore
@@ -49,12 +50,11 @@ class Transport(httpx.AsyncBaseTransport):
                 extensions={"timeout": request.extensions["timeout"]},
             )
         )
-        return httpx.Response(
-            response.status,
-            headers=response.headers,
-            stream=_Stream(response),
-            extensions=response.extensions,
+        answer = httpx.Response(
+            response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions
         )
+        answer.headers.encoding = "latin-1"  # bytes beyond ASCII are opaque (RFC 9110 section 5.5): as they came
+        return answer
 
     async def aclose(self) -> None:
         """Close every connection."""
@@ -86,6 +86,57 @@ def trusted(settings: Settings) -> Transport:
     return Transport(_pool(settings, httpcore.AnyIOBackend()))
 
 
+class _Pool(httpcore.AsyncConnectionPool):
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        return _Connection(super().create_connection(origin))
+
+
+class _ProxyPool(httpcore.AsyncHTTPProxy):
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        return _Connection(super().create_connection(origin))
+
+
+class _Connection(httpcore.AsyncConnectionInterface):
+    """A connection that is not used again where bytes came behind an answer.
+
+    They would be taken for the answer to the next request (RFC 9112 section 9.2), and frozen under its address.
+    httpcore only sees those that are still in the socket.
+    """
+
+    def __init__(self, inner: httpcore.AsyncConnectionInterface) -> None:
+        self._inner = inner
+
+    def has_expired(self) -> bool:
+        return self._inner.has_expired() or (self._inner.is_idle() and self._has_leftover())
+
+    def _has_leftover(self) -> bool:
+        inner: Any = self._inner
+        while hasattr(inner, "_connection"):
+            inner = inner._connection
+        return inner is not None and bool(inner._h11_state.trailing_data[0])
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def info(self) -> str:
+        return self._inner.info()
+
+    def can_handle_request(self, origin: httpcore.Origin) -> bool:
+        return self._inner.can_handle_request(origin)
+
+    def is_available(self) -> bool:
+        return self._inner.is_available()
+
+    def is_idle(self) -> bool:
+        return self._inner.is_idle()
+
+    def is_closed(self) -> bool:
+        return self._inner.is_closed()
+
+
 def check(settings: Settings) -> None:
     """Raise BadAddress where the proxy or the bundle cannot be used: before the server starts."""
     _tls_context(settings)
@@ -95,10 +146,10 @@ def check(settings: Settings) -> None:
 
 def _pool(settings: Settings, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncConnectionPool:
     tls = _tls_context(settings)
-    kind: Callable[..., httpcore.AsyncConnectionPool] = httpcore.AsyncConnectionPool
+    kind: Callable[..., httpcore.AsyncConnectionPool] = _Pool
     if settings.proxy:
         url, auth = _proxy_address(settings.proxy)
-        kind = partial(httpcore.AsyncHTTPProxy, url, proxy_auth=auth)
+        kind = partial(_ProxyPool, url, proxy_auth=auth)
         if url.startswith("https:"):
             kind = partial(kind, proxy_ssl_context=tls)
     return kind(

@@ -201,7 +201,10 @@ class Upstream:
 
 def _redirected(here: str, location: str) -> str:
     try:
-        url = httpx.URL(here).join(location)
+        target = httpx.URL(location)
+        if target.scheme and not target.host:
+            raise ValueError("an empty host (RFC 9110 section 4.2.1)")
+        url = httpx.URL(here).join(target)
         path, _, query = url.raw_path.decode("ascii").partition("?")
         return canonical_url(f"{url.scheme}://{url.netloc.decode('ascii')}{path}", query)
     except Exception as error:

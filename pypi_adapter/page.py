@@ -12,11 +12,11 @@ import hashlib
 import html
 import re
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import lxml.etree
-import lxml.html
 import msgspec
 from packaging.utils import canonicalize_name
 
@@ -26,6 +26,7 @@ _HASHES = (
     "sha224", "sha3_224", "sha1", "md5",
 )  # fmt: skip
 _DIGEST_LENGTHS = {name: 2 * hashlib.new(name, usedforsecurity=False).digest_size for name in _HASHES}
+_HASH_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,31}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 _HASH_IN_FRAGMENT = re.compile(rf"(?:^|&)({'|'.join(_HASHES)})=([0-9a-f]+)(?=&|$)", re.IGNORECASE)
 
@@ -40,6 +41,7 @@ _SERIAL_COMMENT = re.compile(r"<!--\s*SERIAL (\d{1,18})\s*-->", re.ASCII)
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 # Supersets of ASCII that decode in linear time. Anything else is read as UTF-8: addresses are ASCII anyway.
 _CHARSETS = re.compile(r"iso-8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]", re.IGNORECASE)
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"<\0", b"\0<")
 _PROJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE | re.ASCII)
 _SAFE_FILENAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f]+")
 # An address that needs no resolving and no quoting, as nearly all of them are.
@@ -252,6 +254,21 @@ def _api_version(page: Page) -> str:
     return "1.1" if _is_complete(page) else "1.0"
 
 
+def _hashes(found: Mapping[str, str]) -> dict[str, str]:
+    """Those of the hashes that have the shape of one: what is written into links again is a name and hex."""
+    return {
+        name.lower(): digest.lower()
+        for name, digest in found.items()
+        if _HASH_NAME.fullmatch(name) and _HEX.fullmatch(digest)
+    }
+
+
+def _provenance(url: str | None) -> str | None:
+    """The address of a provenance file (PEP 740), None where it is none, or carries a user."""
+    resolved = _resolve("", url) if url else None
+    return None if resolved is None or "@" in urlsplit(resolved).netloc else resolved
+
+
 # --- JSON
 
 
@@ -318,7 +335,8 @@ def _parse_json(body: bytes, url: str) -> Page | ProjectList:
             alternate_locations=tuple(document.alternate_locations or ()),
         )
     if document.projects is not None:
-        return ProjectList(tuple(project.name for project in document.projects), serial)
+        names = (project.name for project in document.projects)
+        return ProjectList(tuple(filter(_PROJECT_NAME.fullmatch, names)), serial)
     raise BadPage("not a JSON index page: it has neither `files` nor `projects`")
 
 
@@ -331,19 +349,15 @@ def _json_file(file: _JsonFile, base: str) -> File | None:
     return File(
         filename=file.filename,
         url=url,
-        hashes=hashes | _lowered(file.hashes or {}),
+        hashes=hashes | _hashes(file.hashes or {}),
         requires_python=file.requires_python or None,
         size=file.size,
         upload_time=file.upload_time,
         yanked=file.yanked or False,
-        core_metadata=_lowered(metadata) or False if isinstance(metadata, dict) else metadata,
+        core_metadata=_hashes(metadata) or bool(metadata) if isinstance(metadata, dict) else metadata,
         gpg_sig=file.gpg_sig,
-        provenance=file.provenance,
+        provenance=_provenance(file.provenance),
     )
-
-
-def _lowered(hashes: dict[str, str]) -> dict[str, str]:
-    return {name.lower(): digest.lower() for name, digest in hashes.items()}
 
 
 def _json_status(status: _JsonStatus | None) -> ProjectStatus | None:
@@ -357,28 +371,24 @@ def _json_status(status: _JsonStatus | None) -> ProjectStatus | None:
 
 def _parse_html(body: bytes, content_type: str, url: str) -> Page | ProjectList:
     text = _decode(body, content_type)
-    root = _html_tree(text)
-    metas: dict[str, list[str]] = {}
-    for meta in root.iter("meta"):
-        metas.setdefault(meta.get("name", ""), []).append(meta.get("content", ""))
-    _check_api_version(metas.get("pypi:repository-version", ["1.0"])[0])
+    found = _read_html(text)
+    _check_api_version(found.metas.get("pypi:repository-version", ["1.0"])[0])
     serials = _SERIAL_COMMENT.findall(text)
     serial = int(serials[-1]) if serials else None
-    base = _html_base(root, url)
-    anchors = [anchor for anchor in root.iter("a") if anchor.get("href")]
-    if not anchors and not _says_index(content_type, metas, text):
+    if not found.anchors and not _says_index(content_type, found.metas, text):
         raise BadPage("it has no links, and nothing in it says that it is an index page")
-    files = tuple(file for anchor in anchors if (file := _html_anchor_file(anchor.attrib, base)) is not None)
-    names = () if files else tuple(filter(None, map(_html_anchor_project, anchors)))
+    base = _resolve(url, found.base or "") or url
+    files = tuple(file for anchor in found.anchors if (file := _html_anchor_file(anchor, base)) is not None)
+    names = () if files else tuple(filter(None, map(_html_anchor_project, found.anchors)))
     if names:
         return ProjectList(names, serial)
     return Page(
         name=_project(url),
         files=files,
         serial=serial,
-        status=_html_status(metas),
-        tracks=tuple(metas.get("pypi:tracks", ())),
-        alternate_locations=tuple(metas.get("pypi:alternate-locations", ())),
+        status=_html_status(found.metas),
+        tracks=tuple(found.metas.get("pypi:tracks", ())),
+        alternate_locations=tuple(found.metas.get("pypi:alternate-locations", ())),
     )
 
 
@@ -390,32 +400,71 @@ def _says_index(content_type: str, metas: Mapping[str, object], text: str) -> bo
 
 def _decode(body: bytes, content_type: str) -> str:
     """The text of an HTML body. Bytes that its charset does not have become U+FFFD, and so does NUL."""
+    if body.startswith(_UTF_16):
+        raise BadPage("it is UTF-16, which no index uses")
     charset = _CHARSET.search(content_type) or _CHARSET.search(body[:1024].decode("ascii", "replace"))
     known = charset is not None and _CHARSETS.fullmatch(charset[1])
     return body.decode(charset[1] if charset and known else "utf-8", "replace").replace("\0", "\ufffd")
 
 
-def _html_tree(text: str) -> lxml.html.HtmlElement:
-    parser = lxml.html.HTMLParser(encoding="utf-8", no_network=True, huge_tree=True)
+@dataclass
+class _Anchor:
+    """A link: its attributes, and its text up to the first thing in it that is not text."""
+
+    attributes: Mapping[str, str]
+    texts: list[str] = field(default_factory=list)
+
+
+class _HtmlReader:
+    """Takes what an index page says out of lxml's events: no tree, whose cost a hostile page could choose."""
+
+    def __init__(self) -> None:
+        self.metas: dict[str, list[str]] = {}
+        self.base: str | None = None
+        self.anchors: list[_Anchor] = []
+        self._open: _Anchor | None = None
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self._open = None
+        if tag == "a" and attributes.get("href"):
+            self._open = _Anchor(dict(attributes))
+            self.anchors.append(self._open)
+        elif tag == "meta":
+            self.metas.setdefault(attributes.get("name", ""), []).append(attributes.get("content", ""))
+        elif tag == "base" and self.base is None:
+            self.base = attributes.get("href")
+
+    def end(self, tag: str) -> None:
+        self._open = None
+
+    def comment(self, text: str) -> None:
+        self._open = None
+
+    def data(self, text: str) -> None:
+        if self._open:
+            self._open.texts.append(text)
+
+    def close(self) -> _HtmlReader:
+        return self
+
+
+def _read_html(text: str) -> _HtmlReader:
+    reader = _HtmlReader()
+    target: Any = reader  # the stubs want methods for bytes, which this parser never hands over
+    parser = lxml.etree.HTMLParser(target=target, encoding="utf-8", no_network=True, huge_tree=True)
     try:
-        root = lxml.html.document_fromstring(text.encode(), parser=parser)
+        lxml.etree.fromstring(text.encode(), parser)
     except lxml.etree.LxmlError as error:
         raise BadPage(f"not an HTML index page: {error}") from error
     # The parser gives what it has when a limit stops it: part of a page would look like files that are gone.
     fatal = parser.error_log.filter_from_fatals()
     if fatal:
         raise BadPage(f"not an HTML index page: {fatal[0].message}")
-    return root
+    return reader
 
 
-def _html_base(root: lxml.html.HtmlElement, url: str) -> str:
-    """What links are relative to: the first `<base href>`, else the page's own address."""
-    hrefs = (base.get("href") for base in root.iter("base"))
-    href = next((href for href in hrefs if href is not None), "")
-    return _resolve(url, href) or url
-
-
-def _html_anchor_file(attributes: Mapping[str, str], base: str) -> File | None:
+def _html_anchor_file(anchor: _Anchor, base: str) -> File | None:
+    attributes = anchor.attributes
     link = _link(base, attributes["href"])
     if link is None:
         return None
@@ -433,20 +482,20 @@ def _html_anchor_file(attributes: Mapping[str, str], base: str) -> File | None:
         yanked=False if yanked is None else yanked or True,
         core_metadata=None if metadata is None else _html_metadata(metadata),
         gpg_sig={"true": True, "false": False}.get(attributes.get("data-gpg-sig", "")),
-        provenance=attributes.get("data-provenance"),
+        provenance=_provenance(attributes.get("data-provenance")),
     )
 
 
 def _html_metadata(value: str) -> bool | dict[str, str]:
     """`true`, or `<hash name>=<digest>` (PEP 658); installers take any other text for `true`."""
     name, equals, digest = value.partition("=")
-    return {name: digest} if equals else value != "false"
+    return _hashes({name: digest}) or True if equals else value != "false"
 
 
-def _html_anchor_project(anchor: lxml.html.HtmlElement) -> str | None:
+def _html_anchor_project(anchor: _Anchor) -> str | None:
     """The project an anchor names; None for `../`, for sort links and for prose."""
-    name = (anchor.text or "").strip().strip("/")
-    path = anchor.get("href", "").partition("#")[0].partition("?")[0]
+    name = "".join(anchor.texts).strip().strip("/")
+    path = anchor.attributes["href"].partition("#")[0].partition("?")[0]
     return name if path and _PROJECT_NAME.fullmatch(name) else None
 
 
@@ -455,7 +504,7 @@ def _html_status(metas: dict[str, list[str]]) -> ProjectStatus | None:
     reason = metas.get("pypi:project-status-reason")
     if not status and not reason:
         return None
-    return ProjectStatus(status[0] if status else "active", reason[0] if reason else None)
+    return ProjectStatus((status and status[0]) or "active", reason[0] if reason else None)
 
 
 def _html_document(title: str, metas: str, links: list[str]) -> bytes:

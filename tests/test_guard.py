@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, gaierror
 from tempfile import TemporaryDirectory
@@ -11,10 +11,13 @@ from tempfile import TemporaryDirectory
 import anyio
 import httpcore
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from httpcache.errors import BadUpstream, MirrorError, Refused, Unreachable
-from httpcache.guard import Guard, GuardedBackend, is_public
+from httpcache.errors import BadAddress, BadUpstream, MirrorError, Refused, Unreachable
+from httpcache.guard import Address, Guard, GuardedBackend, is_public
 from httpcache.settings import Settings
+from httpcache.target import canonical_url, origin
 from tests.support import http
 from tests.support.inprocess import asking
 from tests.support.mirror import Mirror
@@ -23,28 +26,85 @@ from tests.support.upstream import Upstream, redirect
 PUBLIC = ["1.1.1.1", "8.8.8.8", "151.101.0.223", "2606:4700::1111", "2a04:4e42::223"]
 PUBLIC_WRAPPED = ["::ffff:8.8.8.8", "2002:808:808::1", "64:ff9b::808:808"]
 INSIDE = {
-    "this host": ["127.0.0.1", "127.255.255.254", "::1", "0.0.0.0", "0.1.2.3", "::"],
-    "private (RFC 1918, 4193)": ["10.0.0.1", "172.16.0.1", "172.31.255.255", "192.168.1.1", "fc00::1", "fd12::1"],
-    "link-local and metadata services": ["169.254.169.254", "169.254.0.1", "fe80::1", "fd00:ec2::254"],
-    "carrier-grade NAT (RFC 6598)": ["100.64.0.1", "100.127.255.255", "100.100.100.200"],
-    "multicast and broadcast": ["224.0.0.1", "239.255.255.255", "255.255.255.255", "ff02::1", "ff0e::1"],
-    "reserved and for documentation": [
-        "240.0.0.1",
-        "192.0.2.1",
-        "198.51.100.1",
-        "203.0.113.1",
-        "198.18.0.1",
-        "192.0.0.1",
+    "this host (127/8, 0/8, ::1, ::)": [
+        "127.0.0.1",
+        "127.0.0.53",
+        "127.255.255.254",
+        "::1",
+        "0.0.0.0",
+        "0.1.2.3",
+        "::",
     ],
-    "the same in IPv6": ["2001:db8::1", "100::1", "2001:2::1"],
-    "Azure, 6to4 relays, site-local, local NAT64": ["168.63.129.16", "192.88.99.1", "fec0::1", "64:ff9b:1::1"],
+    "10/8 (RFC 1918)": ["10.0.0.0", "10.0.0.1", "10.255.255.255"],
+    "172.16/12 (RFC 1918)": ["172.16.0.1", "172.17.0.1", "172.31.255.255"],
+    "192.168/16 (RFC 1918)": ["192.168.0.0", "192.168.1.1", "192.168.255.255"],
+    "unique local (RFC 4193)": ["fc00::1", "fd12::1", "fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff"],
+    "link-local": ["169.254.0.1", "169.254.255.254", "fe80::1", "febf::1", "fe80::5efe:a00:1"],
+    "metadata: AWS, GCP, Azure and others": ["169.254.169.254", "fd00:ec2::254", "fd20:ce::254", "169.254.169.253"],
+    "metadata: ECS, Azure's wire server, Alibaba, Oracle": [
+        "169.254.170.2",
+        "168.63.129.16",
+        "100.100.100.200",
+        "192.0.0.192",
+    ],
+    "carrier-grade NAT, 100.64/10 (RFC 6598)": ["100.64.0.1", "100.96.0.1", "100.127.255.255"],
+    "multicast and broadcast": ["224.0.0.1", "232.0.0.1", "233.252.0.1", "239.255.255.255", "255.255.255.255"],
+    "multicast in IPv6": ["ff01::1", "ff02::1", "ff05::2", "ff0e::1", "ffff::1"],
+    "reserved, 240/4": ["240.0.0.1", "255.255.255.254"],
+    "IETF protocols, 192.0.0/24 (RFC 6890)": ["192.0.0.1", "192.0.0.8", "192.0.0.9", "192.0.0.170", "192.0.0.255"],
+    "documentation (RFC 5737)": ["192.0.2.1", "198.51.100.1", "203.0.113.1"],
+    "documentation in IPv6 (RFC 3849, 9637)": ["2001:db8::1", "2001:db8:ffff::1", "3fff::1", "3fff:fff::1"],
+    "benchmarks (RFC 2544, 5180)": ["198.18.0.1", "198.19.255.255", "2001:2::1"],
+    "ORCHID (RFC 4843, 7343) and drone IDs (RFC 9374)": ["2001:10::1", "2001:20::1", "2001:30::1"],
+    "discard (RFC 6666), dummy (RFC 9780), segments (RFC 9602)": ["100::1", "100:0:0:1::1", "5f00::1"],
+    "6to4 relays, site-local, unassigned": ["192.88.99.1", "fec0::1", "feff::1", "4000::1", "1fff::1"],
     "v4-mapped": ["::ffff:127.0.0.1", "::ffff:10.0.0.1", "::ffff:169.254.169.254", "::ffff:168.63.129.16"],
-    "6to4": ["2002:7f00:1::", "2002:a00:1::1", "2002:a9fe:a9fe::", "2002:a83f:8110::"],
-    "Teredo: its server, its client": ["2001:0:a00:1::f7f7:f7f7", "2001:0:808:808::f5ff:fffe"],
-    "NAT64": ["64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a83f:8110"],
-    "v4-compatible and translated (RFC 4291, 2765)": ["::10.0.0.1", "::169.254.169.254", "::ffff:0:10.0.0.1"],
+    "v4-mapped, less usual": ["::ffff:0.0.0.0", "::ffff:100.64.0.1", "::ffff:224.0.0.1", "::ffff:192.0.0.192"],
+    "6to4": [
+        "2002:7f00:1::",
+        "2002:a00:1::1",
+        "2002:a9fe:a9fe::",
+        "2002:a83f:8110::",
+        "2002:c0a8:101::",
+        "2002:6440:1::",
+    ],
+    "Teredo: its server, its client": ["2001:0:a00:1::f7f7:f7f7", "2001:0:808:808::f5ff:fffe", "2001::1"],
+    "NAT64": ["64:ff9b::7f00:1", "64:ff9b::a00:1", "64:ff9b::a9fe:a9fe", "64:ff9b::a83f:8110", "64:ff9b::6440:1"],
+    "NAT64 to multicast, broadcast, nothing": ["64:ff9b::e000:1", "64:ff9b::ffff:ffff", "64:ff9b::"],
+    "local NAT64 (RFC 8215), also of public addresses": ["64:ff9b:1::1", "64:ff9b:1::808:808", "64:ff9b:1:ffff::a00:1"],
+    "v4-compatible and translated (RFC 4291, 2765)": [
+        "::10.0.0.1",
+        "::169.254.169.254",
+        "::8.8.8.8",
+        "::ffff:0:10.0.0.1",
+        "::ffff:0:8.8.8.8",
+    ],
 }
 ALL_INSIDE = [address for group in INSIDE.values() for address in group]
+SPELLED = {
+    "127.1": "127.0.0.1",
+    "127.0.1": "127.0.0.1",
+    "2130706433": "127.0.0.1",
+    "0x7f000001": "127.0.0.1",
+    "0x7F.0x0.0x0.0x1": "127.0.0.1",
+    "0x7f.1": "127.0.0.1",
+    "017700000001": "127.0.0.1",
+    "127.0.0.1.": "127.0.0.1",
+    "%31%32%37.0.0.1": "127.0.0.1",
+    "１２７.０.０.１": "127.0.0.1",
+    "10.1": "10.0.0.1",
+    "167772161": "10.0.0.1",
+    "0xa9fea9fe": "169.254.169.254",
+    "2852039166": "169.254.169.254",
+    "169.254.43518": "169.254.169.254",
+    "0": "0.0.0.0",
+    "[0:0:0:0:0:0:0:1]": "::1",
+    "[0:0:0:0:0:ffff:7f00:1]": "::ffff:7f00:1",
+    "[::FFFF:169.254.169.254]": "::ffff:a9fe:a9fe",
+}
+"""Ways to write an address, with what a resolver makes of them."""
+OCTAL = ["0177.0.0.1", "012.0.0.01", "0251.0376.0251.0376"]
+"""Four octal numbers, which no URL of RFC 3986 has and which programs read in two ways."""
 
 
 class Recording(httpcore.AsyncNetworkBackend):
@@ -118,11 +178,38 @@ def test_public_addresses(address: str) -> None:
 
 @pytest.mark.parametrize("address", ALL_INSIDE)
 def test_inside_addresses(address: str) -> None:
+    """Whatever the version of Python: its `is_global` differs from one to the next."""
     assert not is_public(ip_address(address))
     with pytest.raises(Refused) as raised:
         Guard().check("host", ip_address(address), 443)
     assert raised.value.status == 403
-    assert "--allow-network" in raised.value.text
+    assert raised.value.text.startswith("host is on a network that this mirror does not fetch from")
+    assert f"--allow-network {ip_address(address)}" in raised.value.text
+
+
+@pytest.mark.parametrize("address", ALL_INSIDE)
+def test_the_setting_that_a_refusal_names_allows_it(address: str) -> None:
+    Guard([ip_network(address)]).check("host", ip_address(address), 443)
+
+
+@given(st.ip_addresses())
+def test_every_address_is_refused_in_the_same_way_or_passes(address: Address) -> None:
+    """No address is an error of another kind; what passes is global unicast in each form that it carries."""
+    try:
+        Guard().check("host", address, 443)
+    except Refused:
+        return
+    assert not address.is_private
+    assert not address.is_multicast
+
+
+@given(st.ip_addresses(v=4), st.sampled_from(["::ffff:0:0", "64:ff9b::", "2002::", "2001::"]))
+def test_what_wraps_an_inside_address_is_inside(address: IPv4Address, prefix: str) -> None:
+    """Random addresses in the forms of IPv6 that carry one: these are never better than what they carry."""
+    shift = 80 if prefix == "2002::" else 0
+    flipped = 0xFFFFFFFF if prefix == "2001::" else 0  # Teredo has the client's address inverted
+    wrapped = IPv6Address(int(IPv6Address(prefix)) | ((int(address) ^ flipped) << shift))
+    assert is_public(address) or not is_public(wrapped)
 
 
 @pytest.mark.parametrize(
@@ -157,6 +244,29 @@ def test_other_ports(port: int) -> None:
     Guard(ports=[port]).check("host", ip_address("8.8.8.8"), port)
 
 
+@pytest.mark.parametrize(("form", "address"), SPELLED.items())
+def test_every_way_to_write_an_address(form: str, address: str) -> None:
+    """The machine's own resolver reads these; no name server is asked."""
+    host = origin(canonical_url(f"http://{form}/")).removeprefix("http://").strip("[]")
+    assert f"({address})" in refused(Guard(), host, 80)
+
+
+@pytest.mark.parametrize("form", OCTAL)
+def test_octal_numbers_are_no_address(form: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = Recording()
+    with pytest.raises(BadAddress):
+        ask(monkeypatch, network, canonical_url(f"http://{form}/"))
+    assert network.connected == []
+
+
+@pytest.mark.parametrize(
+    "host", ["[::1%25lo]", "[fe80::1%25eth0]", "[::1%lo]", "[10.0.0.1]", "[::1]x", "::1", "user@a"]
+)
+def test_what_is_no_host_of_a_url(host: str) -> None:
+    with pytest.raises(BadAddress):
+        canonical_url(f"http://{host}/")
+
+
 # Names
 
 
@@ -165,6 +275,43 @@ def test_other_ports(port: int) -> None:
 def test_one_bad_address_of_several_is_enough(first: bool, inside: str, names: dict[str, list[list[str]]]) -> None:
     names["mixed.example"] = [[inside, "8.8.8.8"] if first else ["8.8.8.8", inside]]
     assert inside in refused(Guard(), "mixed.example")
+
+
+@pytest.mark.parametrize("address", ALL_INSIDE)
+def test_a_name_of_an_inside_address(address: str, names: dict[str, list[list[str]]]) -> None:
+    """The text says which name and which address, for whoever wonders."""
+    names["inside.example"] = [[address]]
+    text = refused(Guard(), "inside.example", 80)
+    assert "inside.example" in text
+    assert f"({ip_address(address)})" in text
+
+
+@pytest.mark.parametrize("name", ["metadata.google.internal", "metadata", "instance-data", "kubernetes.default.svc"])
+def test_names_that_only_the_inside_has(name: str, names: dict[str, list[list[str]]]) -> None:
+    """They are judged by what they resolve to, here and there."""
+    names[name] = [["169.254.169.254"]]
+    assert name in refused(Guard(), name, 80)
+    del names[name]
+    with pytest.raises(Unreachable):
+        connect(Guard(), name, 80)
+
+
+def test_one_question_for_each_connection(names: dict[str, list[list[str]]]) -> None:
+    """Between check and connect nobody is asked again: the third answer would be taken by the third connection."""
+    names["rebind.example"] = [["8.8.8.8"], ["8.8.4.4"], ["127.0.0.1"]]
+    assert connect(Guard(), "rebind.example") == [("8.8.8.8", 443)]
+    assert connect(Guard(), "rebind.example") == [("8.8.4.4", 443)]
+    refused(Guard(), "rebind.example")
+
+
+def test_a_second_try_is_checked_too(names: dict[str, list[list[str]]]) -> None:
+    """The first connection fails, and by then the name means something else."""
+    names["rebind.example"] = [["8.8.8.8"], ["127.0.0.1"]]
+    network = Recording(failing=["8.8.8.8"])
+    with pytest.raises(httpcore.ConnectError):
+        connect(Guard(), "rebind.example", network=network)
+    refused(Guard(), "rebind.example")
+    assert network.connected == [("8.8.8.8", 443)]
 
 
 def test_it_connects_to_an_address_that_was_checked(names: dict[str, list[list[str]]]) -> None:

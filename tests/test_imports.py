@@ -23,6 +23,7 @@ ORDER = [
     ["adapter"],
     ["pages"],
     ["operate", "app"],
+    ["server"],
     ["cli"],
 ]
 

@@ -1,0 +1,139 @@
+"""Runs the workers: one listening socket for all of them, and bounds on what clients may hold."""
+
+from __future__ import annotations
+
+import logging
+import resource
+import socket
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+from granian import Granian
+from granian.constants import HTTPModes, Interfaces
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+
+from .adapter import Adapter
+from .app import build
+from .errors import MirrorError
+from .settings import Settings
+
+log = logging.getLogger("httpcache")
+
+GRACE_SECONDS: Final = 25
+"""From the signal to the last resort; above what downloads get."""
+BACKLOG: Final = 1024
+"""Connections that wait in the kernel while every worker has as many as it may; those behind them try again."""
+PROBES: Final = 3
+"""Unanswered questions whether a silent client is still there, spread over the client timeout."""
+HANDLES_PER_CLIENT: Final = 2
+"""A client's socket, and the file that is sent to it."""
+HANDLES_PER_DOWNLOAD: Final = 4
+"""The upstream's socket, the part that is written, its lock, and a spare one for the moment of freezing."""
+HANDLES_OF_ITS_OWN: Final = 128
+"""What a worker needs before anybody asks: SQLite once per thread, event loops, pipes, name resolution."""
+FEWEST_CLIENTS: Final = 16
+UNLIMITED: Final = 1 << 20
+"""Handles to reckon with where there is no limit."""
+
+
+def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
+    """Serve until a signal ends it; return the exit code.
+
+    A worker that dies is replaced at once. If it dies again within 5.5 seconds, granian ends the server with exit code
+    1: a loop of crashes does not spin here, and whoever supervises the server sees it.
+    """
+    server = _Server(
+        "httpcache",
+        address=settings.host,
+        port=settings.port,
+        interface=Interfaces.ASGI,
+        http=HTTPModes.http1,
+        websockets=False,
+        workers=settings.workers,
+        workers_kill_timeout=GRACE_SECONDS,
+        respawn_failed_workers=True,
+        backlog=BACKLOG,
+        backpressure=_clients(settings),
+        http1_settings=HTTP1Settings(
+            header_read_timeout=max(1, round(settings.client_timeout * 1000)),
+            max_buffer_size=settings.max_header,
+        ),
+        log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
+    )
+    server.patience = settings.client_timeout
+    server.serve(target_loader=partial(build, settings, adapters), wrap_loader=False)
+    return 0
+
+
+class _Server(Granian):  # type: ignore[misc, valid-type]
+    """granian with one listening socket for all workers, as it has where the kernel cannot share a port.
+
+    With a socket for each, a connection belongs to a worker before one has accepted it: it waits for that one though
+    another is free, and is reset if that one dies. And only our own socket can carry options, which those that are
+    accepted from it inherit.
+    """
+
+    patience: float
+    _ssp: Any  # what makes a socket for each worker
+    _shd: Any  # the one that they share
+    _sso: socket.socket  # the same, as Python has it
+
+    def _init_shared_socket(self) -> None:
+        super()._init_shared_socket()
+        if self._ssp is not None:
+            self._shd, self._ssp = self._ssp.build(), None
+            self._sso = socket.socket(fileno=self._shd.get_fd())
+            self._sso.set_inheritable(True)
+        _bound_silence(self._sso, self.patience)
+
+
+def _bound_silence(listening: socket.socket, patience: float) -> None:
+    """Let the kernel break connections whose client is gone, or takes nothing of its answer for `patience` seconds.
+
+    granian bounds how long a client may take to ask, not how long it may take to read. The kernel can. On Linux the
+    user timeout counts from the last acknowledged byte, and from the moment when the client's window was closed, also
+    if the client keeps answering that it is closed. A client opens its window in steps, so a slow one has to take about
+    128 KB in that time: 4 KB a second of the default's 30. Keepalive asks after clients to whom nothing is on the way,
+    because their answer has yet to come.
+    """
+    seconds = max(1, round(patience))
+    listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, max(1, round(patience * 1000)))
+    if hasattr(socket, "TCP_KEEPIDLE"):
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, seconds)
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, max(1, seconds // PROBES))
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+
+
+def _clients(settings: Settings) -> int:
+    """Return how many connections of clients a worker may have: fewer than were asked for if handles are short.
+
+    A worker without a handle left cannot accept, and granian would try again without a pause.
+    """
+    handles = _handles()
+    kept = HANDLES_OF_ITS_OWN + HANDLES_PER_DOWNLOAD * settings.max_connections
+    room = (handles - kept) // HANDLES_PER_CLIENT
+    if room < FEWEST_CLIENTS:
+        least = kept + HANDLES_PER_CLIENT * FEWEST_CLIENTS
+        raise MirrorError(
+            f"a process may open only {handles} files here, and at least {least} are needed: "
+            "raise the limit (ulimit -Hn), or lower --max-connections"
+        )
+    if room < settings.max_clients:
+        log.warning(
+            "a process may open only %d files here: %d clients at once, not %d", handles, room, settings.max_clients
+        )
+    return min(room, settings.max_clients)
+
+
+def _handles() -> int:
+    """Raise the limit of open files as far as it goes, also for the workers to come; return it."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with suppress(OSError, ValueError):  # some systems promise more than they allow
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        soft = hard
+    return UNLIMITED if soft == resource.RLIM_INFINITY else soft

@@ -1,0 +1,1 @@
+"""Fuzz targets: functions of bytes that raise only where a promise is broken; for hypothesis and for atheris."""
