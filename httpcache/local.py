@@ -5,6 +5,7 @@ DIR/
   index/           diskcache's SQLite database: the entries, each with a checksum
   blobs/           see blobs.py
   spool/           downloads on their way, see spool.py
+  reserve          room that is given up when the disk is full
   lock             held shared while a blob and its record are written, exclusively while blobs are removed
 """
 
@@ -15,13 +16,15 @@ import errno
 import fcntl
 import os
 import re
+import shutil
 import sqlite3
+import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import TypeVar
+from typing import ParamSpec, TypeVar
 from urllib.parse import quote
 
 import anyio.to_thread
@@ -35,12 +38,14 @@ from .store import Condition
 VERSION = "2"
 CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
 CHUNK = 256 * 1024  # bytes that are read at once
+RESERVE = 1024 * 1024  # bytes that are kept back for a full disk
 _NEVER = 2**62
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what a start that was cut short leaves
 _RESTORE = "stop the mirror and restore the data folder from a copy"
 
 T = TypeVar("T")
+P = ParamSpec("P")
 
 
 class _BytesDisk(diskcache.Disk):  # type: ignore[misc]
@@ -79,31 +84,27 @@ class LocalStore:
         self.folder = folder
         self.spool = folder / "spool"
         self._blobs = Blobs(folder / "blobs")
-        with _mapped(), _named(folder):
-            is_new = _prepare(folder)
-            # diskcache's defaults evict at 1 GiB and unpickle what they read: for a mirror both are fatal.
-            self._index = diskcache.Cache(
-                str(folder / "index"),
-                timeout=60,
-                disk=_BytesDisk,
-                eviction_policy="none",
-                cull_limit=0,
-                size_limit=_NEVER,
-                sqlite_synchronous=2,
-            )
-            if is_new:
-                _finish(folder)
+        try:
+            self._index = _open(folder)
+        except StoreFull:
+            if not _use_reserve(folder):
+                raise
+            self._index = _open(folder)
+        _keep_reserve(folder)
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
         # same. Writers wait for locks and for the disk, and have their own.
         self._readers = ThreadPoolExecutor(4, "store-read")
         self._writers = ThreadPoolExecutor(4, "store-write")
+        # SQLite lets one write at a time. diskcache takes that for granted: on a connection that has become read-only
+        # two can begin a transaction, and it loses count.
+        self._writing = threading.Lock()
 
     async def get(self, key: str) -> bytes | None:
         """See Store."""
         return await self._run(self._readers, lambda: self._get(key))
 
     def _get(self, key: str) -> bytes | None:
-        value = self._index.get(key, retry=True)
+        value = self._index.get(key)
         return None if value is None else _unsealed(key, value)
 
     async def add(self, key: str, value: bytes) -> bytes:
@@ -111,14 +112,21 @@ class LocalStore:
         return await self._run(self._writers, lambda: self._add(key, value))
 
     def _add(self, key: str, value: bytes) -> bytes:
-        if self._index.add(key, _sealed(key, value), retry=True):
+        with self._writing:
+            added = self._index.add(key, _sealed(key, value))
+        if added:
             return value
         winner = self._get(key)
         return self._add(key, value) if winner is None else winner  # the operator removed it in between
 
     async def remove(self, key: str) -> bool:
         """See Store."""
-        return await self._run(self._writers, lambda: bool(self._index.delete(key, retry=True)))
+
+        def work() -> bool:
+            with self._writing:
+                return bool(self._index.delete(key))
+
+        return await self._run(self._writers, work)
 
     async def keys(self, prefix: str) -> list[str]:
         """See Store."""
@@ -216,7 +224,15 @@ class LocalStore:
         self._index.close()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, _guarded, work)
+        return await asyncio.get_running_loop().run_in_executor(threads, _guarded, self._connected, work)
+
+    def _connected(self, work: Callable[[], T]) -> T:
+        """Do some work with this thread's connection; one that failed may be read-only from then on: a new one next."""
+        try:
+            return work()
+        except (sqlite3.Error, diskcache.Timeout):
+            self._index.close()
+            raise
 
 
 async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
@@ -240,6 +256,43 @@ def _unsealed(key: str, sealed: bytes) -> bytes:
     if _sealed(key, value) != sealed:
         raise Damaged(f"the entry {key} of the store's index is damaged: {_RESTORE}")
     return value
+
+
+def _open(folder: Path) -> diskcache.Cache:
+    with _mapped(), _named(folder):
+        is_new = _prepare(folder)
+        # diskcache's defaults evict at 1 GiB and unpickle what they read: for a mirror both are fatal. Its `retry` goes
+        # on for ever, whatever has failed; SQLite itself waits `timeout` seconds for its lock.
+        index = diskcache.Cache(
+            str(folder / "index"),
+            timeout=60,
+            disk=_BytesDisk,
+            eviction_policy="none",
+            cull_limit=0,
+            size_limit=_NEVER,
+            sqlite_synchronous=2,
+        )
+        if is_new:
+            _finish(folder)
+        return index
+
+
+def _use_reserve(folder: Path) -> bool:
+    """Make a little room on a full disk: enough to open the index, and for `forget` to begin."""
+    try:
+        (folder / "reserve").unlink()
+    except OSError:
+        return False
+    return True
+
+
+def _keep_reserve(folder: Path) -> None:
+    """Have a file to give up when the disk is full; without one a full disk could not even be tidied."""
+    path = folder / "reserve"
+    if path.exists() or shutil.disk_usage(folder).free < 4 * RESERVE:
+        return
+    with suppress(OSError), path.open("xb") as file:
+        os.posix_fallocate(file.fileno(), 0, RESERVE)
 
 
 def _prepare(folder: Path) -> bool:
@@ -288,6 +341,8 @@ def _mapped() -> Iterator[None]:
 
 def store_error(error: Exception) -> StoreError:
     """Return the mirror's error for one of files or SQLite; its text names no path: clients get to see it."""
+    if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, sqlite3.Error):
+        error = error.__context__  # diskcache calls every failure to begin a transaction a timeout
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
         return StoreFull("the mirror's store is full: make room on its disk")
     if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
@@ -308,6 +363,6 @@ async def _in_thread(work: Callable[[], T]) -> T:
     return await anyio.to_thread.run_sync(_guarded, work)
 
 
-def _guarded(work: Callable[[], T]) -> T:
+def _guarded(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
     with _mapped():
-        return work()
+        return work(*arguments, **named)

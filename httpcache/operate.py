@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
 from .adapter import Adapter
-from .errors import Damaged, NotFound, redact
+from .errors import Damaged, NotFound, StoreFull, redact
 from .pages import today
 from .record import Absence, Entry, Record, decode
 from .store import Store
@@ -99,15 +99,26 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
     if not yes and not _confirmed():
         print("nothing was removed")
         return 1
-    for key, _ in found:
-        await store.remove(key)
+    freed = await _remove(store, [key for key, _ in found])
     targets = {entry.target for _, entry in found}
-    async for grant, _ in store.entries("g/"):
-        if grant.split("/")[1] in targets:
-            await store.remove(grant)
-    freed = await store.sweep(_named)
+    freed += await _remove(store, [key for key in await store.keys("g/") if key.split("/")[1] in targets])
     print(f"{len(found)} entries removed, {_bytes(freed)} freed")
     return 0
+
+
+async def _remove(store: Store, keys: Sequence[str]) -> int:
+    """Remove entries, and the bytes that none names any more; return how many that were.
+
+    To remove takes room too: on a full disk the bytes of those that are gone make it.
+    """
+    freed = 0
+    for key in keys:
+        try:
+            await store.remove(key)
+        except StoreFull:
+            freed += await store.sweep(_named)
+            await store.remove(key)
+    return freed + await store.sweep(_named)
 
 
 def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:

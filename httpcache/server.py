@@ -3,8 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import resource
+import signal
 import socket
+import sys
+import threading
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
@@ -14,6 +19,7 @@ from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .adapter import Adapter
 from .app import build
@@ -24,6 +30,8 @@ log = logging.getLogger("httpcache")
 
 GRACE_SECONDS: Final = 25
 """From the signal to the last resort; above what downloads get."""
+WATCH_SECONDS: Final = 1.0
+"""Between two looks of a worker whether its parent is there."""
 BACKLOG: Final = 1024
 """Connections that wait in the kernel while every worker has as many as it may; those behind them try again."""
 PROBES: Final = 3
@@ -64,8 +72,41 @@ def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
         log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
     )
     server.patience = settings.client_timeout
-    server.serve(target_loader=partial(build, settings, adapters), wrap_loader=False)
+    server.serve(target_loader=partial(_load, os.getpid(), settings, adapters), wrap_loader=False)
     return 0
+
+
+def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
+    """Return the application in a worker, which from now on ends when its parent does."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    app = build(settings, adapters)
+
+    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+        """The application, whose errors at its start are one line each: Starlette sends a traceback."""
+
+        async def shorten(message: Message) -> None:
+            error = sys.exception()
+            if message["type"] == "lifespan.startup.failed" and isinstance(error, MirrorError):
+                message["message"] = f"httpcache: {error.text}"
+            await send(message)
+
+        if scope["type"] != "lifespan":
+            await app(scope, receive, send)
+            return
+        with suppress(MirrorError):  # it has been told
+            await app(scope, receive, shorten)
+
+    return told
+
+
+def _watch(parent: int) -> None:
+    """A parent that was killed ends nobody: its workers would go on, and hold the port against the next server."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    log.error("the server was killed: its workers end")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]

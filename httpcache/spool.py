@@ -55,10 +55,12 @@ class Claim:
 
     def release(self) -> None:
         """Remove what is left of the download and let the next one begin."""
-        self.part.unlink(missing_ok=True)
-        (self._folder / f"{self._key}.head").unlink(missing_ok=True)
-        (self._folder / f"{self._key}.lock").unlink(missing_ok=True)
-        os.close(self._fd)
+        try:
+            self.part.unlink(missing_ok=True)
+            for kind in ("head.new", "head", "lock"):
+                (self._folder / f"{self._key}.{kind}").unlink(missing_ok=True)
+        finally:
+            os.close(self._fd)  # lets go of the key, whatever the disk says
 
 
 class Spool:

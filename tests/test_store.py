@@ -446,7 +446,7 @@ def test_what_is_in_the_folder(tmp_path: Path) -> None:
     store = LocalStore(folder)
     run(store.freeze("r/a", b"record", DIGEST, file(tmp_path)))
     store.close()
-    assert {path.name for path in folder.iterdir()} == {"VERSION", "index", "blobs", "spool", "lock"}
+    assert {path.name for path in folder.iterdir()} == {"VERSION", "index", "blobs", "spool", "lock", "reserve"}
     assert (folder / f"blobs/{DIGEST[:2]}/{DIGEST}").read_bytes() == BODY
     assert [stat.S_IMODE((folder / name).stat().st_mode) for name in (".", "index", "blobs", "spool")] == [0o700] * 4
 

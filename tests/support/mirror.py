@@ -8,7 +8,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -28,13 +28,23 @@ STOP: Final = 40.0
 class Mirror:
     """One `httpcache serve` with its own data folder; `restart` keeps port and data."""
 
-    def __init__(self, folder: Path, pypi_upstream: str | None = None, arguments: Sequence[str] = ()) -> None:
-        """Set it up; `start` runs it. Without `pypi_upstream` there is no PyPI behind it."""
+    def __init__(
+        self,
+        folder: Path,
+        pypi_upstream: str | None = None,
+        arguments: Sequence[str] = (),
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Set it up; `start` runs it. Without `pypi_upstream` there is no PyPI behind it.
+
+        `environment` is added to that of the tests.
+        """
         self.folder = folder
         self.data = folder / "data"
         self.port = free_port()
         self.pypi_upstream = pypi_upstream or f"{NOWHERE}/simple/"
         self.arguments = tuple(arguments)
+        self.environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
         folder.mkdir(parents=True, exist_ok=True)
 
@@ -79,7 +89,7 @@ class Mirror:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
-                env=inherited,
+                env=inherited | self.environment,
                 cwd=self.folder,
                 start_new_session=True,
             )
