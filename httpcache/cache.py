@@ -22,20 +22,20 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from .errors import BadUpstream, MirrorError
-from .local import read_file, store_error
+from .flight import Digest, Flight, Live, Passed
+from .folder import store_error
 from .record import KEPT_HEADERS, Record, decode, encode
 from .spool import Claim, Head, Spool
 from .store import Store
-from .upstream import Answer, Headers
+from .upstream import Answer
 
 log = logging.getLogger("httpcache")
 
@@ -47,28 +47,6 @@ POLL = 0.02  # seconds between looks at another process's download
 
 
 @dataclass(frozen=True)
-class Passed:
-    """An answer of the upstream that is passed on: its status, a few headers, the start of its body.
-
-    `sent` are the credential headers it was asked with. `hit`: the upstream was not asked for it now; it was
-    remembered.
-    """
-
-    status: int
-    headers: dict[str, str] = field(default_factory=dict)
-    body: bytes = b""
-    sent: Headers = field(default=(), repr=False)
-    hit: bool = False
-
-
-class Digest(NamedTuple):
-    """A digest that an index announced: a name that `hashlib` knows, and the value in lower-case hex."""
-
-    algorithm: str
-    value: str
-
-
-@dataclass(frozen=True)
 class Job:
     """What is to be fetched and frozen.
 
@@ -77,7 +55,7 @@ class Job:
     the record once the head of the answer is known. `scope` gives the scope of an answer. `verify` looks at the
     bytes (a draft of the record, the file) before they are frozen, and raises BadUpstream to refuse them; `frozen` is
     told the record. `digests` are those that indexes announced, of which one must be right; so is
-    `size` (bytes).
+    `size` (bytes). `limit` is the most bytes that are taken.
     """
 
     key: str
@@ -91,118 +69,17 @@ class Job:
     scope: Callable[[Answer], str]
     frozen: Callable[[Record], Awaitable[None]]
     verify: Callable[[Record, Path], Awaitable[None]]
+    limit: int
     digests: tuple[Digest, ...] = ()
     size: int | None = None
-
-
-class Flight:
-    """A download under way. Every change of state wakes all who wait for one."""
-
-    def __init__(self, digests: tuple[Digest, ...]) -> None:
-        self.digests = digests
-        self.head: Head | None = None
-        self.shared = True
-        self.followed = False
-        self.available = 0  # bytes in the part
-        self.record: Record | None = None
-        self.passed: Passed | None = None
-        self.error: MirrorError | None = None
-        self.done = False
-        self.fd = -1
-        self._changed = anyio.Event()
-
-    def begin(self, head: Head, fd: int, *, shared: bool = True, followed: bool = False) -> None:
-        """The head has arrived; the body will be readable through `fd`. `followed`: another process fetches it."""
-        self.head, self.fd, self.shared, self.followed = head, fd, shared, followed
-        self._wake()
-
-    def advance(self, available: int) -> None:
-        """There are so many bytes by now."""
-        if available != self.available:
-            self.available = available
-            self._wake()
-
-    def finish(
-        self, *, record: Record | None = None, passed: Passed | None = None, error: MirrorError | None = None
-    ) -> None:
-        """The flight has ended: with a record, an answer to pass on, an error, or (not to be kept) just its bytes."""
-        self.record, self.passed, self.error, self.done = record, passed, error, True
-        if self.fd >= 0:
-            os.close(self.fd)
-            self.fd = -1
-        self._wake()
-
-    async def changed(self) -> None:
-        """Wait for the next change."""
-        await self._changed.wait()
-
-    def _wake(self) -> None:
-        self._changed.set()
-        self._changed = anyio.Event()
-
-
-class Live:
-    """A reader's place on a flight whose head has arrived. Close it.
-
-    `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `verified`: the bytes will be checked
-    against a digest; `digest`: their sha256, where it is known before they are here. `kept`: it will be frozen.
-    """
-
-    def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
-        self.head = head
-        self.collapsed = collapsed
-        self.verified = bool(flight.digests)
-        self.digest = next((value for name, value in flight.digests if name == "sha256"), None)
-        if len(flight.digests) > 1:
-            self.digest = None
-        self.kept = flight.shared
-        self._flight = flight
-        self._fd = os.dup(flight.fd)
-
-    def close(self) -> None:
-        """Give the file handle back."""
-        os.close(self._fd)
-
-    async def finished(self) -> Record | None:
-        """Wait for the end; return the record, None where the answer is not to be kept. Raises MirrorError."""
-        while not self._flight.done:
-            await self._flight.changed()
-        if self._flight.error:
-            raise self._flight.error
-        return self._flight.record
-
-    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is kept.
-
-        Raises MirrorError where the download fails; the client's connection must then break.
-        """
-        flight = self._flight
-        while True:
-            if flight.error:
-                raise flight.error
-            done, end = flight.done, flight.available
-            if stop is not None:
-                end = min(end, stop)
-            if not done and end == (flight.available if stop is None else stop):
-                end -= 1
-            if start < end:
-                async for chunk in read_file(self._fd, start, end):
-                    yield chunk
-                start = end
-            elif done:
-                return
-            else:
-                await flight.changed()
 
 
 class Cache:
     """Runs flights and freezes what they bring."""
 
-    def __init__(self, store: Store, spool: Spool, max_file: int) -> None:
-        """`max_file`: bytes of the largest body that is taken."""
+    def __init__(self, store: Store, spool: Spool) -> None:
         self._store = store
         self._spool = spool
-        self._max_file = max_file
         self._flights: dict[str, Flight] = {}
         self._tasks: TaskGroup
 
@@ -279,7 +156,7 @@ class Cache:
                 if answer.status not in FREEZES:
                     flight.finish(passed=await pass_on(answer))
                     return
-                self._check_size(job, answer.length or 0)
+                _check_size(job, answer.length or 0)
                 vary = _vary(answer)
                 head = _head(answer, claim, job.scope(answer), "accept" in vary)
                 delimited = answer.is_delimited
@@ -301,14 +178,10 @@ class Cache:
                 await anyio.to_thread.run_sync(claim.publish, head)
             flight.begin(head, os.open(claim.part, os.O_RDONLY), shared=shared)
             async for chunk in answer.body:
-                self._check_size(job, sums.size + len(chunk))
+                _check_size(job, sums.size + len(chunk))
                 await anyio.to_thread.run_sync(_write, part.fileno(), sums, chunk)
                 flight.advance(sums.size)
         return sums
-
-    def _check_size(self, job: Job, size: int) -> None:
-        if size > self._max_file:
-            raise BadUpstream(f"{job.label} is larger than {self._max_file} bytes (--max-file); nothing was kept")
 
     async def _look_again(self, job: Job, body: _Sums) -> None:
         """Ask once more for a body that ended with its connection: nothing else tells the end from a cut.
@@ -318,7 +191,7 @@ class Cache:
         second = _Sums(())
         async with job.ask() as answer:
             async for chunk in answer.body:
-                self._check_size(job, second.size + len(chunk))
+                _check_size(job, second.size + len(chunk))
                 await anyio.to_thread.run_sync(second.update, chunk)
         if answer.status not in FREEZES or second.sha256 != body.sha256:
             raise BadUpstream(
@@ -419,6 +292,11 @@ def _write(fd: int, sums: _Sums, chunk: bytes) -> None:
     view = memoryview(chunk)
     while view:
         view = view[os.write(fd, view) :]
+
+
+def _check_size(job: Job, size: int) -> None:
+    if size > job.limit:
+        raise BadUpstream(f"{job.label} is larger than {job.limit} bytes (--max-file, --max-page); nothing was kept")
 
 
 def _check(job: Job, head: Head, body: _Sums) -> None:

@@ -20,9 +20,10 @@ from pathlib import Path
 
 import anyio
 
-from .cache import FREEZES, Cache, Digest, Job, Live, Passed, pass_on
+from .cache import FREEZES, Cache, Job, pass_on
 from .credentials import PUBLIC, Credentials, scope
 from .errors import BadUpstream, Damaged, MirrorError, Refused
+from .flight import Digest, Live, Passed
 from .record import Absence, Record, decode, encode, shown
 from .settings import Settings
 from .spool import Head, Spool
@@ -33,7 +34,7 @@ from .upstream import Answer, Headers, Origins, Upstream
 log = logging.getLogger("httpcache")
 
 NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
-NEGATIVE_ENTRIES = 10_000
+NEGATIVE_ENTRIES = 1000  # of up to 64 KB each
 SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
 CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
 ANY = "*/*"
@@ -56,7 +57,8 @@ class Want:
     the representation for good where `accept` is not the client's own and may change with the program. `source` asks
     for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called
     when the target is about to be fetched; `verify` and `frozen` are those of a Job. `freeze_absence`: a 404 or 410 is
-    kept for ever too, as a registry's "no such project" is.
+    kept for ever too, as a registry's "no such project" is. `limit`: the most bytes that are taken, where these are
+    fewer than of any file.
     """
 
     accept: str = ANY
@@ -67,6 +69,7 @@ class Want:
     verify: Callable[[Record, Path], Awaitable[None]] | None = None
     frozen: Callable[[Record], Awaitable[None]] | None = None
     freeze_absence: bool = False
+    limit: int | None = None
 
 
 class Mirror:
@@ -253,7 +256,7 @@ async def running(settings: Settings, store: Store, spool: Path) -> AsyncIterato
     secret = await store.add("m/secret", secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
     upstream = Upstream(settings, Origins(store), name)
-    cache = Cache(store, Spool(spool), settings.max_file)
+    cache = Cache(store, Spool(spool))
     try:
         async with cache.running(SHUTDOWN_SECONDS):
             yield Mirror(settings, store, cache, upstream, secret)
@@ -329,6 +332,7 @@ class _Ask:
             scope=self.scope,
             verify=self.verify,
             frozen=self.frozen,
+            limit=self._mirror.settings.max_file if self.want.limit is None else self.want.limit,
             digests=expected.digests,
             size=expected.size,
         )

@@ -99,9 +99,9 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
     if not yes and not _confirmed():
         print("nothing was removed")
         return 1
-    freed = await _remove(store, [key for key, _ in found])
     targets = {entry.target for _, entry in found}
-    freed += await _remove(store, [key for key in await store.keys("g/") if key.split("/")[1] in targets])
+    grants = [key for key in await store.keys("g/") if key.split("/")[1] in targets]
+    freed = await _remove(store, [key for key, _ in found] + grants)
     print(f"{len(found)} entries removed, {_bytes(freed)} freed")
     return 0
 

@@ -15,10 +15,10 @@ import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from .cache import Live, Passed
 from .conditional import Plan, plan
 from .credentials import PUBLIC
 from .errors import Damaged, MirrorError, UpstreamError
+from .flight import Live, Passed
 from .record import Record
 from .store import Condition, Store
 
@@ -73,12 +73,13 @@ class FrozenResponse:
 
     async def _read_checked(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
         """Yield the bytes, the last of them once the whole blob has been read and found right."""
-        last = (self._record.size if stop is None else stop) - 1
+        end = self._record.size if stop is None else stop
+        last = max(start, end - 1)
         async for chunk in self._read(start, last):
             yield chunk
         if not await self._store.check(self._record.digest, self._record.size):
             raise self._damaged()
-        async for chunk in self._read(last, last + 1):
+        async for chunk in self._read(last, end):
             yield chunk
 
     def _damaged(self) -> Damaged:

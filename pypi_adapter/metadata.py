@@ -27,9 +27,9 @@ import httpx
 from anyio.lowlevel import RunVar
 from packaging.utils import canonicalize_name
 
-from httpcache.cache import Digest, Passed
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, UpstreamError
+from httpcache.flight import Digest, Passed
 from httpcache.mirror import NOBODY, Mirror, Want
 from httpcache.record import Record
 from httpcache.target import Target

@@ -17,8 +17,8 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from httpcache.cache import Digest, Live, Passed
 from httpcache.errors import BadUpstream, NotFound, StoreError, redact
+from httpcache.flight import Digest, Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
 from httpcache.store import Log

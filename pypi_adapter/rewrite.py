@@ -20,8 +20,8 @@ import msgspec
 from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
-from httpcache.cache import Live, Passed
 from httpcache.errors import BadAddress, BadUpstream
+from httpcache.flight import Live, Passed
 from httpcache.incoming import Incoming
 from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
@@ -37,10 +37,15 @@ from .page import BadPage, File, Page, ProjectList, is_distribution, parse
 from .registry import INDEX_ACCEPT, file_digests, metadata_digests
 from .render import advertised, index_response
 
-PARSED = 32  # parsed pages kept in memory
+PARSED_LINKS = 200_000  # links on the parsed pages that are kept in memory: about half a KB each
+PARSERS = 2  # pages that are parsed at once: one takes many times its size
+ANNOUNCED = 10_000  # pages of which it is remembered that nothing is left to note
 
 _SIMPLE = "application/vnd.pypi.simple."
 _META = re.compile(rb"<meta[^>]+pypi:repository-version", re.IGNORECASE)
+
+
+_Parsed = tuple[Page | ProjectList | None, dict[str, File]]  # a page, and its files by the addresses they lead to
 
 
 class Pinned:
@@ -68,7 +73,14 @@ class Pinned:
         return None
 
     async def _index(self, incoming: Incoming, target: Target) -> ASGIApp:
-        want = Want(INDEX_ACCEPT, "index", incoming.credentials, verify=self._pages.verify, freeze_absence=True)
+        want = Want(
+            INDEX_ACCEPT,
+            "index",
+            incoming.credentials,
+            verify=self._pages.verify,
+            freeze_absence=True,
+            limit=self._mirror.settings.max_page,
+        )
         started = time.time()
         outcome = await self._mirror.whole(target, want)
         if isinstance(outcome, Passed):
@@ -165,8 +177,9 @@ class _Pages:
         self._mirror = mirror
         self._store = mirror.store
         self._max_page = mirror.settings.max_page
-        self._parsed: OrderedDict[str, tuple[Page | ProjectList | None, dict[str, File]]] = OrderedDict()
-        self._announced: set[str] = set()
+        self._parsed: OrderedDict[str, _Parsed] = OrderedDict()
+        self._parsers = anyio.CapacityLimiter(PARSERS)
+        self._announced: OrderedDict[str, None] = OrderedDict()
 
     async def says_index(self, record: Record) -> bool:
         """Whether a record says of itself that it is an index page: by a type of PEP 691, or PEP 629's meta."""
@@ -178,13 +191,20 @@ class _Pages:
 
     async def read(self, record: Record) -> Page | ProjectList | None:
         """Return the page of a record, None where it is none. Raises BadUpstream for a broken page of PEP 691."""
+        return (await self._read(record))[0]
+
+    async def _read(self, record: Record) -> _Parsed:
         key = _page_key(record)
         if key not in self._parsed:
-            self._parsed[key] = await anyio.to_thread.run_sync(self._parse_and_index, await self._body(record), record)
-            while len(self._parsed) > PARSED:
-                self._parsed.popitem(last=False)
+            async with self._parsers:
+                if key not in self._parsed:  # nobody has in the meantime
+                    body = await self._body(record)
+                    self._parsed[key] = await anyio.to_thread.run_sync(self._parse_and_index, body, record)
         self._parsed.move_to_end(key)
-        return self._parsed[key][0]
+        found = self._parsed[key]
+        while len(self._parsed) > 1 and sum(map(_links, self._parsed.values())) > PARSED_LINKS:
+            self._parsed.popitem(last=False)
+        return found
 
     async def announce(self, target: Target, want: Want, record: Record, page: Page) -> None:
         """Note for every project on a page that this page lists files of it, for `find`."""
@@ -198,7 +218,9 @@ class _Pages:
             values = await log.read()
             while value not in values and not await log.append(len(values), value):
                 values = await log.read()
-        self._announced.add(noted)
+        self._announced[noted] = None
+        while len(self._announced) > ANNOUNCED:
+            self._announced.popitem(last=False)
 
     async def find(self, target: Target) -> list[File]:
         """Return what the index pages of the pin announced of a file.
@@ -210,8 +232,7 @@ class _Pages:
             value = await self._store.get(key.decode())
             record = decode(value) if value else None  # an operator may have removed it
             if isinstance(record, Record):
-                await self.read(record)
-                files = self._parsed[_page_key(record)][1]
+                files = (await self._read(record))[1]
                 found += [files[target.url]] if target.url in files else []
         return found
 
@@ -221,7 +242,6 @@ class _Pages:
     async def verify(self, record: Record, file: Path) -> None:
         """Refuse to freeze what says that it is a page of PEP 691 and is none. Raises BadUpstream."""
         if _is_simple(record.headers):
-            self._check_size(record)
             await anyio.to_thread.run_sync(lambda: self._parse(file.read_bytes(), record))
 
     async def _body(self, record: Record) -> bytes:
@@ -232,7 +252,7 @@ class _Pages:
         if record.size > self._max_page:
             raise BadUpstream(f"{record.url} is longer than {self._max_page} bytes (--max-page): it is no index page")
 
-    def _parse_and_index(self, body: bytes, record: Record) -> tuple[Page | ProjectList | None, dict[str, File]]:
+    def _parse_and_index(self, body: bytes, record: Record) -> _Parsed:
         """Return the page, and its files by the canonical form of their addresses."""
         page = self._parse(body, record)
         files = page.files if isinstance(page, Page) else ()
@@ -247,6 +267,11 @@ class _Pages:
             if _is_simple(record.headers):
                 raise BadUpstream(f"{record.final} is no index page: {error}") from error
             return None
+
+
+def _links(parsed: _Parsed) -> int:
+    page = parsed[0]
+    return 50 + (len(page.names) if isinstance(page, ProjectList) else len(page.files) if page else 0)
 
 
 def _page_key(record: Record) -> str:

@@ -14,9 +14,10 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     ["errors", "files"],
     ["target", "guard", "credentials", "conditional", "store", "limits"],
-    ["settings", "record", "blobs", "spool"],
+    ["settings", "record", "blobs", "spool", "folder"],
     ["transport", "local", "options"],
     ["upstream"],
+    ["flight"],
     ["cache"],
     ["mirror"],
     ["incoming", "responses"],

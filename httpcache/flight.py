@@ -1,0 +1,138 @@
+"""A download under way: its state, and its readers' places on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import anyio
+
+from .errors import MirrorError
+from .local import read_file
+from .record import Record
+from .spool import Head
+from .upstream import Headers
+
+
+@dataclass(frozen=True)
+class Passed:
+    """An answer of the upstream that is passed on: its status, a few headers, the start of its body.
+
+    `sent` are the credential headers it was asked with. `hit`: the upstream was not asked for it now; it was
+    remembered.
+    """
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    sent: Headers = field(default=(), repr=False)
+    hit: bool = False
+
+
+class Digest(NamedTuple):
+    """A digest that an index announced: a name that `hashlib` knows, and the value in lower-case hex."""
+
+    algorithm: str
+    value: str
+
+
+class Flight:
+    """A download under way. Every change of state wakes all who wait for one."""
+
+    def __init__(self, digests: tuple[Digest, ...]) -> None:
+        self.digests = digests
+        self.head: Head | None = None
+        self.shared = True
+        self.followed = False
+        self.available = 0  # bytes in the part
+        self.record: Record | None = None
+        self.passed: Passed | None = None
+        self.error: MirrorError | None = None
+        self.done = False
+        self.fd = -1
+        self._changed = anyio.Event()
+
+    def begin(self, head: Head, fd: int, *, shared: bool = True, followed: bool = False) -> None:
+        """The head has arrived; the body will be readable through `fd`. `followed`: another process fetches it."""
+        self.head, self.fd, self.shared, self.followed = head, fd, shared, followed
+        self._wake()
+
+    def advance(self, available: int) -> None:
+        """There are so many bytes by now."""
+        if available != self.available:
+            self.available = available
+            self._wake()
+
+    def finish(
+        self, *, record: Record | None = None, passed: Passed | None = None, error: MirrorError | None = None
+    ) -> None:
+        """The flight has ended: with a record, an answer to pass on, an error, or (not to be kept) just its bytes."""
+        self.record, self.passed, self.error, self.done = record, passed, error, True
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._wake()
+
+    async def changed(self) -> None:
+        """Wait for the next change."""
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+class Live:
+    """A reader's place on a flight whose head has arrived. Close it.
+
+    `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `verified`: the bytes will be checked
+    against a digest; `digest`: their sha256, where it is known before they are here. `kept`: it will be frozen.
+    """
+
+    def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
+        self.head = head
+        self.collapsed = collapsed
+        self.verified = bool(flight.digests)
+        self.digest = next((value for name, value in flight.digests if name == "sha256"), None)
+        if len(flight.digests) > 1:
+            self.digest = None
+        self.kept = flight.shared
+        self._flight = flight
+        self._fd = os.dup(flight.fd)
+
+    def close(self) -> None:
+        """Give the file handle back."""
+        os.close(self._fd)
+
+    async def finished(self) -> Record | None:
+        """Wait for the end; return the record, None where the answer is not to be kept. Raises MirrorError."""
+        while not self._flight.done:
+            await self._flight.changed()
+        if self._flight.error:
+            raise self._flight.error
+        return self._flight.record
+
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is kept.
+
+        Raises MirrorError where the download fails; the client's connection must then break.
+        """
+        flight = self._flight
+        while True:
+            if flight.error:
+                raise flight.error
+            done, end = flight.done, flight.available
+            if stop is not None:
+                end = min(end, stop)
+            if not done and end == (flight.available if stop is None else stop):
+                end -= 1
+            if start < end:
+                async for chunk in read_file(self._fd, start, end):
+                    yield chunk
+                start = end
+            elif done:
+                return
+            else:
+                await flight.changed()
