@@ -39,7 +39,7 @@ TIMEOUT: Final = 30.0
 """Seconds that an honest client waits for the next bytes at most: less than most installers do."""
 PER_FILE_READER: Final = 600_000
 """Bytes of memory that one slow reader of a whole frozen file may cost."""
-PER_STREAM_READER: Final = 3 * MEGABYTE
+PER_STREAM_READER: Final = 2 * MEGABYTE
 """Bytes of memory that one slow reader of a range, or of a live download, may cost."""
 PER_IDLE: Final = 20_000
 """Bytes of memory that one idle connection may cost."""
