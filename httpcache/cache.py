@@ -29,7 +29,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from .errors import BadUpstream, MirrorError
+from .errors import BadUpstream, Busy, MirrorError
 from .flight import Digest, Flight, Live, Passed
 from .folder import store_error
 from .record import KEPT_HEADERS, Record, decode, encode
@@ -77,9 +77,11 @@ class Job:
 class Cache:
     """Runs flights and freezes what they bring."""
 
-    def __init__(self, store: Store, spool: Spool) -> None:
+    def __init__(self, store: Store, spool: Spool, max_flights: int) -> None:
+        """`max_flights`: downloads under way or waiting for their turn; each holds at least a file handle."""
         self._store = store
         self._spool = spool
+        self._max_flights = max_flights
         self._flights: dict[str, Flight] = {}
         self._tasks: TaskGroup
 
@@ -117,6 +119,8 @@ class Cache:
         return outcome
 
     def _start(self, job: Job) -> Flight:
+        if len(self._flights) >= self._max_flights:
+            raise Busy("too many downloads at once: ask again later")
         flight = Flight(job.digests)
         self._flights[job.key] = flight
         self._tasks.start_soon(self._fly, flight, job)

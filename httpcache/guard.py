@@ -6,9 +6,12 @@ checked, and the connection is made to a checked address, so that a name cannot 
 
 from __future__ import annotations
 
+import asyncio
+import socket
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
-from socket import IPPROTO_TCP, SOCK_STREAM, gaierror
 
 import anyio
 import httpcore
@@ -156,13 +159,18 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         await self._inner.sleep(seconds)
 
 
+# Of their own: names that nobody answers for hold threads, which the lookups of the operator's registry must not miss.
+_RESOLVERS = ThreadPoolExecutor(64, "resolve")
+
+
 async def resolve(host: str, port: int) -> Sequence[Address]:
     """Return the addresses of a host, without repeats, in the resolver's order. Raises Unreachable, TimedOut."""
+    ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     try:
         with anyio.fail_after(RESOLVE_SECONDS):
-            found = await anyio.getaddrinfo(host, port, type=SOCK_STREAM, proto=IPPROTO_TCP)
+            found = await asyncio.get_running_loop().run_in_executor(_RESOLVERS, ask)
     except TimeoutError as error:
         raise TimedOut(f"the name {host} was not resolved within {RESOLVE_SECONDS:.0f} seconds") from error
-    except (gaierror, UnicodeError) as error:
+    except (socket.gaierror, UnicodeError) as error:
         raise Unreachable(f"the name {host} cannot be resolved: {error}") from error
     return list(dict.fromkeys(ip_address(str(sockaddr[0]).partition("%")[0]) for *_, sockaddr in found))

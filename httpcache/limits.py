@@ -12,6 +12,7 @@ import anyio
 from .errors import Busy, TimedOut
 
 PATIENCE = 60.0  # seconds that an exchange waits for its turn
+QUEUE = 8  # times as many as have a turn with an origin may have one or wait for it
 
 T = TypeVar("T")
 
@@ -23,7 +24,7 @@ class _Origin:
 
 
 class Slots:
-    """At most `total` exchanges at once, and at most `each` with one origin.
+    """At most `total` exchanges at once, and at most `each` with one origin, for which few others may wait.
 
     The turn with the origin comes first, so that those who wait for a slow origin keep no one else waiting.
     """
@@ -37,6 +38,8 @@ class Slots:
     async def turn(self, origin: str) -> AsyncIterator[None]:
         """Wait for a turn and have it inside the block. Raises Busy."""
         here = self._origins.setdefault(origin, _Origin(anyio.Semaphore(self._each)))
+        if here.users >= self._each * QUEUE:
+            raise Busy(f"too many downloads from {origin} at once: ask again later")
         here.users += 1
         try:
             async with AsyncExitStack() as held:

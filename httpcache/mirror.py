@@ -35,6 +35,7 @@ log = logging.getLogger("httpcache")
 
 NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
 NEGATIVE_ENTRIES = 1000  # of up to 64 KB each
+FLIGHTS = 4  # times as many downloads as connections may be under way or wait
 SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
 CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
 ANY = "*/*"
@@ -174,14 +175,15 @@ class Mirror:
             return await self.whole(target, want)  # it is known by now, and will be mended
         return outcome
 
-    async def read(self, record: Record) -> bytes:
-        """Return the bytes of a record. Raises Damaged where they are not what was frozen."""
+    async def read(self, record: Record, limit: int | None = None) -> bytes:
+        """Return the bytes of a record, or so many of them. Raises Damaged where they are not what was frozen."""
         if not await self._is_sound(record):
             raise Damaged(
                 f"the frozen bytes of {record.url} are damaged or missing: ask for it, and they are fetched again "
                 "where the upstream still has the same ones"
             )
-        return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, record.size)])
+        stop = record.size if limit is None else min(limit, record.size)
+        return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, stop)])
 
     async def landed(self, target: Target, live: Live) -> Record:
         """Wait until a download has been frozen, and close it. Raises MirrorError."""
@@ -256,7 +258,7 @@ async def running(settings: Settings, store: Store, spool: Path) -> AsyncIterato
     secret = await store.add("m/secret", secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
     upstream = Upstream(settings, Origins(store), name)
-    cache = Cache(store, Spool(spool))
+    cache = Cache(store, Spool(spool), FLIGHTS * settings.max_connections)
     try:
         async with cache.running(SHUTDOWN_SECONDS):
             yield Mirror(settings, store, cache, upstream, secret)

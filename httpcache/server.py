@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .adapter import Adapter
 from .app import build
 from .errors import MirrorError
+from .mirror import FLIGHTS
 from .settings import Settings
 
 log = logging.getLogger("httpcache")
@@ -156,7 +157,8 @@ def _clients(settings: Settings) -> int:
     A worker without a handle left cannot accept, and granian would try again without a pause.
     """
     handles = _handles()
-    kept = HANDLES_OF_ITS_OWN + HANDLES_PER_DOWNLOAD * settings.max_connections
+    downloads = HANDLES_PER_DOWNLOAD + FLIGHTS  # those that wait for their turn have their lock alone
+    kept = HANDLES_OF_ITS_OWN + downloads * settings.max_connections
     room = (handles - kept) // HANDLES_PER_CLIENT
     if room < FEWEST_CLIENTS:
         least = kept + HANDLES_PER_CLIENT * FEWEST_CLIENTS

@@ -12,6 +12,7 @@ import fcntl
 import os
 import re
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -105,27 +106,34 @@ class Spool:
         Raises StoreError where the head is damaged.
         """
         try:
-            head = msgspec.msgpack.decode((self._folder / f"{key}.head").read_bytes(), type=Head)
-            if not _PART.fullmatch(head.part):
-                raise ValueError(f"{head.part!r} is no part")
+            head = self._head(key)
             return head, os.open(self._folder / head.part, os.O_RDONLY)
         except FileNotFoundError:
             return None
+
+    def _head(self, key: str) -> Head:
+        try:
+            head = msgspec.msgpack.decode((self._folder / f"{key}.head").read_bytes(), type=Head)
+            if not _PART.fullmatch(head.part):
+                raise ValueError(f"{head.part!r} is no part")
         except ValueError as error:  # those of msgspec and of UTF-8 are some
             raise StoreError(f"a file of the spool is damaged ({error}): ask again") from error
+        return head
 
     def clean(self) -> None:
         """Remove what processes that died have left."""
         for path in self._folder.iterdir():
-            key = path.name.partition(".")[0]
-            claim = self.claim(key)
+            claim = self.claim(path.name.partition(".")[0])
             if claim is not None:
+                path.unlink(missing_ok=True)
                 claim.release()
 
     def _remove_left(self, key: str) -> None:
-        for path in self._folder.glob(f"{key}.*"):
-            if path.suffix != ".lock":
-                path.unlink(missing_ok=True)
+        """Remove what the last holder of a key left, if it died; the folder may be full of others' files."""
+        with suppress(FileNotFoundError, StoreError):
+            (self._folder / self._head(key).part).unlink(missing_ok=True)
+        for kind in ("head.new", "head"):
+            (self._folder / f"{key}.{kind}").unlink(missing_ok=True)
 
 
 def _is_same_file(fd: int, path: Path) -> bool:

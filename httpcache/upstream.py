@@ -91,7 +91,9 @@ class Upstream:
         self._own_headers = (("User-Agent", "httpcache/0.1"), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
         self._guarded = transport.guarded(settings)
         self._trusted = transport.trusted(settings)
-        self._slots = Slots(settings.max_connections, settings.max_connections_per_origin)
+        # Strangers do not keep the operator's registry waiting: each has turns of its own.
+        self._guarded_slots = Slots(settings.max_connections, settings.max_connections_per_origin)
+        self._trusted_slots = Slots(settings.max_connections, settings.max_connections)
         self._timeout = {
             "connect": settings.connect_timeout,
             "read": settings.stall_timeout,
@@ -164,7 +166,8 @@ class Upstream:
 
     @asynccontextmanager
     async def _get(self, url: str, headers: Headers, trusted: bool, pace: Pace) -> AsyncIterator[httpx.Response]:
-        async with self._slots.turn(origin(url)):
+        slots = self._trusted_slots if trusted else self._guarded_slots
+        async with slots.turn(origin(url)):
             with _mapped(url):
                 response = await pace.wait(lambda: self._sent(url, headers, trusted))
             try:
@@ -175,7 +178,7 @@ class Upstream:
                     await response.aclose()
 
     async def _sent(self, url: str, headers: Headers, trusted: bool) -> httpx.Response:
-        """Send a request; once more where the connection was closed before the answer began, as idle ones are.
+        """Send a request; once more where the connection broke before an answer could be read, as idle ones do.
 
         RFC 9110 section 9.2.2 allows it: a GET is idempotent.
         """
@@ -233,7 +236,7 @@ def _mapped(url: str) -> Iterator[None]:
         raise Unreachable(f"{shown} cannot be reached: {_cause(error)}") from error
     except (httpcore.ProtocolError, httpx.ProtocolError, httpx.StreamError) as error:
         raise BadUpstream(f"{shown} broke off or does not speak HTTP: {_cause(error)}") from error
-    except httpx.InvalidURL as error:
+    except (httpx.InvalidURL, UnicodeError) as error:  # a host that begins with xn-- and is no name (RFC 5891)
         raise BadAddress(f"{shown[:200]} is no address that can be asked: {_cause(error)}") from error
     except (httpcore.UnsupportedProtocol, httpcore.ProxyError, httpcore.ConnectionNotAvailable) as error:
         raise Unreachable(f"{shown} cannot be asked: {_cause(error)}") from error

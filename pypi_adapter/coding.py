@@ -16,11 +16,14 @@ def decoded(body: bytes, coding: str | None, limit: int) -> bytes:
         return body
     if coding not in ("gzip", "x-gzip"):
         raise BadCoding(f"its content coding is {coding[:40]!r}")
-    inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    try:
-        plain = inflate.decompress(body, limit)
-    except zlib.error as error:
-        raise BadCoding(f"it is not gzip: {error}") from error
-    if not inflate.eof:
-        raise BadCoding(f"it is cut, or longer than {limit} bytes (--max-page)")
-    return plain
+    plain = bytearray()
+    while body:  # RFC 1952 section 2.2: members, one after the other
+        inflate = zlib.decompressobj(zlib.MAX_WBITS | 16)
+        try:
+            plain += inflate.decompress(body, limit - len(plain) + 1)
+        except zlib.error as error:
+            raise BadCoding(f"it is not gzip: {error}") from error
+        if not inflate.eof or len(plain) > limit:
+            raise BadCoding(f"it is cut, or longer than {limit} bytes (--max-page)")
+        body = inflate.unused_data
+    return bytes(plain)

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
+from math import inf
 from pathlib import Path
 
 import anyio
@@ -39,8 +40,10 @@ log = logging.getLogger("httpcache")
 
 SUFFIX = ".metadata"
 CONTENT_TYPE = "text/plain; charset=utf-8"
-MAX_METADATA = 16 * 1024 * 1024  # bytes; the largest known are a few hundred KB
-RANGE_READERS = 32  # wheels that are read by ranges at once
+MAX_METADATA = 4 * 1024 * 1024  # bytes; the largest known are a few hundred KB
+BUDGET = 8 * 1024 * 1024  # bytes of a wheel that are read for its METADATA: a directory takes seven times its size
+PATIENCE = 300.0  # seconds for all ranges of a wheel together
+READERS = 16  # wheels that are read at once
 PIECE = 4096  # bytes of a zip member that are unpacked at once
 READ_AHEAD = 64 * 1024  # bytes asked for at once: the directory and METADATA of most wheels are in the last 64 KB
 # What zipfile raises for files that are none, or damaged: it lets the errors of the codecs through.
@@ -50,6 +53,7 @@ ZIP_ERRORS = (
     lzma.LZMAError,
     struct.error,
     EOFError,
+    OverflowError,
     ValueError,
     NotImplementedError,
     RuntimeError,
@@ -73,10 +77,15 @@ class NoRangesError(Exception):
     """The upstream does not answer ranges of this file."""
 
 
-def from_wheel(path: Path, filename: str) -> bytes:
+async def from_wheel(path: Path, filename: str) -> bytes:
     """Return METADATA out of a wheel on disk. Raises BadUpstream where it is none."""
-    with path.open("rb") as file:
-        return _read(file, filename)
+    return await anyio.to_thread.run_sync(from_file, path, filename, limiter=_limiter())
+
+
+def from_file(path: Path, filename: str) -> bytes:
+    """The same, in the thread of who asks."""
+    with path.open("rb", buffering=0) as file:
+        return _read(_Budgeted(file), filename)
 
 
 async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> tuple[bytes, Answer]:
@@ -98,7 +107,7 @@ def _limiter() -> anyio.CapacityLimiter:
     try:
         return _LIMITER.get()
     except LookupError:
-        limiter = anyio.CapacityLimiter(RANGE_READERS)
+        limiter = anyio.CapacityLimiter(READERS)
         _LIMITER.set(limiter)
         return limiter
 
@@ -120,13 +129,39 @@ def given(body: bytes, url: str, sent: Headers) -> Answer:
 
 async def read_bounded(answer: Answer, limit: int, what: str) -> bytes:
     """Return the whole body of an answer. Raises BadUpstream where it is longer than `limit` bytes."""
-    parts, size = [], 0
+    body = bytearray()
     async for chunk in answer.body:
-        parts.append(chunk)
-        size += len(chunk)
-        if size > limit:
+        body += chunk
+        if len(body) > limit:
             raise BadUpstream(f"{what} is longer than {limit} bytes")
-    return b"".join(parts)
+    return bytes(body)
+
+
+class _Budgeted(io.RawIOBase):
+    """A file of which so much is read and no more: zipfile reads as much as a hostile file tells it to."""
+
+    def __init__(self, file: io.FileIO) -> None:
+        self._file = file
+        self._left = BUDGET
+
+    def seekable(self) -> bool:
+        return True
+
+    def readable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        return self._file.seek(offset, whence)
+
+    def read(self, count: int = -1) -> bytes:
+        data = self._file.read(self._left + 1 if count < 0 else min(count, self._left + 1))
+        self._left -= len(data)
+        if self._left < 0:
+            raise BadUpstream(f"to read its METADATA takes more than {BUDGET} bytes of it")
+        return data
 
 
 class _Remote(io.RawIOBase):
@@ -134,12 +169,15 @@ class _Remote(io.RawIOBase):
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
+        self._left = BUDGET
+        self._end = inf
         self._at = 0
         self._size = 0
         self._parts: list[tuple[int, bytes]] = []
 
     async def open(self) -> Answer:
-        return await self._fetch(f"bytes=-{READ_AHEAD}")
+        self._end = anyio.current_time() + PATIENCE
+        return await self._fetch(f"bytes=-{READ_AHEAD}", READ_AHEAD)
 
     def may_have(self, digest: Digest) -> bool:
         """Whether the file has a digest, or no range had all of it."""
@@ -148,7 +186,10 @@ class _Remote(io.RawIOBase):
             return True
         return hashlib.new(digest.algorithm, whole, usedforsecurity=False).hexdigest() == digest.value
 
-    async def _fetch(self, wanted: str) -> Answer:
+    async def _fetch(self, wanted: str, count: int) -> Answer:
+        if self._left < count or anyio.current_time() > self._end:
+            raise BadUpstream(f"to read its METADATA takes more than {BUDGET} bytes of it, or {PATIENCE:.0f} seconds")
+        self._left -= count
         async with self._ask((("Range", wanted),)) as answer:
             found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
             if answer.status != 206 or not found:
@@ -157,7 +198,7 @@ class _Remote(io.RawIOBase):
             if self._parts and size != self._size:
                 raise BadUpstream("the file changed while it was read")
             self._size = size
-            self._parts.append((start, await read_bounded(answer, MAX_METADATA, "a range")))
+            self._parts.append((start, await read_bounded(answer, count, "a range")))
             return answer
 
     def seekable(self) -> bool:
@@ -183,7 +224,7 @@ class _Remote(io.RawIOBase):
         data = self._cached(self._at, stop)
         if data is None:
             ahead = min(max(stop, self._at + READ_AHEAD), self._size)
-            anyio.from_thread.run(self._fetch, f"bytes={self._at}-{ahead - 1}")
+            anyio.from_thread.run(self._fetch, f"bytes={self._at}-{ahead - 1}", ahead - self._at)
             data = self._cached(self._at, stop)
         if data is None:
             raise BadUpstream("a range is shorter than it was asked for")
@@ -199,7 +240,7 @@ class _Remote(io.RawIOBase):
         return None
 
 
-def _read(file: io.RawIOBase | io.BufferedReader, filename: str) -> bytes:
+def _read(file: io.RawIOBase, filename: str) -> bytes:
     project = canonicalize_name(filename.partition("-")[0])
     try:
         with zipfile.ZipFile(file) as wheel:
@@ -230,7 +271,7 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
         return
     path = mirror.store.blob_path(wheel.digest)
     with suppress(BadUpstream):
-        if sha256(await anyio.to_thread.run_sync(from_wheel, path, filename)).hexdigest() == kept.digest:
+        if sha256(await from_wheel(path, filename)).hexdigest() == kept.digest:
             return
     log.error("dropped the metadata of %s: it was read before the wheel, and is not the wheel's", filename)
     await mirror.drop(metadata, want)
@@ -296,5 +337,5 @@ class MetadataSource:
         return replace(answer, status=outcome.status, headers=httpx.Headers(outcome.headers))
 
     async def _from_record(self, record: Record) -> Answer:
-        body = await anyio.to_thread.run_sync(from_wheel, self.path(record.digest), self.filename)
+        body = await from_wheel(self.path(record.digest), self.filename)
         return given(body, record.final, () if record.scope == PUBLIC else self.credentials.levels[-1])

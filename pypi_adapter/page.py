@@ -30,6 +30,7 @@ _HASH_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,31}", re.ASCII)
 _HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
 _HASH_IN_FRAGMENT = re.compile(rf"(?:^|&)({'|'.join(_HASHES)})=([0-9a-f]+)(?=&|$)", re.IGNORECASE)
 
+MAX_LINKS = 2_000_000
 _DISTRIBUTION_ENDINGS = (
     ".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma",
     ".tar.z", ".tar", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg",
@@ -207,6 +208,12 @@ def _check_api_version(version: str) -> None:
         raise BadPage(f"the API version is {version[:20]!r}, and only 1.x is known")
 
 
+def _check_count(links: int) -> None:
+    """Refuse what would take the memory of many: the largest list there is has some 700,000 projects."""
+    if links > MAX_LINKS:
+        raise BadPage(f"it has more than {MAX_LINKS} links")
+
+
 def _resolve(base: str, link: str) -> str | None:
     """The absolute address of a link without fragment, quoted where it must be; None if it is not http(s)."""
     if _PLAIN_URL.fullmatch(link):
@@ -323,6 +330,7 @@ def _parse_json(body: bytes, url: str) -> Page | ProjectList:
     meta = document.meta or _JsonMeta()
     _check_api_version(meta.api_version or "1.0")
     serial = int(str(meta.last_serial)) if _SERIAL.fullmatch(str(meta.last_serial)) else None
+    _check_count(len(document.files or ()) + len(document.projects or ()))
     if document.files is not None:
         files = (_json_file(file, url) for file in document.files)
         return Page(
@@ -429,6 +437,7 @@ class _HtmlReader:
         if tag == "a" and attributes.get("href"):
             self._open = _Anchor(dict(attributes))
             self.anchors.append(self._open)
+            _check_count(len(self.anchors))
         elif tag == "meta":
             self.metas.setdefault(attributes.get("name", ""), []).append(attributes.get("content", ""))
         elif tag == "base" and self.base is None:

@@ -29,6 +29,7 @@ from .coding import BadCoding, decoded
 from .history import History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
 from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
 from .page import BadPage, File, Page, ProjectList, parse, strongest
+from .parsing import in_parser
 
 log = logging.getLogger("httpcache")
 
@@ -256,7 +257,7 @@ class Registry:
             return instant, None
         if not answer.is_delimited and (await self._get(project, what))[2] != body:
             raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
-        return instant, await anyio.to_thread.run_sync(_parse, body, answer, self._max_page)
+        return instant, await in_parser(lambda: _parse(body, answer, self._max_page))
 
     async def _get(self, project: str, what: str) -> tuple[int, Answer, bytes | None]:
         started = now()

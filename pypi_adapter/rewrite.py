@@ -13,9 +13,10 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import unquote
 
-import anyio.to_thread
+import anyio
 import msgspec
 from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
@@ -27,25 +28,33 @@ from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
 from httpcache.responses import FOREVER, HIT, STORED, answer_with
 from httpcache.store import Log
-from httpcache.target import Target, canonical_url, looks_like_url, parse_target
+from httpcache.target import Target, canonical_url, looks_like_url, origin, parse_target
 from httpcache.upstream import Answer, Headers
 
 from .coding import BadCoding, decoded
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
 from .negotiate import is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution, parse
+from .parsing import PARSERS, in_parser
 from .registry import INDEX_ACCEPT, file_digests, metadata_digests
 from .render import advertised, index_response
 
-PARSED_LINKS = 200_000  # links on the parsed pages that are kept in memory: about half a KB each
-PARSERS = 2  # pages that are parsed at once: one takes many times its size
+PARSED_BYTES = 16 * 1024 * 1024  # of pages that are kept parsed; parsed they take many times as many
+HEAD_BYTES = 64 * 1024  # in which a page says that it is one
+FLAT = 20  # projects on a page from which on it is noted once, and not for each of them
 ANNOUNCED = 10_000  # pages of which it is remembered that nothing is left to note
 
+_ANY = ""  # stands for the projects of a page that lists many
 _SIMPLE = "application/vnd.pypi.simple."
-_META = re.compile(rb"<meta[^>]+pypi:repository-version", re.IGNORECASE)
+_META = re.compile(rb"<meta[^<>]{1,200}pypi:repository-version", re.IGNORECASE)
 
 
-_Parsed = tuple[Page | ProjectList | None, dict[str, File]]  # a page, and its files by the addresses they lead to
+class _Parsed(NamedTuple):
+    """A page, None for what is none; its files by the addresses that they lead to; the bytes that it was read from."""
+
+    page: Page | ProjectList | None
+    files: dict[str, File]
+    size: int
 
 
 class Pinned:
@@ -178,42 +187,44 @@ class _Pages:
         self._store = mirror.store
         self._max_page = mirror.settings.max_page
         self._parsed: OrderedDict[str, _Parsed] = OrderedDict()
-        self._parsers = anyio.CapacityLimiter(PARSERS)
+        self._reading = anyio.CapacityLimiter(PARSERS)
         self._announced: OrderedDict[str, None] = OrderedDict()
 
     async def says_index(self, record: Record) -> bool:
         """Whether a record says of itself that it is an index page: by a type of PEP 691, or PEP 629's meta."""
-        if not _may_be_index(record.headers):
+        if not _may_be_index(record.headers) or record.size > self._max_page:
             return False
         if _is_simple(record.headers):
             return True
-        return _META.search(await self._body(record)) is not None
+        head = await self._mirror.read(record, HEAD_BYTES)
+        return await in_parser(lambda: _META.search(head)) is not None
 
     async def read(self, record: Record) -> Page | ProjectList | None:
         """Return the page of a record, None where it is none. Raises BadUpstream for a broken page of PEP 691."""
-        return (await self._read(record))[0]
+        return (await self._read(record)).page
 
     async def _read(self, record: Record) -> _Parsed:
         key = _page_key(record)
         if key not in self._parsed:
-            async with self._parsers:
+            async with self._reading:
                 if key not in self._parsed:  # nobody has in the meantime
                     body = await self._body(record)
-                    self._parsed[key] = await anyio.to_thread.run_sync(self._parse_and_index, body, record)
+                    self._parsed[key] = await in_parser(lambda: self._parse_and_index(body, record))
         self._parsed.move_to_end(key)
         found = self._parsed[key]
-        while len(self._parsed) > 1 and sum(map(_links, self._parsed.values())) > PARSED_LINKS:
+        while len(self._parsed) > 1 and sum(parsed.size for parsed in self._parsed.values()) > PARSED_BYTES:
             self._parsed.popitem(last=False)
         return found
 
     async def announce(self, target: Target, want: Want, record: Record, page: Page) -> None:
-        """Note for every project on a page that this page lists files of it, for `find`."""
+        """Note for the projects on a page that this page lists files of them, for `find`."""
         noted = f"{target.key} {record.digest}"
         if noted in self._announced:
             return
         key = await self._mirror.record_key(target, want)
         value = (key or "").encode()
-        for project in {_project(file.filename) for file in page.files}:
+        projects = {_project(file.filename) for file in page.files}
+        for project in projects if len(projects) < FLAT else {_ANY}:
             log = self._log(target.pin, project)
             values = await log.read()
             while value not in values and not await log.append(len(values), value):
@@ -225,16 +236,23 @@ class _Pages:
     async def find(self, target: Target) -> list[File]:
         """Return what the index pages of the pin announced of a file.
 
-        Any page can link any file, so that no page may decide alone: the file must be what one of them says.
+        Any page can link any file, so that no page may decide alone: the file must be what one of them says. But a page
+        of the file's own origin speaks for it, and no other one against that.
         """
-        found = []
-        for key in await self._log(target.pin, _project(_filename(target))).read():
-            value = await self._store.get(key.decode())
+        own: list[File] = []
+        others: list[File] = []
+        for key in await self._noted(target):
+            value = await self._store.get(key)
             record = decode(value) if value else None  # an operator may have removed it
             if isinstance(record, Record):
-                files = (await self._read(record))[1]
-                found += [files[target.url]] if target.url in files else []
-        return found
+                file = (await self._read(record)).files.get(target.url)
+                if file:
+                    (own if origin(record.final) == target.origin else others).append(file)
+        return own or others
+
+    async def _noted(self, target: Target) -> list[str]:
+        projects = (_project(_filename(target)), _ANY)
+        return [key.decode() for project in projects for key in await self._log(target.pin, project).read()]
 
     def _log(self, pin: str, project: str) -> Log:
         return Log(self._store, f"pages/{pin}/{project}")
@@ -242,7 +260,7 @@ class _Pages:
     async def verify(self, record: Record, file: Path) -> None:
         """Refuse to freeze what says that it is a page of PEP 691 and is none. Raises BadUpstream."""
         if _is_simple(record.headers):
-            await anyio.to_thread.run_sync(lambda: self._parse(file.read_bytes(), record))
+            await in_parser(lambda: self._parse(file.read_bytes(), record))
 
     async def _body(self, record: Record) -> bytes:
         self._check_size(record)
@@ -253,25 +271,19 @@ class _Pages:
             raise BadUpstream(f"{record.url} is longer than {self._max_page} bytes (--max-page): it is no index page")
 
     def _parse_and_index(self, body: bytes, record: Record) -> _Parsed:
-        """Return the page, and its files by the canonical form of their addresses."""
-        page = self._parse(body, record)
+        page, size = self._parse(body, record)
         files = page.files if isinstance(page, Page) else ()
-        return page, {url: file for file in files if (url := _pinned_url(file.url))}
+        return _Parsed(page, {url: file for file in files if (url := _pinned_url(file.url))}, size)
 
-    def _parse(self, body: bytes, record: Record) -> Page | ProjectList | None:
+    def _parse(self, body: bytes, record: Record) -> tuple[Page | ProjectList | None, int]:
         content_type = record.headers.get("content-type")
         try:
             plain = decoded(body, record.headers.get("content-encoding"), self._max_page)
-            return parse(plain, content_type, record.final)
+            return parse(plain, content_type, record.final), len(plain)
         except (BadPage, BadCoding) as error:
             if _is_simple(record.headers):
                 raise BadUpstream(f"{record.final} is no index page: {error}") from error
-            return None
-
-
-def _links(parsed: _Parsed) -> int:
-    page = parsed[0]
-    return 50 + (len(page.names) if isinstance(page, ProjectList) else len(page.files) if page else 0)
+            return None, 0
 
 
 def _page_key(record: Record) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Iterable, Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
@@ -132,7 +133,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[list[str]]
     """What names resolve to: for each its answers, one after the other, the last for ever. No other name resolves."""
     known: dict[str, list[list[str]]] = {}
 
-    async def getaddrinfo(host: str | bytes, port: int, **_: object) -> list[tuple[object, ...]]:
+    def getaddrinfo(host: str | bytes, port: int, **_: object) -> list[tuple[object, ...]]:
         host = host.decode() if isinstance(host, bytes) else host
         answers = known.get(host)
         if answers is None:
@@ -147,7 +148,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[list[str]]
             for address in addresses
         ]
 
-    monkeypatch.setattr(anyio, "getaddrinfo", getaddrinfo)
+    monkeypatch.setattr(socket, "getaddrinfo", getaddrinfo)
     return known
 
 

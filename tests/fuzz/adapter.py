@@ -13,7 +13,7 @@ import msgspec
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.target import canonical_url
 from pypi_adapter.coding import BadCoding, decoded
-from pypi_adapter.metadata import MAX_METADATA, _read, _Remote, from_wheel, looks_like_metadata
+from pypi_adapter.metadata import MAX_METADATA, _read, _Remote, from_file, looks_like_metadata
 from pypi_adapter.negotiate import MediaType, choose, is_installer
 from pypi_adapter.page import BadPage, File, Page, ProjectList, map_files, parse, strongest, to_html, to_json
 from pypi_adapter.rewrite import _linked
@@ -164,7 +164,7 @@ def wheels(data: bytes) -> None:
     remote._size, remote._parts = len(data), [(0, data)]
     path = scratch("wheels") / WHEEL
     path.write_bytes(data)
-    found = _metadata_of(lambda: from_wheel(path, WHEEL))
+    found = _metadata_of(lambda: from_file(path, WHEEL))
     assert found == _metadata_of(lambda: _read(remote, WHEEL))
     assert found is None or len(found) <= MAX_METADATA
     assert looks_like_metadata(data) in (True, False)
