@@ -6,7 +6,7 @@ pypi = "pypi_adapter:adapter"
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Protocol
@@ -16,6 +16,7 @@ from starlette.types import ASGIApp
 from .incoming import Incoming
 from .mirror import Mirror
 from .settings import Settings
+from .store import Store
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,19 @@ class Option:
     help: str
 
 
+@dataclass(frozen=True)
+class Command:
+    """A command that an adapter adds: `httpcache NAME WHAT`; beside a running server, like all but `serve`.
+
+    `run` is given the store and what was named, and returns the lines to print. It raises MirrorError.
+    """
+
+    name: str
+    metavar: str
+    help: str
+    run: Callable[[Store, str], Awaitable[Sequence[str]]]
+
+
 class Bound(Protocol):
     """An adapter at work on one mirror."""
 
@@ -35,9 +49,10 @@ class Bound(Protocol):
 
 
 class Adapter(Protocol):
-    """An ecosystem: its options, its lines for people, and its way to answer requests."""
+    """An ecosystem: its options and commands, its lines for people, and its way to answer requests."""
 
     options: Sequence[Option]
+    commands: Sequence[Command]
 
     def check(self, settings: Settings) -> None:
         """Raise MirrorError where an option makes no sense: before the server starts."""

@@ -91,6 +91,12 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
     forget.add_argument("--yes", action="store_true", help="do not ask")
     forget.set_defaults(run=_forget)
 
+    for command in (command for adapter in found for command in adapter.commands):
+        added = commands.add_parser(command.name, help=command.help)
+        _data(added)
+        added.add_argument("what", metavar=command.metavar)
+        added.set_defaults(run=_added, command=command)
+
     pin = commands.add_parser("pin", help="print today's pin and this instant, with lines for the installers")
     pin.add_argument("--mirror", default=os.environ.get("HTTPCACHE_MIRROR", "http://127.0.0.1:8080"), metavar="URL")
     pin.set_defaults(run=_pin)
@@ -189,6 +195,15 @@ def _verify(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
 
 def _forget(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     return _with_store(options, partial(operate.forget, what=options.what, yes=options.yes))
+
+
+def _added(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+    async def work(store: Store) -> int:
+        for line in await options.command.run(store, options.what):
+            print(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+        return 0
+
+    return _with_store(options, work)
 
 
 def _pin(options: argparse.Namespace, found: Sequence[Adapter]) -> int:

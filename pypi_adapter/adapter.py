@@ -3,43 +3,62 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urljoin
 
 from distlib.index import DEFAULT_INDEX
+from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Bound, Option
-from httpcache.errors import BadAddress
+from httpcache.adapter import Bound, Command, Option
+from httpcache.errors import BadAddress, NotFound
 from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
 from httpcache.settings import Settings
+from httpcache.store import Store
 from httpcache.target import canonical_url
 
 from .dated import Dated
-from .registry import Registry
+from .policy import Policy, read_policy
+from .registry import Registry, read_entries
 from .rewrite import Pinned
+from .timeline import render, timeline
 
 PYPI = "pypi"
+
+
+async def history_of(store: Store, project: str) -> list[str]:
+    """Return the time line of a project. Raises NotFound, StoreError."""
+    entries = await read_entries(store, PYPI, canonicalize_name(project))
+    if not entries:
+        raise NotFound(f"{project!r} has not been observed: ask for it first, for example at /live/")
+    return render(timeline(entries))
 
 
 class PypiAdapter:
     """See `httpcache.adapter.Adapter`."""
 
-    options = (Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),)
+    options = (
+        Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),
+        Option("pypi-rules", "FILE", "what is withheld from these, and what has no cooldown (TOML)"),
+    )
+
+    commands = (Command("history", "PROJECT", "tell what was observed of a project, and when", history_of),)
 
     def check(self, settings: Settings) -> None:
-        """Raise BadAddress where the address of the index cannot be one."""
+        """Raise MirrorError where the address of the index cannot be one, or the rules cannot be read."""
         try:
             _index(settings)
         except BadAddress as error:
             raise BadAddress(
                 "--pypi-upstream takes the http or https address of a simple index, without a user"
             ) from error
+        _policy(settings)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""
         registry = Registry(PYPI, _index(mirror.settings), mirror)
-        return _Chain(Dated(registry, mirror), Pinned(mirror))
+        return _Chain(Dated(registry, mirror, _policy(mirror.settings)), Pinned(mirror))
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the lines for pip and uv."""
@@ -54,6 +73,11 @@ def _index(settings: Settings) -> str:
     """Return the address of the simple index, with a slash at its end. Raises BadAddress."""
     given = settings.adapters.get("pypi_upstream") or urljoin(DEFAULT_INDEX, "/simple/")
     return canonical_url(given.rstrip("/") + "/")
+
+
+def _policy(settings: Settings) -> Policy:
+    path = settings.adapters.get("pypi_rules")
+    return read_policy(Path(path)) if path else Policy()
 
 
 class _Chain:

@@ -20,7 +20,8 @@ from httpcache.responses import FOREVER, HIT, RENEWED, STORED, answer_with, redi
 
 from .catalog import Catalog
 from .metadata import SUFFIX
-from .page import File, is_distribution
+from .page import File, ProjectList, is_distribution
+from .policy import Policy
 from .registry import Registry, now, token
 from .render import advertised, index_response
 from .when import AsOf, Now, When, parse_when
@@ -34,8 +35,9 @@ _LIST = "public, max-age=600"
 class Dated:
     """The dated and live views of one registry."""
 
-    def __init__(self, registry: Registry, mirror: Mirror) -> None:
+    def __init__(self, registry: Registry, mirror: Mirror, policy: Policy) -> None:
         self._registry = registry
+        self._policy = policy
         self._catalog = Catalog(registry, mirror)
         self._store = mirror.store
 
@@ -64,11 +66,11 @@ class Dated:
         if isinstance(when, AsOf):
             view = await self._registry.as_of(name, when.instant)
         else:
-            view = await self._registry.live(name, when.days)
+            view = await self._registry.live(name, 0 if name in self._policy.exempt else when.days)
         if view.page is None:
             raise NotFound(f"the registry has no project {name} {_phrase(when)}")
         return await index_response(
-            view.page,
+            self._policy.page(view.page, view.status),
             incoming.accept,
             link=lambda file: _linked(file, incoming.root, name),
             prefix=prefix,
@@ -81,8 +83,9 @@ class Dated:
             page, observed = await self._catalog.as_of(when.instant)
         else:
             page, observed = await self._catalog.live(), True
+        listed = tuple(name for name in page.names if not self._policy.rules.project(name))
         return await index_response(
-            page,
+            ProjectList(listed),
             incoming.accept,
             link=lambda file: file,
             prefix=prefix,
@@ -98,6 +101,7 @@ class Dated:
         if not _PROJECT.fullmatch(project) or not is_distribution(wanted):
             raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
         file = await self._registry.file(project, content, wanted)
+        self._policy.check(project, file, await self._registry.status(project))
         if filename == wanted:
             return answer_with(self._store, await self._registry.open(project, file), vary=None)
         if not wanted.endswith(".whl"):

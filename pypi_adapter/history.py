@@ -184,6 +184,12 @@ class History:
             project = next(project for _, project in self._projects[known:] if project)
         return _page(project, showings) if project else None
 
+    @property
+    def status(self) -> ProjectStatus | None:
+        """The project's status as last observed (PEP 792)."""
+        latest = self._latest_project()
+        return latest.status if latest else None
+
     def named(self, filename: str) -> list[File]:
         """The files of that name as they were ever shown, each the newest first."""
         lives = (life for (name, _), life in self._lives.items() if name == filename)
@@ -279,6 +285,11 @@ def _page(project: Project, showings: list[Showing]) -> Page:
 
 
 # --- the versions of files
+
+
+def file_version(filename: str, versions: Iterable[str] = ()) -> str | None:
+    """The version of a file by its name: as one of `versions` spells it, else normalised; None if it has none."""
+    return _file_version(filename, {_version(text) or text: text for text in versions})
 
 
 def _showings(files: list[File], versions: Iterable[str]) -> Iterator[Showing]:

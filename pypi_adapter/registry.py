@@ -21,14 +21,14 @@ from httpcache.errors import BadUpstream, NotFound, StoreError, redact
 from httpcache.flight import Digest, Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
-from httpcache.store import Log
+from httpcache.store import Log, Store
 from httpcache.target import Target, canonical_url
 from httpcache.upstream import Answer
 
 from .coding import BadCoding, decoded
-from .history import History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
+from .history import Entry, History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
 from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
-from .page import BadPage, File, Page, ProjectList, parse, strongest
+from .page import BadPage, File, Page, ProjectList, ProjectStatus, parse, strongest
 from .parsing import in_parser
 
 log = logging.getLogger("httpcache")
@@ -60,10 +60,14 @@ def token(file: File) -> str:
 
 @dataclass(frozen=True)
 class View:
-    """A project's page, None if there is no such project; and whether the registry was asked for it now."""
+    """A project's page, None if there is no such project; and whether the registry was asked for it now.
+
+    `status` is the project's as last observed, at whatever instant the page is.
+    """
 
     page: Page | None
     observed: bool
+    status: ProjectStatus | None = None
 
 
 class Registry:
@@ -96,7 +100,7 @@ class Registry:
                 if not known.covers(instant):
                     await self._observe_for(known)
         try:
-            return View(await known.work(lambda history: history.as_of(instant)), observed)
+            return View(await known.work(lambda history: history.as_of(instant)), observed, known.status)
         except NotObserved:
             raise BadUpstream(
                 f"the registry gave a page of {project} that is older than the instant asked for "
@@ -113,8 +117,8 @@ class Registry:
                 with suppress(StaleObservation):  # a cache on the way: what is known is newer
                     await self._observe(known, always=False)
         if days:
-            return View(await known.work(lambda history: history.cooled(now(), days)), observed=True)
-        return View(await known.work(lambda history: history.latest()), observed=True)
+            return View(await known.work(lambda history: history.cooled(now(), days)), True, known.status)
+        return View(await known.work(lambda history: history.latest()), True, known.status)
 
     async def file(self, project: str, content: str, filename: str) -> File:
         """Return the listing of a file that any observation showed; observe the registry if none did.
@@ -133,6 +137,10 @@ class Registry:
                     with suppress(StaleObservation):
                         await self._observe(known, always=False)
         raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
+
+    async def status(self, project: str) -> ProjectStatus | None:
+        """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
+        return (await self._known(project)).status
 
     async def open(self, project: str, file: File) -> Record | Live | Passed:
         """Return a file, frozen after its digest was checked. Raises MirrorError."""
@@ -270,6 +278,18 @@ class Registry:
             return instant, answer, await read_bounded(answer, self._max_page, what)
 
 
+async def read_entries(store: Store, registry: str, project: str) -> list[Entry]:
+    """Return the log of a project (normalised). Raises StoreError where it is damaged."""
+    return [_decoded(project, value) for value in await Log(store, f"{registry}/{project}").read()]
+
+
+def _decoded(project: str, value: bytes) -> Entry:
+    try:
+        return decode_entry(value)
+    except (ValueError, zlib.error) as error:
+        raise StoreError(f"the log of {project} is damaged: restore the store from a copy") from error
+
+
 def file_digests(file: File) -> tuple[Digest, ...]:
     """Return the digest that the index announced of a file, if it did."""
     found = strongest(file.hashes)
@@ -305,6 +325,10 @@ class _Known:
         return self._history.instant or 0
 
     @property
+    def status(self) -> ProjectStatus | None:
+        return self._history.status
+
+    @property
     def has_page(self) -> bool:
         """Whether the last observation found the project."""
         return self._history.exists
@@ -322,8 +346,8 @@ class _Known:
         async with self._working:
             for value in await self._log.read(self._length):
                 try:
-                    self._history.extend(decode_entry(value))
-                except (ValueError, KeyError, zlib.error) as error:
+                    self._history.extend(_decoded(self.project, value))
+                except (StaleObservation, KeyError) as error:
                     raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
                 self._length += 1
 

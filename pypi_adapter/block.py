@@ -1,0 +1,179 @@
+"""Which projects, versions and contents are withheld at every date. Pure: it reads rules and decides."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+
+import msgspec
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from httpcache.errors import MirrorError
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_HOW = (
+    'write [[block]] or [[allow]] with project = "name" (and versions = ">=1.0,<1.2" if not all of it is meant), '
+    'or with sha256 = "64 hex digits" (and project = "name" if it is meant only there), '
+    'and with reason = "why" ([[allow]] needs one)'
+)
+
+
+class Rule(msgspec.Struct, frozen=True):
+    """What is blocked, or excepted from that; why (`reason`), and who says so (`source`).
+
+    It names a project, some versions of a project, or a content by its sha256; that anywhere, or in one project.
+    `project` is normalised (PEP 503), `versions` a specifier set (PEP 440) that is not empty, `sha256` 64 hex digits
+    in lower case. Raises ValueError for anything else.
+    """
+
+    project: str | None
+    versions: str | None
+    sha256: str | None
+    reason: str
+    source: str
+
+    def __post_init__(self) -> None:
+        if self.project is None and self.sha256 is None:
+            raise ValueError("there is neither a project nor a sha256")
+        if self.project is not None and self.project != canonicalize_name(self.project):
+            raise ValueError(f"the project {self.project!r} is not normalised (PEP 503)")
+        if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
+            raise ValueError(f"{self.sha256!r} is no sha256 in hex")
+        if self.versions is not None:
+            if self.project is None or self.sha256 is not None:
+                raise ValueError("versions go with a project and without a sha256")
+            _specifiers(self.versions)
+
+
+class Rules:
+    """The rules in force. An exception wins over every block."""
+
+    def __init__(self, blocked: Iterable[Rule], allowed: Iterable[Rule]) -> None:
+        self._blocked = _Table(blocked)
+        self._allowed = _Table(allowed)
+
+    def project(self, name: str) -> Rule | None:
+        """Return the rule that blocks all of a project (normalised), None if some of it may be had.
+
+        An exception for a content counts only if it names the project: what else it may be in cannot be known.
+        """
+        return None if name in self._allowed.projects else self._blocked.whole.get(name)
+
+    def file(self, name: str, version: str | None, sha256: str | None) -> Rule | None:
+        """Return the rule that blocks a file of a project (normalised), None if none does.
+
+        `version` is None if it cannot be told, `sha256` (hex in lower case) if the index announces none. A file
+        whose version cannot be told, or is none (PEP 440), may be any version: it is blocked if any is, with a
+        reason that says so, and no exception for versions covers it. A local version is blocked like the public
+        one that a rule names, and pre-releases are versions like any other where the specifiers include them.
+        """
+        told = _version(version)
+        if self._allowed.match(name, told, sha256):
+            return None
+        rule = self._blocked.match(name, told, sha256)
+        if rule is None and told is None:
+            return next((_untold(rule) for _, rule in self._blocked.versions.get(name, ())), None)
+        return rule
+
+
+class _Table:
+    """Rules by what they name. Where several name the same, the first counts."""
+
+    def __init__(self, rules: Iterable[Rule]) -> None:
+        self.projects: set[str] = set()
+        self.whole: dict[str, Rule] = {}
+        self.versions: dict[str, list[tuple[SpecifierSet, Rule]]] = {}
+        self.contents: dict[str, list[Rule]] = {}
+        for rule in rules:
+            if rule.project is not None:
+                self.projects.add(rule.project)
+            if rule.sha256 is not None:
+                self.contents.setdefault(rule.sha256, []).append(rule)
+            elif rule.project is not None and rule.versions is not None:
+                self.versions.setdefault(rule.project, []).append((_specifiers(rule.versions), rule))
+            elif rule.project is not None:
+                self.whole.setdefault(rule.project, rule)
+
+    def match(self, name: str, version: Version | None, sha256: str | None) -> Rule | None:
+        """Return the rule that surely names a file."""
+        if rule := self.whole.get(name):
+            return rule
+        for rule in self.contents.get(sha256 or "", ()):
+            if rule.project in (None, name):
+                return rule
+        if version is not None:
+            for specifiers, rule in self.versions.get(name, ()):
+                if specifiers.contains(version, prereleases=True):
+                    return rule
+        return None
+
+
+def _untold(rule: Rule) -> Rule:
+    reason = f"{rule.reason} (versions {rule.versions}; which version this file has cannot be told, so it may be one)"
+    return msgspec.structs.replace(rule, reason=reason)
+
+
+@lru_cache(maxsize=1 << 16)
+def _specifiers(text: str) -> SpecifierSet:
+    """Read a specifier set (PEP 440). Raises ValueError, also for an empty one, which would be every version."""
+    specifiers = SpecifierSet(text)
+    if not len(specifiers):
+        raise ValueError(f"the specifier set {text!r} is empty: for all versions give none")
+    specifiers.contains(Version("0"), prereleases=True)  # reads the versions in it: a number can be too long
+    return specifiers
+
+
+def _version(text: str | None) -> Version | None:
+    try:
+        return Version(text or "")
+    except ValueError:
+        return None
+
+
+# --- rules that an operator writes
+
+
+class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+    project: str | None = None
+    versions: str | None = None
+    sha256: str | None = None
+    reason: str = ""
+
+
+def read_rules(table: Mapping[str, object], source: str) -> tuple[list[Rule], list[Rule]]:
+    """Read `[[block]]` and `[[allow]]` of a parsed TOML document: what is blocked, and the exceptions from it.
+
+    Raises MirrorError with a text that names `source` and the entry and says how to write it.
+    """
+    for key in table:
+        if key not in ("block", "allow"):
+            raise MirrorError(f"{source}: there is no key {key!r}: {_HOW}")
+    return _entries(table, "block", source), _entries(table, "allow", source)
+
+
+def _entries(table: Mapping[str, object], key: str, source: str) -> list[Rule]:
+    entries = table.get(key, [])
+    if not isinstance(entries, list):
+        raise MirrorError(f"{source}: {key!r} is no list of tables: {_HOW}")
+    rules = []
+    for number, entry in enumerate(entries, 1):
+        try:
+            rules.append(_rule(msgspec.convert(entry, _Entry), source, needs_reason=key == "allow"))
+        except (ValueError, msgspec.ValidationError) as error:
+            raise MirrorError(f"{source}: [[{key}]] number {number}: {error}: {_HOW}") from None
+    return rules
+
+
+def _rule(entry: _Entry, source: str, *, needs_reason: bool) -> Rule:
+    if needs_reason and not entry.reason.strip():
+        raise ValueError("there is no reason")
+    return Rule(
+        project=None if entry.project is None else canonicalize_name(entry.project, validate=True),
+        versions=entry.versions,
+        sha256=None if entry.sha256 is None else entry.sha256.lower(),
+        reason=entry.reason.strip() or "no reason given",
+        source=source,
+    )

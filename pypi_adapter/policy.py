@@ -1,0 +1,115 @@
+"""What the operator lays down for the dated and live indexes: what is withheld, and what has no cooldown.
+
+Rules apply to what is served, never to what is stored: the log and the files stay as they were observed.
+
+    [cooldown]
+    exempt = ["our-library"]
+
+    [[advisories]]                 # OSV documents: a folder, a .zip or a .tar.gz
+    path = "/srv/osv/PyPI"
+    ids = ["MAL-"]                 # those that begin with one of these; this is the default
+
+    [[block]]
+    project = "evil"
+    versions = ">=1.2"             # not all of it
+    reason = "steals credentials"
+
+    [[allow]]
+    project = "not-so-evil"
+    reason = "a false alarm, see our ticket 42"
+"""
+
+from __future__ import annotations
+
+import logging
+import tomllib
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import msgspec
+from packaging.utils import canonicalize_name
+
+from httpcache.errors import MirrorError, Refused
+
+from .block import Rule, Rules, read_rules
+from .history import file_version
+from .osv import read_advisories
+from .page import File, Page, ProjectStatus
+
+log = logging.getLogger("httpcache")
+
+QUARANTINED = "quarantined"
+
+
+class _Cooldown(msgspec.Struct, forbid_unknown_fields=True):
+    exempt: list[str] = []
+
+
+class _Advisories(msgspec.Struct, forbid_unknown_fields=True):
+    path: str
+    ids: tuple[str, ...] = ("MAL-",)
+
+
+class _Document(msgspec.Struct, forbid_unknown_fields=True):
+    cooldown: _Cooldown = msgspec.field(default_factory=_Cooldown)
+    advisories: list[_Advisories] = []
+    block: list[object] = []
+    allow: list[object] = []
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The rules in force; `exempt` are the projects without a cooldown, by their normalised names."""
+
+    rules: Rules = field(default_factory=lambda: Rules((), ()))
+    exempt: frozenset[str] = frozenset()
+
+    def page(self, page: Page, status: ProjectStatus | None) -> Page:
+        """Return a page without the files that are withheld; `status` is the project's as last observed.
+
+        What is blocked as a whole, or quarantined by the registry by now, is a page without files that says so (PEP
+        792), at every date.
+        """
+        if status is not None and status.status == QUARANTINED:
+            return msgspec.structs.replace(page, files=(), versions=(), status=status)
+        rule = self.rules.project(page.name)
+        if rule:
+            reason = f"withheld by this mirror: {rule.reason} ({rule.source})"
+            return msgspec.structs.replace(page, files=(), versions=(), status=ProjectStatus(QUARANTINED, reason))
+        kept = tuple(file for file in page.files if not self._rule(page.name, file))
+        if len(kept) == len(page.files):
+            return page
+        versions = {file_version(file.filename, page.versions or ()) for file in kept}
+        return msgspec.structs.replace(
+            page, files=kept, versions=tuple(version for version in page.versions or () if version in versions)
+        )
+
+    def check(self, project: str, file: File, status: ProjectStatus | None) -> None:
+        """Raise Refused for a file that is withheld."""
+        if status is not None and status.status == QUARANTINED:
+            reason = status.reason or "the registry gives no reason"
+            raise Refused(f"{file.filename} is withheld: {project} is quarantined by the registry ({reason})")
+        rule = self.rules.project(project) or self._rule(project, file)
+        if rule:
+            raise Refused(f"{file.filename} is withheld by this mirror: {rule.reason} ({rule.source})")
+
+    def _rule(self, project: str, file: File) -> Rule | None:
+        return self.rules.file(project, file_version(file.filename), file.hashes.get("sha256"))
+
+
+def read_policy(path: Path) -> Policy:
+    """Read a file of rules (TOML). Raises MirrorError with a text that says what is wrong in it."""
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        document = msgspec.convert(table, _Document)
+    except OSError as error:
+        raise MirrorError(f"the rules {path} cannot be read: {error.strerror}") from error
+    except (ValueError, msgspec.ValidationError) as error:
+        raise MirrorError(f"the rules {path} cannot be understood: {error}") from error
+    blocked, allowed = read_rules({"block": document.block, "allow": document.allow}, path.name)
+    for source in document.advisories:
+        blocked += list(read_advisories(path.parent / source.path, source.ids))
+    for rule in allowed:
+        log.warning("excepted from all blocks: %s", " ".join(filter(None, (rule.project, rule.versions, rule.sha256))))
+        log.warning("  because: %s", rule.reason)
+    return Policy(Rules(blocked, allowed), frozenset(map(canonicalize_name, document.cooldown.exempt)))
