@@ -81,8 +81,13 @@ class Spool:
                 os.close(fd)
                 return None
             if _is_same_file(fd, path):
-                self._remove_left(key)
-                return Claim(self._folder, key, fd)
+                claim = Claim(self._folder, key, fd)
+                try:
+                    self._remove_left(key)
+                except OSError:
+                    claim.release()
+                    raise
+                return claim
             os.close(fd)  # its last holder removed the name between our open and our lock
 
     def is_claimed(self, key: str) -> bool:
