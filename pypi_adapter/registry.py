@@ -26,9 +26,10 @@ from httpcache.target import Target, canonical_url
 from httpcache.upstream import Answer
 
 from .coding import BadCoding, decoded
+from .forms import parse
 from .history import Entry, History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
 from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
-from .page import BadPage, File, Page, ProjectList, ProjectStatus, parse, strongest
+from .page import BadPage, File, Page, ProjectList, ProjectStatus, strongest
 from .parsing import in_parser
 
 log = logging.getLogger("httpcache")

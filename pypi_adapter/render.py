@@ -10,8 +10,10 @@ from starlette.types import ASGIApp
 from httpcache.errors import NotAcceptable
 from httpcache.responses import BytesResponse
 
+from .html_page import to_html
+from .json_page import to_json
 from .negotiate import MediaType, choose
-from .page import File, Page, ProjectList, map_files, to_html, to_json
+from .page import File, Page, ProjectList, map_files
 
 # A page of links: nothing on it runs, and what it links can be downloaded.
 PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox allow-downloads"

@@ -32,9 +32,10 @@ from httpcache.target import Target, canonical_url, looks_like_url, origin, pars
 from httpcache.upstream import Answer, Headers
 
 from .coding import BadCoding, decoded
+from .forms import parse
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
 from .negotiate import is_installer
-from .page import BadPage, File, Page, ProjectList, is_distribution, parse
+from .page import BadPage, File, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
 from .registry import INDEX_ACCEPT, file_digests, metadata_digests
 from .render import advertised, index_response

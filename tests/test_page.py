@@ -10,18 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pypi_adapter.page import (
-    BadPage,
-    File,
-    Page,
-    ProjectList,
-    ProjectStatus,
-    is_distribution,
-    map_files,
-    parse,
-    to_html,
-    to_json,
-)
+from pypi_adapter.forms import parse
+from pypi_adapter.html_page import to_html
+from pypi_adapter.json_page import to_json
+from pypi_adapter.page import BadPage, File, Page, ProjectList, ProjectStatus, is_distribution, map_files
 
 DATA = Path(__file__).parent / "data"
 URL = "https://example.com/simple/holygrail/"

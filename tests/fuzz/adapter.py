@@ -13,15 +13,18 @@ import msgspec
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.target import canonical_url
 from pypi_adapter.coding import BadCoding, decoded
+from pypi_adapter.forms import parse
+from pypi_adapter.html_page import to_html
+from pypi_adapter.json_page import to_json
 from pypi_adapter.metadata import MAX_METADATA, _read, _Remote, from_file, looks_like_metadata
 from pypi_adapter.negotiate import MediaType, choose, is_installer
-from pypi_adapter.page import BadPage, File, Page, ProjectList, map_files, parse, strongest, to_html, to_json
+from pypi_adapter.page import BadPage, File, Page, ProjectList, map_files, strongest
 from pypi_adapter.rewrite import _linked
 from pypi_adapter.when import AsOf, parse_when
 from tests.fuzz.fields import fields, header, quoted, scratch
 
 BASE = "https://example.com/simple/thing/"
-PINNED = "/root/pin-1/"
+PINNED = "/mirror/pin-1/"
 WHEEL = "thing-1.0-py3-none-any.whl"
 NOW = 1_750_000_000_000_000
 TAGS = {"html", "head", "meta", "title", "body", "h1", "a", "br"}

@@ -1,0 +1,229 @@
+"""Index pages as HTML: PEP 503, with what PEP 592, 629, 658, 708, 740 and 792 added. Pure."""
+
+from __future__ import annotations
+
+import codecs
+import html
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import quote
+
+import lxml.etree
+from packaging.utils import canonicalize_name
+
+from .links import (
+    PROJECT_NAME,
+    SAFE_FILENAME,
+    api_version,
+    check_api_version,
+    check_count,
+    file_link,
+    fragment_of,
+    last_segment,
+    only_hashes,
+    project_of,
+    provenance_url,
+    resolve,
+)
+from .page import BadPage, File, Page, ProjectList, ProjectStatus, is_distribution
+
+_SERIAL_COMMENT = re.compile(r"<!--\s*SERIAL (\d{1,18})\s*-->", re.ASCII)
+_CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
+# Supersets of ASCII that decode in linear time. Anything else is read as UTF-8: addresses are ASCII anyway.
+_CHARSETS = re.compile(r"iso-8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]", re.IGNORECASE)
+_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"<\0", b"\0<")
+
+
+def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
+    """Render PEP 503 HTML in UTF-8. Equal pages give equal bytes.
+
+    Sizes, times and versions have no place in it (PEP 700). The links of a project list begin with `prefix`.
+    """
+    if isinstance(page, ProjectList):
+        links = [_html_link(f"{prefix}{quote(canonicalize_name(name), safe='')}/", "", name) for name in page.names]
+        return _html_document("Simple index", _html_meta("repository-version", "1.0"), links)
+    metas = [_html_meta("repository-version", api_version(page))]
+    metas += [_html_meta("tracks", url) for url in page.tracks]
+    metas += [_html_meta("alternate-locations", url) for url in page.alternate_locations]
+    if page.status:
+        metas.append(_html_meta("project-status", page.status.status))
+        if page.status.reason is not None:
+            metas.append(_html_meta("project-status-reason", page.status.reason))
+    return _html_document(f"Links for {page.name}", "".join(metas), [_html_file(file) for file in page.files])
+
+
+def parse_html(body: bytes, content_type: str, url: str) -> Page | ProjectList:
+    text = _decode(body, content_type)
+    found = _read_html(text)
+    check_api_version(found.metas.get("pypi:repository-version", ["1.0"])[0])
+    serials = _SERIAL_COMMENT.findall(text)
+    serial = int(serials[-1]) if serials else None
+    if not found.anchors and not _says_index(content_type, found.metas, text):
+        raise BadPage("it has no links, and nothing in it says that it is an index page")
+    base = resolve(url, found.base or "") or url
+    files = tuple(file for anchor in found.anchors if (file := _html_anchor_file(anchor, base)) is not None)
+    names = () if files else tuple(filter(None, map(_html_anchor_project, found.anchors)))
+    if names:
+        return ProjectList(names, serial)
+    return Page(
+        name=project_of(url),
+        files=files,
+        serial=serial,
+        status=_html_status(found.metas),
+        tracks=tuple(found.metas.get("pypi:tracks", ())),
+        alternate_locations=tuple(found.metas.get("pypi:alternate-locations", ())),
+    )
+
+
+def _says_index(content_type: str, metas: Mapping[str, object], text: str) -> bool:
+    """Whether an HTML page calls itself an index page: an empty one could as well be that of a broken server."""
+    typed = "application/vnd.pypi.simple" in content_type.lower()
+    return typed or any(name.startswith("pypi:") for name in metas) or "links for" in text.lower()
+
+
+def _decode(body: bytes, content_type: str) -> str:
+    """The text of an HTML body. Bytes that its charset does not have become U+FFFD, and so does NUL."""
+    if body.startswith(_UTF_16):
+        raise BadPage("it is UTF-16, which no index uses")
+    charset = _CHARSET.search(content_type) or _CHARSET.search(body[:1024].decode("ascii", "replace"))
+    known = charset is not None and _CHARSETS.fullmatch(charset[1])
+    return body.decode(charset[1] if charset and known else "utf-8", "replace").replace("\0", "\ufffd")
+
+
+@dataclass
+class _Anchor:
+    """A link: its attributes, and its text up to the first thing in it that is not text."""
+
+    attributes: Mapping[str, str]
+    texts: list[str] = field(default_factory=list)
+
+
+class _HtmlReader:
+    """Takes what an index page says out of lxml's events: no tree, whose cost a hostile page could choose."""
+
+    def __init__(self) -> None:
+        self.metas: dict[str, list[str]] = {}
+        self.base: str | None = None
+        self.anchors: list[_Anchor] = []
+        self._open: _Anchor | None = None
+
+    def start(self, tag: str, attributes: Mapping[str, str]) -> None:
+        self._open = None
+        if tag == "a" and attributes.get("href"):
+            self._open = _Anchor(dict(attributes))
+            self.anchors.append(self._open)
+            check_count(len(self.anchors))
+        elif tag == "meta":
+            self.metas.setdefault(attributes.get("name", ""), []).append(attributes.get("content", ""))
+        elif tag == "base" and self.base is None:
+            self.base = attributes.get("href")
+
+    def end(self, tag: str) -> None:
+        self._open = None
+
+    def comment(self, text: str) -> None:
+        self._open = None
+
+    def data(self, text: str) -> None:
+        if self._open:
+            self._open.texts.append(text)
+
+    def close(self) -> _HtmlReader:
+        return self
+
+
+def _read_html(text: str) -> _HtmlReader:
+    reader = _HtmlReader()
+    target: Any = reader  # the stubs want methods for bytes, which this parser never hands over
+    parser = lxml.etree.HTMLParser(target=target, encoding="utf-8", no_network=True, huge_tree=True)
+    try:
+        lxml.etree.fromstring(text.encode(), parser)
+    except lxml.etree.LxmlError as error:
+        raise BadPage(f"not an HTML index page: {error}") from error
+    # The parser gives what it has when a limit stops it: part of a page would look like files that are gone.
+    fatal = parser.error_log.filter_from_fatals()
+    if fatal:
+        raise BadPage(f"not an HTML index page: {fatal[0].message}")
+    return reader
+
+
+def _html_anchor_file(anchor: _Anchor, base: str) -> File | None:
+    attributes = anchor.attributes
+    link = file_link(base, attributes["href"])
+    if link is None:
+        return None
+    url, hashes = link
+    filename = last_segment(url)
+    if not is_distribution(filename) or not SAFE_FILENAME.fullmatch(filename):
+        return None
+    yanked = attributes.get("data-yanked")
+    metadata = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
+    return File(
+        filename=filename,
+        url=url,
+        hashes=hashes,
+        requires_python=attributes.get("data-requires-python") or None,
+        yanked=False if yanked is None else yanked or True,
+        core_metadata=None if metadata is None else _html_metadata(metadata),
+        gpg_sig={"true": True, "false": False}.get(attributes.get("data-gpg-sig", "")),
+        provenance=provenance_url(attributes.get("data-provenance")),
+    )
+
+
+def _html_metadata(value: str) -> bool | dict[str, str]:
+    """`true`, or `<hash name>=<digest>` (PEP 658); installers take any other text for `true`."""
+    name, equals, digest = value.partition("=")
+    return only_hashes({name: digest}) or True if equals else value != "false"
+
+
+def _html_anchor_project(anchor: _Anchor) -> str | None:
+    """The project an anchor names; None for `../`, for sort links and for prose."""
+    name = "".join(anchor.texts).strip().strip("/")
+    path = anchor.attributes["href"].partition("#")[0].partition("?")[0]
+    return name if path and PROJECT_NAME.fullmatch(name) else None
+
+
+def _html_status(metas: dict[str, list[str]]) -> ProjectStatus | None:
+    status = metas.get("pypi:project-status")
+    reason = metas.get("pypi:project-status-reason")
+    if not status and not reason:
+        return None
+    return ProjectStatus((status and status[0]) or "active", reason[0] if reason else None)
+
+
+def _html_document(title: str, metas: str, links: list[str]) -> bytes:
+    head = f'<meta charset="utf-8">\n{metas}<title>{_escape(title)}</title>'
+    body = f"<h1>{_escape(title)}</h1>\n{''.join(links)}"
+    return f"<!DOCTYPE html>\n<html>\n<head>\n{head}\n</head>\n<body>\n{body}</body>\n</html>\n".encode()
+
+
+def _html_meta(name: str, content: str) -> str:
+    return f'<meta name="pypi:{name}" content="{_escape(content)}">\n'
+
+
+def _html_link(href: str, attributes: str, text: str) -> str:
+    return f'<a href="{_escape(href)}"{attributes}>{_escape(text)}</a><br>\n'
+
+
+def _html_file(file: File) -> str:
+    attributes = ""
+    if file.requires_python is not None:
+        attributes += f' data-requires-python="{_escape(file.requires_python)}"'
+    if file.yanked:
+        attributes += f' data-yanked="{_escape(file.yanked) if isinstance(file.yanked, str) else ""}"'
+    if file.core_metadata:
+        value = "true" if file.core_metadata is True else fragment_of(file.core_metadata) or "true"
+        attributes += f' data-core-metadata="{_escape(value)}" data-dist-info-metadata="{_escape(value)}"'
+    if file.gpg_sig is not None:
+        attributes += f' data-gpg-sig="{"true" if file.gpg_sig else "false"}"'
+    if file.provenance is not None:
+        attributes += f' data-provenance="{_escape(file.provenance)}"'
+    digest = fragment_of(file.hashes)
+    return _html_link(f"{file.url}#{digest}" if digest else file.url, attributes, file.filename)
+
+
+def _escape(text: str) -> str:
+    """Escape for an attribute or a text. Line ends too: parsers change them, and a link is one line here."""
+    return html.escape(text).replace("\r", "&#13;").replace("\n", "&#10;")
