@@ -505,14 +505,14 @@ def test_yanks_and_status_are_as_of_the_instant(filled: PyPI, mirror) -> None:
         lambda: filled.yank(THING, "broken"),
         lambda: filled.set_status("some-thing", "archived", "done"),
         lambda: filled.yank(THING, False),
-        lambda: filled.set_status("some-thing", "quarantined"),
+        lambda: filled.set_status("some-thing", "deprecated"),
     ):
         change()
         moments.append(observed(server))
         pages.append(document(server.at(moments[-1]) + "some-thing/"))
     assert [page["files"][0].get("yanked", False) for page in pages] == [False, "broken", "broken", False, False]
-    archived, quarantined = {"status": "archived", "reason": "done"}, {"status": "quarantined"}
-    assert [page.get("project-status") for page in pages] == [None, None, archived, archived, quarantined]
+    archived, deprecated = {"status": "archived", "reason": "done"}, {"status": "deprecated"}
+    assert [page.get("project-status") for page in pages] == [None, None, archived, archived, deprecated]
     assert [document(server.at(when) + "some-thing/") for when in moments] == pages
     assert document(server.at(DATE) + "some-thing/") == pages[0]
 
