@@ -24,7 +24,7 @@ from .cache import FREEZES, Cache, Job, pass_on
 from .credentials import PUBLIC, Credentials, scope
 from .errors import BadUpstream, Damaged, MirrorError, Refused
 from .flight import Digest, Live, Passed
-from .record import Absence, Record, decode, encode, shown
+from .record import Absence, Record, damaged, decode, encode, shown
 from .settings import Settings
 from .spool import Head, Spool
 from .store import Condition, Store
@@ -178,10 +178,7 @@ class Mirror:
     async def read(self, record: Record, limit: int | None = None) -> bytes:
         """Return the bytes of a record, or so many of them. Raises Damaged where they are not what was frozen."""
         if not await self._is_sound(record):
-            raise Damaged(
-                f"the frozen bytes of {record.url} are damaged or missing: ask for it, and they are fetched again "
-                "where the upstream still has the same ones"
-            )
+            raise damaged(record)
         stop = record.size if limit is None else min(limit, record.size)
         return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, stop)])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .errors import StoreError, redact
+from .errors import Damaged, StoreError, redact
 from .target import Target
 
 # The headers of an answer that describe its bytes (RFC 9110 section 8) and are served with them for ever.
@@ -74,3 +74,11 @@ def decode(value: bytes) -> Entry:
 def shown(target: Target) -> str:
     """Return the address of a target as records keep it: without the values of its query."""
     return redact(target.url)
+
+
+def damaged(record: Record) -> Damaged:
+    """Return the error for a record whose bytes are not what was frozen."""
+    return Damaged(
+        f"the frozen bytes of {record.url} are damaged or missing: ask for it again, and they are fetched again where "
+        "the upstream still has the same ones"
+    )

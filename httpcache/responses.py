@@ -17,9 +17,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from .conditional import Plan, plan
 from .credentials import PUBLIC
-from .errors import Damaged, MirrorError, UpstreamError
+from .errors import MirrorError, UpstreamError
 from .flight import Live, Passed
-from .record import Record
+from .record import Record, damaged
 from .store import Condition, Store
 
 log = logging.getLogger("httpcache")
@@ -50,7 +50,7 @@ class FrozenResponse:
         record = self._record
         condition = self._store.condition(record.digest, record.size)
         if condition is Condition.BROKEN:
-            raise self._damaged()
+            raise damaged(self._record)
         lines = _described(record.headers)
         lines["etag"] = record.etag
         lines["accept-ranges"] = "bytes"
@@ -78,15 +78,9 @@ class FrozenResponse:
         async for chunk in self._read(start, last):
             yield chunk
         if not await self._store.check(self._record.digest, self._record.size):
-            raise self._damaged()
+            raise damaged(self._record)
         async for chunk in self._read(last, end):
             yield chunk
-
-    def _damaged(self) -> Damaged:
-        return Damaged(
-            f"the frozen bytes of {self._record.url} are damaged or missing: ask again, and they are fetched again "
-            "where the upstream still has the same ones"
-        )
 
 
 class LiveResponse:
