@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from hashlib import sha256
@@ -50,6 +50,10 @@ class LocalStore:
     async def get(self, key: str) -> bytes | None:
         """See Store."""
         return await self._run(self._readers, lambda: self._get(key))
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See Store."""
+        return await self._run(self._readers, lambda: [self._get(key) for key in keys])
 
     def _get(self, key: str) -> bytes | None:
         value = self._index.get(key)

@@ -15,9 +15,10 @@ Keys in use, `<hash>` being a sha256 in hex:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from enum import Enum
 from hashlib import sha256
+from itertools import takewhile
 from pathlib import Path
 from typing import Protocol
 
@@ -38,6 +39,9 @@ class Store(Protocol):
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, None where it has none."""
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """Return the values of keys, in their order, None for those that have none."""
 
     async def add(self, key: str, value: bytes) -> bytes:
         """Give a key its value unless it has one; return the value it has now, durably: the winner's."""
@@ -92,9 +96,15 @@ class Log:
     async def read(self, start: int = 0) -> list[bytes]:
         """Return the values from number `start` on."""
         values: list[bytes] = []
-        while (value := await self._store.get(f"{self._prefix}{start + len(values)}")) is not None:
-            values.append(value)
-        return values
+        count = 1  # most reads find nothing new; a long log is read in few steps
+        while True:
+            first = start + len(values)
+            found = await self._store.get_many([f"{self._prefix}{number}" for number in range(first, first + count)])
+            present = [value for value in takewhile(lambda value: value is not None, found) if value is not None]
+            values += present
+            if len(present) < count:
+                return values
+            count = min(4 * count, 1024)
 
     async def append(self, number: int, value: bytes) -> bool:
         """Write the value with that number; return False where another has had the number with another value."""

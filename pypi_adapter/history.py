@@ -28,7 +28,7 @@ from typing import TypeAlias
 import msgspec
 from packaging.version import VERSION_PATTERN, Version
 
-from pypi_adapter.page import File, Page, ProjectStatus
+from pypi_adapter.page import QUARANTINED, File, Page, ProjectStatus
 
 DAY = 86_400_000_000
 """Microseconds of a day."""
@@ -55,6 +55,7 @@ class Observation(msgspec.Struct, frozen=True):
 
     instant: int
     page: Page | None
+    etag: str | None = None
 
 
 class Project(msgspec.Struct, frozen=True, array_like=True):
@@ -76,7 +77,8 @@ class Showing(msgspec.Struct, frozen=True, array_like=True):
 class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """What an observation changed: files that are new or different, files that are not there any more.
 
-    `project` is set if it differs from before, `gone` if from now on there is no such project.
+    `project` is set if it differs from before, `gone` if from now on there is no such project. `etag`: the entity tag
+    of the page (RFC 9110 section 8.8.3).
     """
 
     instant: int
@@ -85,6 +87,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     missed: tuple[Identity, ...] = ()
     project: Project | None = None
     gone: bool = False
+    etag: str | None = None
 
     @property
     def changed(self) -> bool:
@@ -118,6 +121,8 @@ class History:
         """When the last observation was made."""
         self.serial: int | None = None
         """The newest serial seen."""
+        self.etag: str | None = None
+        """The entity tag of the page as last observed."""
         self._projects: list[tuple[int, Project | None]] = []
         self._lives: dict[Identity, _Life] = {}
         for entry in entries:
@@ -132,7 +137,8 @@ class History:
         """What an observation changes. The history stays as it is: `extend` takes the entry in.
 
         Raises `StaleObservation` if the observation is not after the last one, if its serial is older than one
-        already seen, or if it has no files where there were some and no newer serial that would speak for it.
+        already seen, or if it has no files where there were some and neither a newer serial nor a quarantine speaks
+        for it.
         """
         self._check_later(observation.instant)
         page, latest = observation.page, self._latest_project()
@@ -151,6 +157,7 @@ class History:
             shown=tuple(_showings(changed, page.versions or ())),
             missed=tuple(key for key in present if key not in files),
             project=project if project != latest else None,
+            etag=observation.etag,
         )
 
     def extend(self, entry: Entry) -> None:
@@ -167,6 +174,7 @@ class History:
         self.instant = entry.instant
         if entry.serial is not None:
             self.serial = entry.serial
+        self.etag = entry.etag
 
     def as_of(self, instant: int) -> Page | None:
         """The page as it stood at an instant; None if there was no such project as far as can be known.
@@ -219,7 +227,10 @@ class History:
         seen = -1 if self.serial is None else self.serial
         if page.serial is not None and page.serial < seen:
             raise StaleObservation(f"the serial {page.serial} is older than {seen}, which was seen before")
-        if had_files and not page.files and (page.serial is None or page.serial == seen):
+        quarantined = (
+            page.status is not None and page.status.status == QUARANTINED
+        )  # without files, and no newer serial
+        if had_files and not page.files and not quarantined and (page.serial is None or page.serial == seen):
             raise StaleObservation("all files are missing, and no newer serial speaks for it")
 
     def _show(self, entry: Entry) -> dict[str, int]:

@@ -38,6 +38,7 @@ class _JsonFile(msgspec.Struct, rename="kebab"):
 
 class _JsonProject(msgspec.Struct):
     name: str
+    last_serial: int | None = msgspec.field(default=None, name="_last-serial")
 
 
 class _JsonStatus(msgspec.Struct):
@@ -86,8 +87,10 @@ def parse_json(body: bytes, url: str) -> Page | ProjectList:
             alternate_locations=tuple(document.alternate_locations or ()),
         )
     if document.projects is not None:
-        names = (project.name for project in document.projects)
-        return ProjectList(tuple(filter(PROJECT_NAME.fullmatch, names)), serial)
+        projects = [project for project in document.projects if PROJECT_NAME.fullmatch(project.name)]
+        serials = tuple(project.last_serial for project in projects if project.last_serial is not None)
+        names = tuple(project.name for project in projects)
+        return ProjectList(names, serial, serials if len(serials) == len(names) else ())
     raise BadPage("not a JSON index page: it has neither `files` nor `projects`")
 
 

@@ -25,6 +25,9 @@ _DISTRIBUTION_ENDINGS = (
     ".tar.z", ".tar", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg",
 )  # fmt: skip
 
+QUARANTINED = "quarantined"
+"""The status of a project that nothing may be installed of (PEP 792)."""
+
 
 class BadPage(ValueError):
     """The body is not an index page that can be understood."""
@@ -74,10 +77,14 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class ProjectList(msgspec.Struct, frozen=True):
-    """The root page of an index: the names of its projects, in its order and spelling."""
+    """The root page of an index: the names of its projects, in its order and spelling.
+
+    `serials` are those of the projects, in the same order; empty where the index does not tell all of them.
+    """
 
     names: tuple[str, ...]
     serial: int | None = None
+    serials: tuple[int, ...] = ()
 
 
 def strongest(hashes: dict[str, str]) -> tuple[str, str] | None:

@@ -34,11 +34,9 @@ from httpcache.errors import MirrorError, Refused
 from .block import Rule, Rules, read_rules
 from .history import file_version
 from .osv import read_advisories
-from .page import File, Page, ProjectStatus
+from .page import QUARANTINED, File, Page, ProjectStatus
 
 log = logging.getLogger("httpcache")
-
-QUARANTINED = "quarantined"
 
 
 class _Cooldown(msgspec.Struct, forbid_unknown_fields=True):

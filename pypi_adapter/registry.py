@@ -31,6 +31,7 @@ from .history import Entry, History, NotObserved, Observation, StaleObservation,
 from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
 from .page import BadPage, File, Page, ProjectList, ProjectStatus, strongest
 from .parsing import in_parser
+from .passes import Passes
 
 log = logging.getLogger("httpcache")
 
@@ -86,6 +87,7 @@ class Registry:
         self._names = Log(mirror.store, f"{name}/ logged")
         self._logged: dict[str, None] = {}  # in the order of the log
         self._noting = anyio.Lock()
+        self.passes = Passes(mirror.store, name)
 
     async def as_of(self, project: str, instant: int) -> View:
         """Return a project's page as it stood at an instant (microseconds).
@@ -98,6 +100,7 @@ class Registry:
         if observed:
             async with known.observing:
                 await known.read_log()
+                await self._confirm(known, instant)
                 if not known.covers(instant):
                     await self._observe_for(known)
         try:
@@ -200,6 +203,15 @@ class Registry:
                 f"{project} was observed in the future: the clock of this machine is wrong, or was when it was observed"
             )
         return known
+
+    async def _confirm(self, known: _Known, instant: int) -> None:
+        """Take from the last pass of the capture that a project had not changed, where an answer needs to know.
+
+        It is appended to the project's log, so that the log alone decides what is answered now and later.
+        """
+        unchanged = None if known.covers(instant) else await self.passes.unchanged(known.project, known.instant)
+        if known.instant and unchanged is not None and unchanged >= instant:
+            await known.confirm(unchanged)
 
     async def _observe_for(self, known: _Known) -> None:
         """Observe for a date, which must not be answered from a stale page. Raises MirrorError."""
@@ -354,15 +366,27 @@ class _Known:
 
     async def append(self, observation: Observation, *, always: bool) -> None:
         """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation."""
+
+        def entry(history: History) -> Entry | None:
+            found = history.observe(observation)
+            newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
+            return found if always or newer or found.changed else None
+
+        await self._extend(observation.instant, entry)
+
+    async def confirm(self, instant: int) -> None:
+        """Append that nothing had changed by an instant."""
+        await self._extend(instant, lambda history: Entry(instant, history.serial, etag=history.etag))
+
+    async def _extend(self, instant: int, make: Callable[[History], Entry | None]) -> None:
         while True:
             await self.read_log()
             async with self._working:  # the entry belongs to this length: others may read on in the meantime
-                if self.covers(observation.instant):
+                if self.covers(instant):
                     return None  # another process has made a later one
-                number, history = self._length, self._history
-                newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
-                entry = await anyio.to_thread.run_sync(history.observe, observation)
-            if not (always or newer or entry.changed):
+                number = self._length
+                entry = await anyio.to_thread.run_sync(make, self._history)
+            if entry is None:
                 return None
             if await self._log.append(number, await anyio.to_thread.run_sync(encode_entry, entry)):
                 return await self.read_log()

@@ -1,0 +1,115 @@
+"""The passes of the capture over a registry, and what a completed one says of every project in its scope.
+
+A pass reads the registry's list of projects at an instant, and then fetches what has changed since the pass before.
+When it has completed, each project in its scope is known as it was at that instant: from what was fetched, or because
+the list said that nothing had changed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+
+import msgspec
+from packaging.utils import InvalidName, canonicalize_name
+
+from httpcache.errors import MirrorError, StoreError
+from httpcache.store import Log, Store
+
+REQUESTED, ALL, LISTED = "requested", "all", "listed"
+
+
+class Scope(msgspec.Struct, frozen=True, array_like=True):
+    """Which projects a pass covers: those ever asked for, the registry's whole list, or `names` (kind LISTED)."""
+
+    kind: str
+    names: tuple[str, ...] = ()
+
+    def includes(self, other: Scope) -> bool:
+        """Whether every project of another scope is in this one, as far as there is a log of it."""
+        return self.kind != LISTED or (other.kind == LISTED and set(other.names) <= set(self.names))
+
+
+class Pass(msgspec.Struct, frozen=True, array_like=True):
+    """A completed pass.
+
+    `instant`, `finished`: when the list was read, and when everything was done (microseconds). `serial`: the list's.
+    `failed`: projects of the scope that could not be fetched. How many projects `due` were looked at, were `asked` for
+    and had `changed`; how many missed files were `rescued`, already `lost`, and `withheld`; the `requests` made.
+    """
+
+    instant: int
+    finished: int
+    scope: Scope
+    serial: int | None = None
+    failed: tuple[str, ...] = ()
+    due: int = 0
+    asked: int = 0
+    changed: int = 0
+    rescued: int = 0
+    lost: int = 0
+    withheld: int = 0
+    requests: int = 0
+
+    def knows(self, project: str) -> bool:
+        """Whether a project that had a log before the pass was at `instant` as its log has it."""
+        if project in self.failed:
+            return False
+        return self.scope.kind != LISTED or project in self.scope.names
+
+
+def read_scope(text: str, folder: Path) -> Scope:
+    """Read a scope as an operator writes it: `requested`, `all`, or a file with one name a line (in `folder`).
+
+    In the file, what follows a `#` is no name. Raises MirrorError with a text that says what to write.
+    """
+    if text in (REQUESTED, ALL):
+        return Scope(text)
+    try:
+        lines = (folder / text).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise MirrorError(
+            f"{text!r} is no scope of a capture: write requested, all, or the name of a file with one project a line "
+            f"({getattr(error, 'strerror', None) or error})"
+        ) from error
+    written = [name for line in lines if (name := line.partition("#")[0].strip())]
+    try:
+        return Scope(LISTED, tuple(sorted({canonicalize_name(name, validate=True) for name in written})))
+    except InvalidName as error:
+        raise MirrorError(f"{folder / text}: {error}: write one name of a project a line") from error
+
+
+class Passes:
+    """The completed passes over one registry, in the store: shared by all processes."""
+
+    def __init__(self, store: Store, registry: str) -> None:
+        self._log = Log(store, f"{registry}/ passes")
+        self._read: list[Pass] = []
+
+    async def all(self) -> list[Pass]:
+        """Return all passes, the oldest first. Raises StoreError."""
+        for value in await self._log.read(len(self._read)):
+            try:
+                self._read.append(msgspec.msgpack.decode(zlib.decompress(value), type=Pass))
+            except (ValueError, zlib.error) as error:
+                raise StoreError("the log of captures is damaged: restore the store from a copy") from error
+        return self._read
+
+    async def append(self, done: Pass) -> None:
+        """Keep a completed pass: the mark that the next one starts from. Raises StoreError."""
+        value = zlib.compress(msgspec.msgpack.encode(done))
+        while not await self._log.append(len(await self.all()), value):
+            pass
+
+    async def before(self, scope: Scope) -> Pass | None:
+        """Return the newest pass over everything in a scope: what it knew need not be fetched again."""
+        return next((found for found in reversed(await self.all()) if found.scope.includes(scope)), None)
+
+    async def unchanged(self, project: str, since: int) -> int | None:
+        """Return the newest instant at which a project was known to be as its log has it, which ends at `since`."""
+        for found in reversed(await self.all()):
+            if found.instant <= since:
+                return None
+            if found.knows(project):
+                return found.instant
+        return None
