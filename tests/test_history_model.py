@@ -198,8 +198,8 @@ class Model:
         self._index = index
 
     def refuses(self, copy: Copy) -> bool:
-        """It is not later than the last one, its serial is lower than one seen, or all files are missing and no
-        newer serial speaks for it.
+        """It is not later than the last one, its serial is lower than one seen, or all files are missing and neither a
+        newer serial nor a quarantine speaks for it.
         """
         if self.copies and copy.at <= self.copies[-1].at:
             return True
@@ -210,7 +210,8 @@ class Model:
         if serial is not None and any(serial < other for other in seen):
             return True
         newer = serial is not None and all(serial > other for other in seen)
-        return bool(self.copies) and bool(self.copies[-1].files()) and not copy.page.files and not newer
+        speaks = newer or (copy.page.status is not None and copy.page.status.status == "quarantined")
+        return bool(self.copies) and bool(self.copies[-1].files()) and not copy.page.files and not speaks
 
     def differs(self, copy: Copy) -> bool:
         """Whether a copy shows anything else than the last one, the serial aside."""
