@@ -15,6 +15,7 @@ from starlette.types import ASGIApp
 
 from .incoming import Incoming
 from .mirror import Mirror
+from .progress import Progress
 from .settings import Settings
 from .store import Store
 
@@ -46,6 +47,15 @@ class Bound(Protocol):
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Return the response to a request, None where it is not this adapter's. Raises MirrorError."""
+
+    async def capture(self, progress: Progress) -> Sequence[str]:
+        """Make one pass over what changes at the upstreams, and keep it; return a summary in lines.
+
+        Raises MirrorError where a pass could not be completed, after all of them have been tried.
+        """
+
+    async def captured(self) -> int | None:
+        """Return when the last complete pass began, in microseconds since the epoch; None if there was none yet."""
 
 
 class Adapter(Protocol):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import socket
 import sys
@@ -12,8 +13,9 @@ from functools import partial
 from pathlib import Path
 
 import anyio
+from rich.console import Console
 
-from . import operate, transport
+from . import daily, operate, transport
 from .adapter import Adapter, adapters
 from .errors import MirrorError
 from .local import LocalStore
@@ -22,6 +24,7 @@ from .options import (
     binding,
     count,
     header_size,
+    minutes,
     network,
     one_of,
     pin_name,
@@ -32,6 +35,7 @@ from .options import (
     written,
 )
 from .pages import today, usage
+from .progress import Bar, Lines
 from .settings import Settings
 from .spool import Spool
 from .store import Store
@@ -68,8 +72,14 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
 
     serve = commands.add_parser("serve", help="run the mirror")
     _data(serve)
-    _add_serve(Options(serve, os.environ), found)
+    _add_server(Options(serve, os.environ))
+    _add_mirror(Options(serve, os.environ), found)
     serve.set_defaults(run=_serve)
+
+    capture = commands.add_parser("capture", help="observe now what has changed at the registries, and keep it")
+    _data(capture)
+    _add_mirror(Options(capture, os.environ), found)
+    capture.set_defaults(run=_capture)
 
     ls = commands.add_parser("ls", help="list pins, or what is frozen under one")
     _data(ls)
@@ -107,13 +117,26 @@ def _data(parser: argparse.ArgumentParser) -> None:
     Options(parser, os.environ).one("data", Path("data"), Path, metavar="DIR", help="folder of the store (%(default)s)")
 
 
-def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
-    """Add the options of `serve`: each has the name of a setting."""
+def _add_server(add: Options) -> None:
+    """Add the options that only a server has: each has the name of a setting."""
     usual = Settings(Path())
     add.one("host", usual.host, str, metavar="HOST", help="address to listen on (%(default)s)")
     add.one("port", usual.port, port, metavar="PORT", help="port to listen on (%(default)s)")
     add.one("workers", usual.workers, count, metavar="N", help="processes that answer requests (%(default)s)")
     add.one("root-path", usual.root_path, prefix, metavar="/PREFIX", help="where a proxy in front shows the mirror")
+    add.flag("capture", help="observe what has changed at the registries, at 00:00 UTC and at start if that was missed")
+    add.one("capture-every", None, minutes, metavar="MINUTES", help="also so many minutes after the last time")
+    for name, metavar, read, what in (
+        ("max-clients", "N", count, "connections of clients, for each process"),
+        ("client-timeout", "SECONDS", seconds, "for a client to ask, or to take some of its answer"),
+    ):
+        default = getattr(usual, name.replace("-", "_"))
+        add.one(name, default, read, metavar=metavar, help=f"{what} ({default:g})")
+
+
+def _add_mirror(add: Options, found: Sequence[Adapter]) -> None:
+    """Add the options of what asks upstreams."""
+    usual = Settings(Path())
     add.flag("offline", help="ask no upstream")
     add.one("log-level", usual.log_level, one_of(*LEVELS), metavar="LEVEL", help=f"{', '.join(LEVELS)} (%(default)s)")
     for adapter in found:
@@ -139,8 +162,6 @@ def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
         ("deadline", "SECONDS", seconds, "for one whole download"),
         ("max-connections", "N", count, "exchanges with upstreams at once, for each process"),
         ("max-connections-per-origin", "N", count, "of these with one origin"),
-        ("max-clients", "N", count, "connections of clients, for each process"),
-        ("client-timeout", "SECONDS", seconds, "for a client to ask, or to take some of its answer"),
     ):
         default = getattr(usual, name.replace("-", "_"))
         shown = written(default) if metavar == "SIZE" else f"{default:g}"
@@ -150,6 +171,32 @@ def _add_serve(add: Options, found: Sequence[Adapter]) -> None:
 def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     from . import server  # granian, which the other commands need not load
 
+    settings = _settings(options, found)
+    _check_address(settings)
+    store = LocalStore(settings.data)
+    Spool(store.spool).clean()
+    store.close()
+    address = _address(settings)
+    print(f"httpcache serves {address} from {settings.data}")
+    for title, line in usage(address, found, today()):
+        print(f"  {title + ':':8} {line}")
+    sys.stdout.flush()
+    return server.run(settings, found)
+
+
+def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    settings = _settings(options, found)
+    logging.getLogger("httpcache").setLevel(settings.log_level.upper())
+    console = Console(stderr=True)
+    progress = Bar(console) if console.is_terminal else Lines()
+    for line in anyio.run(daily.capture, settings, found, progress):
+        print(line)
+    return 0
+
+
+def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings:
+    """Return the settings that options and environment give. Raises MirrorError where they make no sense."""
     given = vars(options)
     names = {field.name for field in fields(Settings)} & given.keys()
     settings = Settings(
@@ -169,16 +216,7 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     transport.check(settings)
     for adapter in found:
         adapter.check(settings)
-    _check_address(settings)
-    store = LocalStore(settings.data)
-    Spool(store.spool).clean()
-    store.close()
-    address = _address(settings)
-    print(f"httpcache serves {address} from {settings.data}")
-    for title, line in usage(address, found, today()):
-        print(f"  {title + ':':8} {line}")
-    sys.stdout.flush()
-    return server.run(settings, found)
+    return settings
 
 
 def _ls(options: argparse.Namespace, found: Sequence[Adapter]) -> int:

@@ -250,11 +250,14 @@ class Mirror:
 
 
 @asynccontextmanager
-async def running(settings: Settings, store: Store, spool: Path) -> AsyncIterator[Mirror]:
-    """Run a mirror on a store; at the end, downloads under way are waited for, within a bound."""
+async def running(settings: Settings, store: Store, spool: Path, agent: str = "") -> AsyncIterator[Mirror]:
+    """Run a mirror on a store; at the end, downloads under way are waited for, within a bound.
+
+    `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) that upstreams get to see.
+    """
     secret = await store.add("m/secret", secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
-    upstream = Upstream(settings, Origins(store), name)
+    upstream = Upstream(settings, Origins(store), name, agent)
     cache = Cache(store, Spool(spool), FLIGHTS * settings.max_connections)
     try:
         async with cache.running(SHUTDOWN_SECONDS):

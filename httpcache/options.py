@@ -110,6 +110,11 @@ def seconds(text: str) -> float:
     return found
 
 
+def minutes(text: str) -> float:
+    """Read a time in minutes; return it in seconds."""
+    return 60 * seconds(text)
+
+
 def prefix(text: str) -> str:
     """Read the path under which a proxy in front shows the mirror."""
     if text and not text.startswith("/"):

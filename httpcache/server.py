@@ -11,7 +11,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, Final
 
@@ -23,6 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .adapter import Adapter
 from .app import build
+from .daily import Daily
 from .errors import MirrorError
 from .mirror import FLIGHTS
 from .settings import Settings
@@ -73,7 +74,8 @@ def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
         log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
     )
     server.patience = settings.client_timeout
-    server.serve(target_loader=partial(_load, os.getpid(), settings, adapters), wrap_loader=False)
+    with Daily(settings, adapters).running() if settings.capture or settings.capture_every else nullcontext():
+        server.serve(target_loader=partial(_load, os.getpid(), settings, adapters), wrap_loader=False)
     return 0
 
 

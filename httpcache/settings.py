@@ -20,7 +20,9 @@ class Settings:
 
     `data`: the folder of the store. `host`, `port`: where to listen. `workers`: processes. `root_path`: the prefix
     under which a proxy in front shows the mirror, "" or "/prefix". `offline`: ask no upstream. `log_level`: a level of
-    `logging`. `adapters`: the options of the adapters by their names (`pypi_upstream`), those that were given.
+    `logging`. `capture`: make passes of the capture beside the server, at 00:00 UTC; `capture_every`: so many seconds
+    after the last one too. `adapters`: the options of the adapters by their names (`pypi_upstream`), those that were
+    given.
 
     The network: `allow_networks` and `allow_ports` are what addresses from requests may reach besides public addresses
     on ports 80 and 443. `proxy`: the URL of an HTTP proxy that upstreams are asked through. `ca_bundle`: a PEM file of
@@ -46,6 +48,8 @@ class Settings:
     root_path: str = ""
     offline: bool = False
     log_level: str = "info"
+    capture: bool = False
+    capture_every: float | None = None
     adapters: Mapping[str, str] = field(default_factory=dict)
     allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     allow_ports: tuple[int, ...] = ()

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from hashlib import sha256
+from importlib.metadata import version
 
 import anyio
 import httpcore
@@ -81,14 +82,15 @@ class Origins:
 class Upstream:
     """Asks upstreams within the bounds of the settings.
 
-    `name` tells this mirror from others in `CDN-Loop` (RFC 8586).
+    `name` tells this mirror from others in `CDN-Loop` (RFC 8586). `agent` is a comment for `User-Agent`.
     """
 
-    def __init__(self, settings: Settings, origins: Origins, name: str) -> None:
+    def __init__(self, settings: Settings, origins: Origins, name: str, agent: str = "") -> None:
         self.name = name
         self._settings = settings
         self._origins = origins
-        self._own_headers = (("User-Agent", "httpcache/0.1"), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
+        product = f"httpcache/{version('httpcache')} {agent}".rstrip()
+        self._own_headers = (("User-Agent", product), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
         self._guarded = transport.guarded(settings)
         self._trusted = transport.trusted(settings)
         # Strangers do not keep the operator's registry waiting: each has turns of its own.

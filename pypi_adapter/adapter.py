@@ -11,16 +11,21 @@ from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
 from httpcache.adapter import Bound, Command, Option
-from httpcache.errors import BadAddress, NotFound
+from httpcache.errors import BadAddress, MirrorError, NotFound
 from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
+from httpcache.progress import Progress
 from httpcache.settings import Settings
 from httpcache.store import Store
 from httpcache.target import canonical_url
 
+from .capture import Capture
+from .catalog import Catalog
 from .dated import Dated
+from .passes import REQUESTED, Scope, read_scope
 from .policy import Policy, read_policy
 from .registry import Registry, read_entries
+from .rescue import Rescue
 from .rewrite import Pinned
 from .timeline import render, timeline
 
@@ -40,6 +45,7 @@ class PypiAdapter:
 
     options = (
         Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),
+        Option("pypi-capture", "SCOPE", "what a capture covers: requested (the default), all, or a file of names"),
         Option("pypi-rules", "FILE", "what is withheld from these, and what has no cooldown (TOML)"),
     )
 
@@ -54,11 +60,13 @@ class PypiAdapter:
                 "--pypi-upstream takes the http or https address of a simple index, without a user"
             ) from error
         _policy(settings)
+        _scope(settings)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""
         registry = Registry(PYPI, _index(mirror.settings), mirror)
-        return _Chain(Dated(registry, mirror, _policy(mirror.settings)), Pinned(mirror))
+        captures = [Capture(registry, Catalog(registry, mirror), Rescue(), _scope(mirror.settings))]
+        return _Bound([Dated(registry, mirror, _policy(mirror.settings)), Pinned(mirror)], captures)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the lines for pip and uv."""
@@ -80,13 +88,38 @@ def _policy(settings: Settings) -> Policy:
     return read_policy(Path(path)) if path else Policy()
 
 
-class _Chain:
-    def __init__(self, *parts: Bound) -> None:
+def _scope(settings: Settings) -> Scope:
+    return read_scope(settings.adapters.get("pypi_capture", REQUESTED), Path())
+
+
+class _Bound:
+    """See `httpcache.adapter.Bound`."""
+
+    def __init__(self, parts: Sequence[Dated | Pinned], captures: Sequence[Capture]) -> None:
         self._parts = parts
+        self._captures = captures
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
+        """Return the first answer of the parts. Raises MirrorError."""
         for part in self._parts:
             response = await part.answer(incoming)
             if response is not None:
                 return response
         return None
+
+    async def capture(self, progress: Progress) -> Sequence[str]:
+        """Make a pass over each registry. Raises MirrorError."""
+        lines, failed = [], []
+        for capture in self._captures:
+            try:
+                lines.append(capture.told(await capture.run(progress)))
+            except MirrorError as error:
+                failed.append(f"{capture.name}: {error.text}")
+        if failed:
+            raise MirrorError("; ".join([*failed, *lines]))
+        return lines
+
+    async def captured(self) -> int | None:
+        """Return when the oldest of the registries' last passes began (microseconds), None where one has none."""
+        found = [await capture.last() for capture in self._captures]
+        return None if None in found else min(instant for instant in found if instant is not None)

@@ -14,6 +14,7 @@ from httpcache.errors import BadUpstream, NotFound
 from httpcache.mirror import Mirror
 from httpcache.store import Log
 
+from .history import StaleObservation
 from .page import Page, ProjectList
 from .registry import Registry, now
 
@@ -74,38 +75,59 @@ class Catalog:
                 raise NotFound("the registry has no list of projects")
             return ProjectList(tuple(sorted(await anyio.to_thread.run_sync(_names, self._changes, self._last))))
 
+    async def capture(self) -> tuple[int, ProjectList | None]:
+        """Observe the list for a pass of the capture.
+
+        Returns the instant (microseconds) that it shows, and the list with names normalised; None if there is none.
+        Raises StaleObservation, MirrorError.
+        """
+        async with self._lock:
+            instant, page = await self._observe(always=False)
+            if self._last > instant:
+                raise StaleObservation("the list of projects is older than one that was seen before")
+            return instant, page
+
+    async def moved(self, since: int) -> set[str]:
+        """Return the names that were put on the list or taken off it after an instant (microseconds)."""
+        async with self._lock:
+            await self._read()
+            later = [change for change in self._changes if change.instant > since]
+        return {name for change in later for name in (*change.added, *change.removed)}
+
     @property
     def _last(self) -> int:
         return self._changes[-1].instant if self._changes else -1
 
-    async def _observe(self, *, always: bool) -> None:
+    async def _observe(self, *, always: bool) -> tuple[int, ProjectList | None]:
         """Ask for the list and append what changed; with `always` also that nothing did."""
         started = now()
-        instant, page = await self._registry.fetch("")
+        instant, page = await self._registry.fetch_list()
         if page is None and any(change.listed for change in self._changes):
             raise BadUpstream("the registry's list of projects is not there any more: it cannot be right")
         if isinstance(page, Page):
             raise BadUpstream("what the registry has in the place of its list of projects is none")
         self._asked = started
+        if page is not None:
+            page = await anyio.to_thread.run_sync(_normalised, page)
         while True:
             await self._read()
             if self._last >= instant:
-                return
+                return instant, page
             change = await anyio.to_thread.run_sync(self._change, instant, page)
             changed = change.added or change.removed or not self._changes or not self._changes[-1].listed
             if not (always or changed):
-                return
+                return instant, page
             value = await anyio.to_thread.run_sync(zlib.compress, msgspec.msgpack.encode(change))
             if await self._log.append(len(self._changes), value):
                 self._changes.append(change)
-                return
+                return instant, page
 
     def _change(self, instant: int, page: ProjectList | None) -> _Change:
         known = _names(self._changes, instant)
         if page is None:
             return _Change(instant, False, None, (), ())
         self._check(page, bool(known))
-        names = {canonicalize_name(name) for name in page.names}
+        names = set(page.names)
         return _Change(instant, True, page.serial, tuple(sorted(names - known)), tuple(sorted(known - names)))
 
     def _check(self, page: ProjectList, had_names: bool) -> None:
@@ -118,6 +140,12 @@ class Catalog:
     async def _read(self) -> None:
         for value in await self._log.read(len(self._changes)):
             self._changes.append(msgspec.msgpack.decode(zlib.decompress(value), type=_Change))
+
+
+def _normalised(page: ProjectList) -> ProjectList:
+    names = ((name, canonicalize_name(name)) for name in page.names)
+    same = tuple(name if name == normal else normal for name, normal in names)  # one text, not two that are equal
+    return msgspec.structs.replace(page, names=same)
 
 
 def _names(changes: Sequence[_Change], instant: int) -> set[str]:

@@ -203,6 +203,11 @@ class History:
         lives = (life for (name, _), life in self._lives.items() if name == filename)
         return [showing.file for life in lives for _, showing in reversed(life.changes) if showing]
 
+    def missing(self) -> list[File]:
+        """The files that the last observation did not have, each as last shown, in the order first shown."""
+        shown = ((life, [showing for _, showing in life.changes if showing]) for life in self._lives.values())
+        return [showings[-1].file for life, showings in shown if life.latest is None]
+
     def latest(self) -> Page | None:
         """The page as last observed, with no serial; None if there is no such project, or no observation."""
         return self._latest(born_by=None)

@@ -26,22 +26,27 @@ class Scope(msgspec.Struct, frozen=True, array_like=True):
     names: tuple[str, ...] = ()
 
     def includes(self, other: Scope) -> bool:
-        """Whether every project of another scope is in this one, as far as there is a log of it."""
-        return self.kind != LISTED or (other.kind == LISTED and set(other.names) <= set(self.names))
+        """Whether what is in another scope is in this one."""
+        if self.kind == LISTED and other.kind == LISTED:
+            return set(other.names) <= set(self.names)
+        return self.kind == ALL or self == other
 
 
 class Pass(msgspec.Struct, frozen=True, array_like=True):
     """A completed pass.
 
-    `instant`, `finished`: when the list was read, and when everything was done (microseconds). `serial`: the list's.
-    `failed`: projects of the scope that could not be fetched. How many projects `due` were looked at, were `asked` for
-    and had `changed`; how many missed files were `rescued`, already `lost`, and `withheld`; the `requests` made.
+    `instant`: what the list shows; `started`, `finished`: when the pass was made (microseconds). `serial`: the newest
+    on the list. `logged`: how many projects had been requested before. `failed`: those that could not be fetched. How
+    many projects were `due` to be looked at, were `asked` for and had `changed`; how many missed files were `rescued`,
+    already `lost`, and `withheld`; the `requests` made.
     """
 
     instant: int
+    started: int
     finished: int
     scope: Scope
     serial: int | None = None
+    logged: int = 0
     failed: tuple[str, ...] = ()
     due: int = 0
     asked: int = 0
@@ -51,11 +56,16 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
     withheld: int = 0
     requests: int = 0
 
-    def knows(self, project: str) -> bool:
-        """Whether a project that had a log before the pass was at `instant` as its log has it."""
+    def knows(self, project: str, number: int | None) -> bool:
+        """Whether a project that had a log before the pass was at `instant` as its log has it.
+
+        `number` is its place among those requested, None if it never was.
+        """
         if project in self.failed:
             return False
-        return self.scope.kind != LISTED or project in self.scope.names
+        if self.scope.kind == LISTED:
+            return project in self.scope.names
+        return self.scope.kind == ALL or (number is not None and number < self.logged)
 
 
 def read_scope(text: str, folder: Path) -> Scope:
@@ -105,11 +115,14 @@ class Passes:
         """Return the newest pass over everything in a scope: what it knew need not be fetched again."""
         return next((found for found in reversed(await self.all()) if found.scope.includes(scope)), None)
 
-    async def unchanged(self, project: str, since: int) -> int | None:
-        """Return the newest instant at which a project was known to be as its log has it, which ends at `since`."""
+    async def unchanged(self, project: str, number: int | None, since: int) -> int | None:
+        """Return the newest instant at which a project was known to be as its log has it, which ends at `since`.
+
+        `number` is its place among those requested, None if it never was. None if no pass after `since` knows it.
+        """
         for found in reversed(await self.all()):
             if found.instant <= since:
                 return None
-            if found.knows(project):
+            if found.knows(project, number):
                 return found.instant
         return None

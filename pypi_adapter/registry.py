@@ -7,7 +7,7 @@ import re
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager, suppress
 from dataclasses import dataclass
 from hashlib import sha256
@@ -44,6 +44,7 @@ CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the
 HISTORIES = 256  # projects whose decoded log is kept in memory
 
 _SERIAL = re.compile(r"[0-9]{1,18}")
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
@@ -72,6 +73,33 @@ class View:
     status: ProjectStatus | None = None
 
 
+@dataclass(frozen=True)
+class Captured:
+    """What a pass of the capture found of a project: whether the registry was `asked`, and had `changed` its page.
+
+    `missing` are the files that were there once and are not now, `status` is the project's as last observed.
+    """
+
+    asked: bool
+    changed: bool
+    missing: Sequence[File]
+    status: ProjectStatus | None
+
+
+class Later(BadUpstream):
+    """The registry asks to come back later, or is in trouble: 429 or 5xx; `Retry-After` as it sent it.
+
+    `for_all`: not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
+    """
+
+    def __init__(self, what: str, answer: Answer) -> None:
+        after = answer.headers.get("retry-after")
+        super().__init__(
+            f"the registry answered {answer.status} for {what}", headers={"Retry-After": after} if after else None
+        )
+        self.for_all = answer.status in (429, 503)
+
+
 class Registry:
     """A registry that the operator configured: it and the file links on its pages are trusted.
 
@@ -85,8 +113,10 @@ class Registry:
         self._max_page = mirror.settings.max_page
         self._histories: OrderedDict[str, _Known] = OrderedDict()
         self._names = Log(mirror.store, f"{name}/ logged")
-        self._logged: dict[str, None] = {}  # in the order of the log
+        self._logged: dict[str, int] = {}  # with their numbers in the log
         self._noting = anyio.Lock()
+        self.requests = 0
+        """How many requests were made of the registry and of the hosts of its files."""
         self.passes = Passes(mirror.store, name)
 
     async def as_of(self, project: str, instant: int) -> View:
@@ -103,6 +133,7 @@ class Registry:
                 await self._confirm(known, instant)
                 if not known.covers(instant):
                     await self._observe_for(known)
+        await self._note(known)
         try:
             return View(await known.work(lambda history: history.as_of(instant)), observed, known.status)
         except NotObserved:
@@ -120,6 +151,7 @@ class Registry:
             if known.asked < asked:  # else another request has asked since this one came
                 with suppress(StaleObservation):  # a cache on the way: what is known is newer
                     await self._observe(known, always=False)
+        await self._note(known)
         if days:
             return View(await known.work(lambda history: history.cooled(now(), days)), True, known.status)
         return View(await known.work(lambda history: history.latest()), True, known.status)
@@ -141,6 +173,20 @@ class Registry:
                     with suppress(StaleObservation):
                         await self._observe(known, always=False)
         raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
+
+    async def capture(self, project: str, serial: int | None) -> Captured:
+        """Observe a project for a pass of the capture, unless its log has the serial that the list spoke of.
+
+        Its history is not kept in memory: a pass goes over many. Raises StaleObservation where the registry's page is
+        older than its list, and MirrorError.
+        """
+        known = _Known(project, Log(self._mirror.store, f"{self.name}/{project}"))
+        await known.read_log()
+        before = known.instant
+        asked = serial is None or known.serial < serial
+        if asked:
+            await self._observe(known, always=False, serial=serial)
+        return Captured(asked, known.instant != before, await known.work(History.missing), known.status)
 
     async def status(self, project: str) -> ProjectStatus | None:
         """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
@@ -188,6 +234,7 @@ class Registry:
 
     def _ask(self, url: str, headers: tuple[tuple[str, str], ...] = ()) -> AbstractAsyncContextManager[Answer]:
         base, _, query = url.partition("?")
+        self.requests += 1
         return self._mirror.upstream.ask(canonical_url(base, query), headers=headers, trusted=True)
 
     async def _known(self, project: str) -> _Known:
@@ -209,8 +256,12 @@ class Registry:
 
         It is appended to the project's log, so that the log alone decides what is answered now and later.
         """
-        unchanged = None if known.covers(instant) else await self.passes.unchanged(known.project, known.instant)
-        if known.instant and unchanged is not None and unchanged >= instant:
+        if not known.instant or known.covers(instant):
+            return
+        async with self._noting:
+            number = (await self._read_names()).get(known.project)
+        unchanged = await self.passes.unchanged(known.project, number, known.instant)
+        if unchanged is not None and unchanged >= instant:
             await known.confirm(unchanged)
 
     async def _observe_for(self, known: _Known) -> None:
@@ -222,36 +273,40 @@ class Registry:
         except StaleObservation as error:
             raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
 
-    async def _observe(self, known: _Known, *, always: bool) -> None:
+    async def _observe(self, known: _Known, *, always: bool, serial: int | None = None) -> None:
         """Ask the registry for the page and append what changed; with `always` also that nothing did.
 
-        Raises StaleObservation and MirrorError.
+        `serial` is the least that the page must have. Raises StaleObservation and MirrorError.
         """
         started = now()
-        observation = await self._fetch(known.project)
-        if observation.page is None and known.has_page:
+        observation = await self._fetch(known.project, None if always else known.etag)
+        if observation is not None and observation.page is None and known.has_page:
             await anyio.sleep(SECOND_LOOK)  # one answer of a proxy must not end a project
             observation = await self._fetch(known.project)
         known.asked = started
+        if observation is None:
+            return
+        if serial is not None and observation.page and serial > (observation.page.serial or 0):
+            raise StaleObservation(f"the page has serial {observation.page.serial}, and {serial} is on the list")
         await known.append(observation, always=always)
-        if known.has_page and not known.noted:
-            await self._note(known.project)
-            known.noted = True
 
-    async def _note(self, project: str) -> None:
-        """Note that there is a log of the project, for `logged`."""
+    async def _note(self, known: _Known) -> None:
+        """Note that a project that is there was requested, for `logged`."""
+        if known.noted or not known.has_page:
+            return
         async with self._noting:
-            while project not in await self._read_names():
-                await self._names.append(len(self._logged), project.encode())
+            while known.project not in await self._read_names():
+                await self._names.append(len(self._logged), known.project.encode())
+        known.noted = True
 
     async def logged(self) -> list[str]:
-        """Return the names of the projects that have a log."""
+        """Return the names of the projects that were ever requested, and there when they were."""
         async with self._noting:
             return list(await self._read_names())
 
-    async def _read_names(self) -> dict[str, None]:
+    async def _read_names(self) -> dict[str, int]:
         for value in await self._names.read(len(self._logged)):
-            self._logged[value.decode()] = None
+            self._logged[value.decode()] = len(self._logged)
         return self._logged
 
     async def had(self, project: str, instant: int) -> bool:
@@ -261,34 +316,57 @@ class Registry:
             return False
         return await known.work(lambda history: history.as_of(instant)) is not None
 
-    async def _fetch(self, project: str) -> Observation:
-        instant, page = await self.fetch(project)
+    async def _fetch(self, project: str, etag: str | None = None) -> Observation | None:
+        """Ask for a project's page; None if it is still the one with that entity tag (RFC 9110 section 13.1.2)."""
+        got = await self._get(project, f"the page of {project}", etag)
+        if got.answer.status == 304:
+            return None
+        page = await self._read(got, f"the page of {project}")
         if isinstance(page, ProjectList):
             raise BadUpstream(f"the registry answers a list of projects for the page of {project}")
-        return Observation(instant, page and msgspec.structs.replace(page, name=project))
+        if page is None:
+            return Observation(got.instant, None)
+        tag = _etag(got.answer) if page.serial is None else None  # with serials the list tells what has changed
+        return Observation(got.instant, msgspec.structs.replace(page, name=project), tag)
 
-    async def fetch(self, project: str) -> tuple[int, Page | ProjectList | None]:
-        """Ask the registry for the page of a project, or for its list of projects where that is "".
+    async def fetch_list(self) -> tuple[int, Page | ProjectList | None]:
+        """Ask the registry for its list of projects.
 
-        Returns the instant (microseconds) that the page shows, and the page, None for a 404. Raises MirrorError.
+        Returns the instant (microseconds) that it shows, and the list, None for a 404. Raises MirrorError.
         """
-        what = f"the page of {project}" if project else "the list of projects"
-        instant, answer, body = await self._get(project, what)
-        if body is None:
-            return instant, None
-        if not answer.is_delimited and (await self._get(project, what))[2] != body:
-            raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
-        return instant, await in_parser(lambda: _parse(body, answer, self._max_page))
+        got = await self._get("", "the list of projects")
+        return got.instant, await self._read(got, "the list of projects")
 
-    async def _get(self, project: str, what: str) -> tuple[int, Answer, bytes | None]:
+    async def _read(self, got: _Got, what: str) -> Page | ProjectList | None:
+        body = got.body
+        if body is None:
+            return None
+        if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
+            raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
+        return await in_parser(lambda: _parse(body, got.answer, self._max_page))
+
+    async def _get(self, project: str, what: str, etag: str | None = None) -> _Got:
         started = now()
-        async with self._ask(f"{self._index}{project}{project and '/'}", (("Accept", INDEX_ACCEPT),)) as answer:
+        headers = (("Accept", INDEX_ACCEPT), *((("If-None-Match", etag),) if etag else ()))
+        async with self._ask(f"{self._index}{project}{project and '/'}", headers) as answer:
             instant = started - _age(answer) * 1_000_000
-            if answer.status in (404, 410):
-                return instant, answer, None
+            if answer.status in (404, 410) or (answer.status == 304 and etag):
+                return _Got(project, instant, answer, None)
+            if answer.status == 429 or answer.status >= 500:
+                raise Later(what, answer)
             if answer.status != 200:
                 raise BadUpstream(f"the registry answered {answer.status} for {what}")
-            return instant, answer, await read_bounded(answer, self._max_page, what)
+            return _Got(project, instant, answer, await read_bounded(answer, self._max_page, what))
+
+
+@dataclass(frozen=True)
+class _Got:
+    """An answer of the registry, the instant that it shows, and its body, None where there is no page in it."""
+
+    project: str
+    instant: int
+    answer: Answer
+    body: bytes | None
 
 
 async def read_entries(store: Store, registry: str, project: str) -> list[Entry]:
@@ -319,7 +397,7 @@ class _Known:
     """What is known of a project: its history, as far as it has been read from the log.
 
     `observing` is held while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether
-    anything had changed or not. `noted`: the name is in the list of projects that have a log.
+    anything had changed or not. `noted`: the name is in the list of those that were requested.
     """
 
     def __init__(self, project: str, log: Log) -> None:
@@ -336,6 +414,16 @@ class _Known:
     def instant(self) -> int:
         """When the last observation in the log was made."""
         return self._history.instant or 0
+
+    @property
+    def serial(self) -> int:
+        """The newest serial seen, -1 for none."""
+        return -1 if self._history.serial is None else self._history.serial
+
+    @property
+    def etag(self) -> str | None:
+        """The entity tag of the page as last observed."""
+        return self._history.etag
 
     @property
     def status(self) -> ProjectStatus | None:
@@ -400,6 +488,12 @@ def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:
         raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
     serial = answer.headers.get("x-pypi-last-serial", "")
     return msgspec.structs.replace(page, serial=int(serial)) if _SERIAL.fullmatch(serial) else page
+
+
+def _etag(answer: Answer) -> str | None:
+    """Return the entity tag of an answer (RFC 9110 section 8.8.3), None where it has none that can be sent back."""
+    text = answer.headers.get("etag", "")
+    return text if _ETAG.fullmatch(text) else None
 
 
 def _age(answer: Answer) -> int:

@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = [
     ["errors", "files"],
     ["target", "guard", "credentials", "conditional", "store", "limits"],
-    ["settings", "record", "blobs", "spool", "folder"],
+    ["settings", "record", "blobs", "spool", "folder", "progress"],
     ["transport", "local", "options"],
     ["upstream"],
     ["flight"],
@@ -23,7 +23,7 @@ ORDER = [
     ["incoming", "responses"],
     ["adapter"],
     ["pages"],
-    ["operate", "app"],
+    ["operate", "app", "daily"],
     ["server"],
     ["cli"],
 ]

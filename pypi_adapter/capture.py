@@ -1,0 +1,181 @@
+"""One pass of the capture over a registry: observes what has changed since the pass before, and rescues what is missed.
+
+list      the registry's projects, with their serials, once
+due       what has changed since, by serial; what came on the list or left it; what is in the scope and not on the
+          list; what failed the last time; everything where there are no serials, each asked for by its entity tag
+observe   each that is due, few at once: what changed is appended to its log, what is missed is rescued
+mark      the completed pass, last of all: one that was cut off is made again, and finds its work done
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+
+import anyio
+
+from httpcache.errors import BadUpstream, MirrorError
+from httpcache.progress import Progress, span
+
+from .catalog import Catalog
+from .history import StaleObservation
+from .page import ProjectList
+from .passes import ALL, LISTED, Pass, Scope
+from .patience import Hopeless, Patience
+from .registry import Registry, now
+from .rescue import Rescue
+
+log = logging.getLogger("httpcache")
+
+AT_ONCE = 8
+"""Projects that are observed at once."""
+OVERLAP = 5_000
+"""Serials below the last pass's newest that are looked at again: a registry numbers a change when it begins, and one
+with a higher number can be seen before it."""
+FAILED_AT_MOST = 1_000
+"""Projects that may fail in a pass that counts as complete."""
+
+
+class Capture:
+    """The passes over one registry in one scope."""
+
+    def __init__(self, registry: Registry, catalog: Catalog, rescue: Rescue, scope: Scope) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._rescue = rescue
+        self._scope = scope
+
+    @property
+    def name(self) -> str:
+        """The registry's name."""
+        return self._registry.name
+
+    async def last(self) -> int | None:
+        """Return when the last pass over the scope began (microseconds), None where there was none yet."""
+        before = await self._registry.passes.before(self._scope)
+        return before.instant if before else None
+
+    def told(self, done: Pass) -> str:
+        """Say what a pass did, in one line."""
+        parts = [f"{done.changed:,} of {done.due:,} projects had changed", f"{done.requests:,} requests"]
+        parts += [
+            f"{count:,} {what}"
+            for count, what in (
+                (done.rescued, "deleted files rescued"),
+                (done.lost, "deleted files gone already"),
+                (done.withheld, "deleted files withheld"),
+                (len(done.failed), f"projects failed, which the next pass looks at again ({_some(done.failed)})"),
+            )
+            if count
+        ]
+        return f"{self.name}: {', '.join(parts)}, in {span((done.finished - done.started) / 1e6)}"
+
+    async def run(self, progress: Progress) -> Pass:
+        """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
+        started, asked = now(), self._registry.requests
+        patience = Patience()
+        logged = await self._registry.logged()
+        instant, listed = await patience.run(self._catalog.capture)
+        due = await self._due(listed, logged)
+        work = _Work(self._registry, self._rescue, patience, due)
+        with progress.over(f"capture of {self._registry.name}", len(due)) as advance:
+            await work.run(advance)
+        done = Pass(
+            instant=instant,
+            started=started,
+            finished=now(),
+            scope=self._scope,
+            serial=max(listed.serials, default=None) if listed else None,
+            logged=len(logged),
+            failed=tuple(sorted(work.failed)),
+            due=len(due),
+            asked=work.asked,
+            changed=work.changed,
+            rescued=work.rescued,
+            lost=work.lost,
+            withheld=work.withheld,
+            requests=self._registry.requests - asked,
+        )
+        await self._registry.passes.append(done)
+        return done
+
+    async def _due(self, listed: ProjectList | None, logged: Collection[str]) -> dict[str, int | None]:
+        """Return the projects to look at; each with its serial on the list where that may say that nothing is new."""
+        if listed is None and self._scope.kind == ALL:
+            raise MirrorError(
+                f"{self._registry.name} has no list of its projects: capture those that are requested, "
+                "or those in a file of names"
+            )
+        names, serials = (listed.names, listed.serials) if listed else ((), ())
+        wanted = set(self._scope.names if self._scope.kind == LISTED else logged)
+        within: Callable[[str], bool] = (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
+        before = await self._registry.passes.before(self._scope)
+        mark = before.serial - OVERLAP if before and before.serial is not None else -1
+        due: dict[str, int | None] = {
+            name: serial for name, serial in zip(names, serials, strict=False) if serial > mark and within(name)
+        }
+        if not serials:
+            due = dict.fromkeys(filter(within, names))
+        due |= dict.fromkeys(wanted.difference(names))
+        if before:
+            moved = await self._catalog.moved(before.instant)
+            due |= dict.fromkeys(filter(within, moved.union(before.failed)))
+        return due
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
+
+
+class _Work:
+    """The projects of a pass, and what came of them."""
+
+    def __init__(self, registry: Registry, rescue: Rescue, patience: Patience, due: dict[str, int | None]) -> None:
+        self.failed: list[str] = []
+        self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
+        self._registry = registry
+        self._rescue = rescue
+        self._patience = patience
+        self._due = iter(due.items())
+        self._error: MirrorError | None = None
+
+    async def run(self, advance: Callable[[], None]) -> None:
+        """Look at each of the projects, few at once. Raises MirrorError where it makes no sense to go on."""
+
+        async def go() -> None:
+            for project, serial in self._due:
+                try:
+                    await self._look(project, serial)
+                except (MirrorError, StaleObservation) as error:
+                    self._fail(project, error)
+                if self._error:
+                    return
+                advance()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.start_soon(go)
+        if self._error:
+            raise self._error
+
+    def _fail(self, project: str, error: MirrorError | StaleObservation) -> None:
+        """Note a failure: it is the next pass's."""
+        log.warning("%s of %s: %s", project, self._registry.name, error)
+        self.failed.append(project)
+        if isinstance(error, Hopeless):
+            self._error = self._error or error
+        elif len(self.failed) > FAILED_AT_MOST:
+            self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one so: {error}")
+
+    async def _look(self, project: str, serial: int | None) -> None:
+        found = await self._patience.run(lambda: self._registry.capture(project, serial))
+        self.asked += found.asked
+        self.changed += found.changed
+        if not found.missing:
+            return
+        outcomes = await self._rescue.settle(project, found.missing, found.status)
+        self.rescued += outcomes.rescued
+        self.lost += outcomes.gone
+        self.withheld += outcomes.withheld
+        if outcomes.failed:
+            self.failed.append(project)
