@@ -40,8 +40,17 @@ AGENT: Final = "(capture)"
 async def capture(settings: Settings, adapters: Sequence[Adapter], progress: Progress) -> list[str]:
     """Make one pass; return a summary in lines. Raises MirrorError, also where another pass is under way."""
     with closing(LocalStore(settings.data)) as store, _alone(settings.data):
+        lines: list[str] = []
+        failed: MirrorError | None = None
         async with running(settings, store, store.spool, AGENT) as mirror:
-            return [line for adapter in adapters for line in await adapter.bind(mirror).capture(progress)]
+            try:
+                for adapter in adapters:
+                    lines += await adapter.bind(mirror).capture(progress)
+            except MirrorError as error:  # raised below: the tasks of the mirror would make a group of it
+                failed = error
+        if failed:
+            raise failed
+        return lines
 
 
 @contextmanager
