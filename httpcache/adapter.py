@@ -6,10 +6,10 @@ pypi = "pypi_adapter:adapter"
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Protocol
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
@@ -30,16 +30,27 @@ class Option:
 
 
 @dataclass(frozen=True)
-class Command:
-    """A command that an adapter adds: `httpcache NAME WHAT`; beside a running server, like all but `serve`.
+class Argument:
+    """What a command takes: `project` is an operand, `--reason` an option. Without a metavar an option is a flag."""
 
-    `run` is given the store and what was named, and returns the lines to print. It raises MirrorError.
+    name: str
+    help: str
+    metavar: str = ""
+    required: bool = False
+
+
+@dataclass(frozen=True)
+class Command:
+    """A command that an adapter adds: `httpcache NAME ...`; beside a running server, like all but `serve`.
+
+    `run` is given the store and the arguments by their names (`reason` for `--reason`; None for an option that was not
+    given, False for a flag), and returns the lines to print. It raises MirrorError.
     """
 
     name: str
-    metavar: str
     help: str
-    run: Callable[[Store, str], Awaitable[Sequence[str]]]
+    arguments: Sequence[Argument]
+    run: Callable[[Store, Mapping[str, Any]], Awaitable[Sequence[str]]]
 
 
 class Bound(Protocol):

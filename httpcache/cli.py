@@ -16,7 +16,7 @@ import anyio
 from rich.console import Console
 
 from . import daily, operate, transport
-from .adapter import Adapter, adapters
+from .adapter import Adapter, Argument, adapters
 from .errors import MirrorError
 from .local import LocalStore
 from .options import (
@@ -104,7 +104,8 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
     for command in (command for adapter in found for command in adapter.commands):
         added = commands.add_parser(command.name, help=command.help)
         _data(added)
-        added.add_argument("what", metavar=command.metavar)
+        for argument in command.arguments:
+            _add_argument(added, argument)
         added.set_defaults(run=_added, command=command)
 
     pin = commands.add_parser("pin", help="print today's pin and this instant, with lines for the installers")
@@ -115,6 +116,16 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
 
 def _data(parser: argparse.ArgumentParser) -> None:
     Options(parser, os.environ).one("data", Path("data"), Path, metavar="DIR", help="folder of the store (%(default)s)")
+
+
+def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
+    """Add an argument of an adapter's command."""
+    if not argument.name.startswith("--"):
+        parser.add_argument(argument.name, metavar=argument.metavar, help=argument.help)
+    elif argument.metavar:
+        parser.add_argument(argument.name, metavar=argument.metavar, required=argument.required, help=argument.help)
+    else:
+        parser.add_argument(argument.name, action="store_true", help=argument.help)
 
 
 def _add_server(add: Options) -> None:
@@ -237,7 +248,7 @@ def _forget(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
 
 def _added(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     async def work(store: Store) -> int:
-        for line in await options.command.run(store, options.what):
+        for line in await options.command.run(store, vars(options)):
             print(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
         return 0
 

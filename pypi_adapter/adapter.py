@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 from urllib.parse import urljoin
 
 from distlib.index import DEFAULT_INDEX
 from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Bound, Command, Option
+from httpcache.adapter import Argument, Bound, Command, Option
 from httpcache.errors import BadAddress, MirrorError, NotFound
 from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
@@ -21,19 +22,22 @@ from httpcache.target import canonical_url
 
 from .capture import Capture
 from .catalog import Catalog
+from .commands import COMMANDS
 from .dated import Dated
 from .passes import REQUESTED, Scope, read_scope
 from .policy import Policy, read_policy
 from .registry import Registry, read_entries
 from .rescue import Rescue
 from .rewrite import Pinned
+from .rulebook import Rulebook
 from .timeline import render, timeline
 
 PYPI = "pypi"
 
 
-async def history_of(store: Store, project: str) -> list[str]:
+async def history_of(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Return the time line of a project. Raises NotFound, StoreError."""
+    project = given["project"]
     entries = await read_entries(store, PYPI, canonicalize_name(project))
     if not entries:
         raise NotFound(f"{project!r} has not been observed: ask for it first, for example at /live/")
@@ -49,7 +53,15 @@ class PypiAdapter:
         Option("pypi-rules", "FILE", "what is withheld from these, and what has no cooldown (TOML)"),
     )
 
-    commands = (Command("history", "PROJECT", "tell what was observed of a project, and when", history_of),)
+    commands = (
+        Command(
+            "history",
+            "tell what was observed of a project, and when",
+            (Argument("project", "of the dated index", "PROJECT"),),
+            history_of,
+        ),
+        *COMMANDS,
+    )
 
     def check(self, settings: Settings) -> None:
         """Raise MirrorError where the address of the index cannot be one, or the rules cannot be read."""
@@ -66,7 +78,8 @@ class PypiAdapter:
         """Return the adapter at work on a mirror."""
         registry = Registry(PYPI, _index(mirror.settings), mirror)
         captures = [Capture(registry, Catalog(registry, mirror), Rescue(), _scope(mirror.settings))]
-        return _Bound([Dated(registry, mirror, _policy(mirror.settings)), Pinned(mirror)], captures)
+        rulebook = Rulebook(mirror.store, _policy(mirror.settings))
+        return _Bound([Dated(registry, mirror, rulebook), Pinned(mirror)], captures)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the lines for pip and uv."""

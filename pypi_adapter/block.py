@@ -52,8 +52,12 @@ class Rules:
     """The rules in force. An exception wins over every block."""
 
     def __init__(self, blocked: Iterable[Rule], allowed: Iterable[Rule]) -> None:
-        self._blocked = _Table(blocked)
-        self._allowed = _Table(allowed)
+        self._given = tuple(blocked), tuple(allowed)
+        self._blocked, self._allowed = map(_Table, self._given)
+
+    def below(self, blocked: Iterable[Rule], allowed: Iterable[Rule]) -> Rules:
+        """Return these rules with others before them: where several name the same, the first gives the reason."""
+        return Rules((*blocked, *self._given[0]), (*allowed, *self._given[1]))
 
     def project(self, name: str) -> Rule | None:
         """Return the rule that blocks all of a project (normalised), None if some of it may be had.

@@ -21,9 +21,9 @@ from httpcache.responses import FOREVER, HIT, RENEWED, STORED, answer_with, redi
 from .catalog import Catalog
 from .metadata import SUFFIX
 from .page import File, ProjectList, is_distribution
-from .policy import Policy
 from .registry import Registry, now, token
 from .render import advertised, index_response
+from .rulebook import Rulebook
 from .when import AsOf, Now, When, parse_when
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -35,9 +35,9 @@ _LIST = "public, max-age=600"
 class Dated:
     """The dated and live views of one registry."""
 
-    def __init__(self, registry: Registry, mirror: Mirror, policy: Policy) -> None:
+    def __init__(self, registry: Registry, mirror: Mirror, rulebook: Rulebook) -> None:
         self._registry = registry
-        self._policy = policy
+        self._rulebook = rulebook
         self._catalog = Catalog(registry, mirror)
         self._store = mirror.store
 
@@ -66,15 +66,18 @@ class Dated:
         if isinstance(when, AsOf):
             view = await self._registry.as_of(name, when.instant)
         else:
-            view = await self._registry.live(name, 0 if name in self._policy.exempt else when.days)
+            exempt = (await self._rulebook.current()).exempt
+            view = await self._registry.live(name, 0 if name in exempt else when.days)
         if view.page is None:
             raise NotFound(f"the registry has no project {name} {_phrase(when)}")
+        page = (await self._rulebook.current()).page(view.page, view.status)
+        lasting = isinstance(when, AsOf) and page is view.page  # what is withheld can be had again later
         return await index_response(
-            self._policy.page(view.page, view.status),
+            page,
             incoming.accept,
             link=lambda file: _linked(file, incoming.root, name),
             prefix=prefix,
-            cache_control=_DATED if isinstance(when, AsOf) else _LIVE,
+            cache_control=_DATED if lasting else _LIVE,
             cache_status=_status(when, observed=view.observed),
         )
 
@@ -83,7 +86,8 @@ class Dated:
             page, observed = await self._catalog.as_of(when.instant)
         else:
             page, observed = await self._catalog.live(), True
-        listed = tuple(name for name in page.names if not self._policy.rules.project(name))
+        rules = (await self._rulebook.current()).rules
+        listed = tuple(name for name in page.names if not rules.project(name))
         return await index_response(
             ProjectList(listed),
             incoming.accept,
@@ -101,7 +105,8 @@ class Dated:
         if not _PROJECT.fullmatch(project) or not is_distribution(wanted):
             raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
         file = await self._registry.file(project, content, wanted)
-        self._policy.check(project, file, await self._registry.status(project))
+        status = await self._registry.status(project)
+        (await self._rulebook.current()).check(project, file, status)
         if filename == wanted:
             return answer_with(self._store, await self._registry.open(project, file), vary=None)
         if not wanted.endswith(".whl"):

@@ -333,6 +333,6 @@ def test_pin() -> None:
 def test_help_names_every_command() -> None:
     ran = run("--help")
     assert ran.returncode == 0
-    for command in ("serve", "ls", "show", "forget", "pin"):
+    for command in ("serve", "ls", "show", "forget", "pin", "history", "block", "allow", "unblock", "blocks"):
         assert re.search(rf"^ +{command}\b", ran.stdout, re.MULTILINE)
     assert run().returncode == 2
