@@ -62,6 +62,8 @@ def _open(folder: Path) -> diskcache.Cache:
             cull_limit=0,
             size_limit=_NEVER,
             sqlite_synchronous=2,
+            sqlite_cache_size=2048,  # pages of 4 KiB, for each thread
+            sqlite_mmap_size=0,  # the system can take it back, but it counts as ours until then
         )
         if is_new:
             _finish(folder)

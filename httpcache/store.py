@@ -96,7 +96,7 @@ class Log:
     async def read(self, start: int = 0) -> list[bytes]:
         """Return the values from number `start` on."""
         values: list[bytes] = []
-        count = 1  # most reads find nothing new; a long log is read in few steps
+        count = 1 if start else 4  # most later reads find nothing new; a long log is read in few steps
         while True:
             first = start + len(values)
             found = await self._store.get_many([f"{self._prefix}{number}" for number in range(first, first + count)])

@@ -19,7 +19,7 @@ from .page import Page, ProjectList
 from .registry import Registry, now
 
 
-class _Change(msgspec.Struct, frozen=True, array_like=True):
+class Change(msgspec.Struct, frozen=True, array_like=True):
     """What an observation of the list changed; `instant` in microseconds; `listed`: the registry had a list."""
 
     instant: int
@@ -27,6 +27,11 @@ class _Change(msgspec.Struct, frozen=True, array_like=True):
     serial: int | None
     added: tuple[str, ...]
     removed: tuple[str, ...]
+
+
+def decode_change(data: bytes) -> Change:
+    """Return a change of the list from the store. Raises zlib.error, msgspec.DecodeError for data that is none."""
+    return msgspec.msgpack.decode(zlib.decompress(data), type=Change)
 
 
 class Catalog:
@@ -39,7 +44,7 @@ class Catalog:
     def __init__(self, registry: Registry, mirror: Mirror) -> None:
         self._registry = registry
         self._log = Log(mirror.store, f"{registry.name}/ projects")
-        self._changes: list[_Change] = []
+        self._changes: list[Change] = []
         self._lock = anyio.Lock()
         self._asked = 0
 
@@ -122,13 +127,13 @@ class Catalog:
                 self._changes.append(change)
                 return instant, page
 
-    def _change(self, instant: int, page: ProjectList | None) -> _Change:
+    def _change(self, instant: int, page: ProjectList | None) -> Change:
         known = _names(self._changes, instant)
         if page is None:
-            return _Change(instant, False, None, (), ())
+            return Change(instant, False, None, (), ())
         self._check(page, bool(known))
         names = set(page.names)
-        return _Change(instant, True, page.serial, tuple(sorted(names - known)), tuple(sorted(known - names)))
+        return Change(instant, True, page.serial, tuple(sorted(names - known)), tuple(sorted(known - names)))
 
     def _check(self, page: ProjectList, had_names: bool) -> None:
         seen = max((change.serial for change in self._changes if change.serial is not None), default=-1)
@@ -139,7 +144,7 @@ class Catalog:
 
     async def _read(self) -> None:
         for value in await self._log.read(len(self._changes)):
-            self._changes.append(msgspec.msgpack.decode(zlib.decompress(value), type=_Change))
+            self._changes.append(decode_change(value))
 
 
 def _normalised(page: ProjectList) -> ProjectList:
@@ -148,7 +153,7 @@ def _normalised(page: ProjectList) -> ProjectList:
     return msgspec.structs.replace(page, names=same)
 
 
-def _names(changes: Sequence[_Change], instant: int) -> set[str]:
+def _names(changes: Sequence[Change], instant: int) -> set[str]:
     names: set[str] = set()
     for number, change in enumerate(changes):
         if number == 0 or change.instant <= instant:

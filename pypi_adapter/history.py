@@ -129,6 +129,11 @@ class History:
             self.extend(entry)
 
     @property
+    def size(self) -> int:
+        """How many files there ever were."""
+        return len(self._lives)
+
+    @property
     def exists(self) -> bool:
         """Whether the last observation found the project."""
         return self._latest_project() is not None

@@ -1,4 +1,7 @@
-"""Runs what reads pages, in few threads at once: a page takes many times its size while it is read."""
+"""Runs what works on pages: at once what is light, else in a thread, where few at once read pages.
+
+A page takes many times its size while it is read. To go to a thread and back takes longer than most pages do.
+"""
 
 from __future__ import annotations
 
@@ -10,14 +13,23 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 PARSERS = 2
+LIGHT = 32 * 1024  # bytes of a page that is read at once, which takes about a millisecond
+FEW = 50  # files of a history that is worked on at once
 
 T = TypeVar("T")
 
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("pages read at once")
 
 
-async def in_parser(work: Callable[[], T]) -> T:
-    """Return what some work on a page returns, done beside the event loop."""
+async def beside(work: Callable[[], T], files: int) -> T:
+    """Return what some work on a history of so many files returns."""
+    return work() if files <= FEW else await anyio.to_thread.run_sync(work)
+
+
+async def in_parser(work: Callable[[], T], size: int) -> T:
+    """Return what reading a page of so many bytes returns."""
+    if size <= LIGHT:
+        return work()
     try:
         limiter = _LIMITER.get()
     except LookupError:

@@ -30,7 +30,7 @@ from .forms import parse
 from .history import Entry, History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
 from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
 from .page import BadPage, File, Page, ProjectList, ProjectStatus, strongest
-from .parsing import in_parser
+from .parsing import beside, in_parser
 from .passes import Passes
 
 log = logging.getLogger("httpcache")
@@ -343,7 +343,7 @@ class Registry:
             return None
         if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
             raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
-        return await in_parser(lambda: _parse(body, got.answer, self._max_page))
+        return await in_parser(lambda: _parse(body, got.answer, self._max_page), len(body))
 
     async def _get(self, project: str, what: str, etag: str | None = None) -> _Got:
         started = now()
@@ -440,17 +440,20 @@ class _Known:
     async def work(self, what: Callable[[History], T]) -> T:
         """Run what may take long for a page of megabytes beside the event loop."""
         async with self._working:
-            return await anyio.to_thread.run_sync(what, self._history)
+            return await beside(lambda: what(self._history), self._history.size)
 
     async def read_log(self) -> None:
         """Take in what other processes have appended. Raises StoreError."""
         async with self._working:
             for value in await self._log.read(self._length):
-                try:
-                    self._history.extend(_decoded(self.project, value))
-                except (StaleObservation, KeyError) as error:
-                    raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
-                self._length += 1
+                self._take_in(_decoded(self.project, value))
+
+    def _take_in(self, entry: Entry) -> None:
+        try:
+            self._history.extend(entry)
+        except (StaleObservation, KeyError) as error:
+            raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
+        self._length += 1
 
     async def append(self, observation: Observation, *, always: bool) -> None:
         """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation."""
@@ -460,24 +463,28 @@ class _Known:
             newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
             return found if always or newer or found.changed else None
 
-        await self._extend(observation.instant, entry)
+        await self._extend(observation.instant, entry, len(observation.page.files) if observation.page else 0)
 
     async def confirm(self, instant: int) -> None:
         """Append that nothing had changed by an instant."""
-        await self._extend(instant, lambda history: Entry(instant, history.serial, etag=history.etag))
+        await self._extend(instant, lambda history: Entry(instant, history.serial, etag=history.etag), 0)
 
-    async def _extend(self, instant: int, make: Callable[[History], Entry | None]) -> None:
-        while True:
-            await self.read_log()
+    async def _extend(self, instant: int, make: Callable[[History], Entry | None], files: int) -> None:
+        """Append what `make` makes of the history as it is by then; `files` is how many it has to do with."""
+
+        def encoded() -> tuple[Entry, bytes] | None:
+            entry = make(self._history)
+            return (entry, encode_entry(entry)) if entry else None
+
+        while not self.covers(instant):  # else another process has made a later one
             async with self._working:  # the entry belongs to this length: others may read on in the meantime
-                if self.covers(instant):
-                    return None  # another process has made a later one
-                number = self._length
-                entry = await anyio.to_thread.run_sync(make, self._history)
-            if entry is None:
-                return None
-            if await self._log.append(number, await anyio.to_thread.run_sync(encode_entry, entry)):
-                return await self.read_log()
+                made = await beside(encoded, files + self._history.size)
+                if made is None:
+                    return
+                if await self._log.append(self._length, made[1]):
+                    self._take_in(made[0])
+                    return
+            await self.read_log()
 
 
 def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:

@@ -198,7 +198,7 @@ class _Pages:
         if _is_simple(record.headers):
             return True
         head = await self._mirror.read(record, HEAD_BYTES)
-        return await in_parser(lambda: _META.search(head)) is not None
+        return await in_parser(lambda: _META.search(head), len(head)) is not None
 
     async def read(self, record: Record) -> Page | ProjectList | None:
         """Return the page of a record, None where it is none. Raises BadUpstream for a broken page of PEP 691."""
@@ -210,7 +210,7 @@ class _Pages:
             async with self._reading:
                 if key not in self._parsed:  # nobody has in the meantime
                     body = await self._body(record)
-                    self._parsed[key] = await in_parser(lambda: self._parse_and_index(body, record))
+                    self._parsed[key] = await in_parser(lambda: self._parse_and_index(body, record), len(body))
         self._parsed.move_to_end(key)
         found = self._parsed[key]
         while len(self._parsed) > 1 and sum(parsed.size for parsed in self._parsed.values()) > PARSED_BYTES:
@@ -261,7 +261,7 @@ class _Pages:
     async def verify(self, record: Record, file: Path) -> None:
         """Refuse to freeze what says that it is a page of PEP 691 and is none. Raises BadUpstream."""
         if _is_simple(record.headers):
-            await in_parser(lambda: self._parse(file.read_bytes(), record))
+            await in_parser(lambda: self._parse(file.read_bytes(), record), record.size)
 
     async def _body(self, record: Record) -> bytes:
         self._check_size(record)

@@ -12,8 +12,7 @@ import pytest
 
 from httpcache.mirror import Mirror as Inner
 from httpcache.store import Log
-from pypi_adapter import registry as registry_module
-from pypi_adapter.history import Entry, History, decode_entry, encode_entry
+from pypi_adapter.history import Entry, History, decode_entry
 from pypi_adapter.registry import Registry, now
 from tests.support import http
 from tests.support.command import run, told
@@ -50,23 +49,22 @@ def _check(entries: list[Entry]) -> None:
 def test_two_observe_a_project_at_once(
     dated: bool, age: int, read: bool, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The first has made its entry when the second appends; `read`: a request to the first reads that in between.
+    """The first has made its entry when the second appends; `read`: a request to the first reads in between.
 
     `age`: what the second observed was older than what the first did, or not.
     """
     answers = iter([_page("1.0"), _page("1.0", **({"Age": f"{age}"} if age else {}))])
     upstream.pages[PROJECT] = lambda _: next(answers, _page("1.0", "1.1"))
-    reached, release, lock = threading.Event(), threading.Event(), threading.Lock()
+    append = Log.append
 
-    def held(entry: Entry) -> bytes:
-        with lock:
-            first = not reached.is_set()
+    async def held(log: Log, number: int, value: bytes) -> bool:
+        if not reached.is_set():
             reached.set()
-        if first:
-            assert release.wait(PATIENCE)
-        return encode_entry(entry)
+            await release.wait()
+        return await append(log, number, value)
 
-    monkeypatch.setattr(registry_module, "encode_entry", held)
+    monkeypatch.setattr(Log, "append", held)
+    reached, release = anyio.Event(), anyio.Event()
 
     async def work() -> None:
         async with running(tmp_path) as one, running(tmp_path) as two:
@@ -78,11 +76,12 @@ def test_two_observe_a_project_at_once(
                         tasks.start_soon(first.as_of, "thing", now())
                     else:
                         tasks.start_soon(first.live, "thing", 0)
-                    await anyio.to_thread.run_sync(reached.wait, PATIENCE)
+                    await reached.wait()
                     await second.live("thing", 0)
                     assert len(await _entries(two)) == 1
                     if read:
-                        await first.had("thing", 0)
+                        tasks.start_soon(first.had, "thing", 0)
+                        await anyio.wait_all_tasks_blocked()
                     release.set()
             finally:
                 release.set()
