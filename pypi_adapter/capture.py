@@ -10,7 +10,7 @@ mark      the completed pass, last of all: one that was cut off is made again, a
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 
 import anyio
 
@@ -20,7 +20,7 @@ from httpcache.progress import Progress, span
 from .catalog import Catalog
 from .history import StaleObservation
 from .page import ProjectList
-from .passes import ALL, LISTED, Pass, Scope
+from .passes import ALL, LISTED, REQUESTED, Pass, Scope
 from .patience import Hopeless, Patience
 from .registry import Registry, now
 from .rescue import Rescue
@@ -99,7 +99,7 @@ class Capture:
         await self._registry.passes.append(done)
         return done
 
-    async def _due(self, listed: ProjectList | None, logged: Collection[str]) -> dict[str, int | None]:
+    async def _due(self, listed: ProjectList | None, logged: Sequence[str]) -> dict[str, int | None]:
         """Return the projects to look at; each with its serial on the list where that may say that nothing is new."""
         if listed is None and self._scope.kind == ALL:
             raise MirrorError(
@@ -111,8 +111,11 @@ class Capture:
         within: Callable[[str], bool] = (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
         before = await self._registry.passes.before(self._scope)
         mark = before.serial - OVERLAP if before and before.serial is not None else -1
+        new = frozenset(logged[before.logged :] if before and before.scope.kind == REQUESTED else ())
         due: dict[str, int | None] = {
-            name: serial for name, serial in zip(names, serials, strict=False) if serial > mark and within(name)
+            name: serial
+            for name, serial in zip(names, serials, strict=False)
+            if (serial > mark or name in new) and within(name)
         }
         if not serials:
             due = dict.fromkeys(filter(within, names))

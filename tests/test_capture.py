@@ -181,6 +181,22 @@ def test_what_a_wider_pass_has_stored_is_not_known_to_a_narrow_one(here: Here) -
     assert len(filenames(here.mirror.at(at) + "one/")) == 2
 
 
+def test_what_is_requested_after_a_narrow_pass_is_looked_at_by_the_next(here: Here) -> None:
+    """The log of one is from the wide pass, and the narrow one did not look at it: what changed between them counts."""
+    here.capture(ALL)
+    early = instant()
+    here.capture(ALL)
+    here.pypi.upload(wheel("one", "2.0"), instant())
+    here.pypi.serial += 10_000
+    here.pypi.upload(wheel("two", "2.0"), instant())
+    here.capture(REQUESTED)
+    here.mirror.start()
+    assert len(filenames(here.mirror.at(early) + "one/")) == 1
+    at = instant()
+    here.capture(REQUESTED)
+    assert len(filenames(here.mirror.at(at) + "one/")) == 2
+
+
 def test_a_list_of_names(here: Here, tmp_path: Path) -> None:
     names = tmp_path / "names.txt"
     names.write_text("Two  # as its owner writes it\n\nthree\n")
