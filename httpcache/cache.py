@@ -29,7 +29,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
-from .errors import BadUpstream, Busy, MirrorError
+from .errors import BadUpstream, Busy, MirrorError, OtherBytes
 from .flight import Digest, Flight, Live, Passed
 from .folder import store_error
 from .record import KEPT_HEADERS, Record, decode, encode
@@ -165,7 +165,7 @@ class Cache:
                 head = _head(answer, claim, job.scope(answer), "accept" in vary)
                 delimited = answer.is_delimited
                 body = await self._download(flight, job, claim, head, answer, shared="*" not in vary)
-            _check(job, head, body)
+            _check(job, head, body, delimited=delimited)
             if flight.shared and not delimited and not job.digests:
                 await self._look_again(job, body)
             flight.finish(record=await self._freeze(job, claim, head, body) if flight.shared else None)
@@ -303,15 +303,16 @@ def _check_size(job: Job, size: int) -> None:
         raise BadUpstream(f"{job.label} is larger than {job.limit} bytes (--max-file, --max-page); nothing was kept")
 
 
-def _check(job: Job, head: Head, body: _Sums) -> None:
-    for announced in (head.length, job.size):
-        if announced is not None and body.size != announced:
-            raise BadUpstream(f"{job.label}: {body.size} bytes came where {announced} were announced; nothing was kept")
+def _check(job: Job, head: Head, body: _Sums, *, delimited: bool) -> None:
+    """Raise BadUpstream for a body that is not what was announced: OtherBytes where it cannot be a cut one."""
+    if head.length is not None and body.size != head.length:
+        raise BadUpstream(f"{job.label}: {body.size} bytes came where {head.length} were announced; nothing was kept")
+    wrong = OtherBytes if delimited else BadUpstream
+    if job.size is not None and body.size != job.size:
+        raise wrong(f"{job.label}: {body.size} bytes came where {job.size} were announced; nothing was kept")
     if job.digests and not any(map(body.has, job.digests)):
         wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in job.digests)
-        raise BadUpstream(
-            f"{job.label}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept"
-        )
+        raise wrong(f"{job.label}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept")
 
 
 async def pass_on(answer: Answer) -> Passed:

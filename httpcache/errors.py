@@ -9,6 +9,7 @@
     ├── UpstreamError               502
     │   ├── Unreachable             502  no connection, no name, TLS failed
     │   ├── BadUpstream             502  it answered, but not with what can be kept
+    │   │   └── OtherBytes          502  it has something, but not what was announced
     │   ├── Busy                    503  too many exchanges with upstreams at once
     │   ├── TimedOut                504
     │   └── Offline                 504  the mirror was told not to ask upstreams
@@ -82,6 +83,10 @@ class Unreachable(UpstreamError):
 
 class BadUpstream(UpstreamError):
     """The upstream answered, but not with something that can be kept (502)."""
+
+
+class OtherBytes(BadUpstream):
+    """The upstream has a body there, whole, but not the one that was announced (502)."""
 
 
 class Busy(UpstreamError):

@@ -19,6 +19,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import anyio
+from anyio.abc import TaskGroup
 
 from .cache import FREEZES, Cache, Job, pass_on
 from .credentials import PUBLIC, Credentials, scope
@@ -58,8 +59,8 @@ class Want:
     the representation for good where `accept` is not the client's own and may change with the program. `source` asks
     for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called
     when the target is about to be fetched; `verify` and `frozen` are those of a Job. `freeze_absence`: a 404 or 410 is
-    kept for ever too, as a registry's "no such project" is. `limit`: the most bytes that are taken, where these are
-    fewer than of any file.
+    kept for ever too, as a registry's "no such project" is. `anew`: the upstream is asked although it said a moment
+    ago that there is nothing. `limit`: the most bytes that are taken, where these are fewer than of any file.
     """
 
     accept: str = ANY
@@ -70,19 +71,23 @@ class Want:
     verify: Callable[[Record, Path], Awaitable[None]] | None = None
     frozen: Callable[[Record], Awaitable[None]] | None = None
     freeze_absence: bool = False
+    anew: bool = False
     limit: int | None = None
 
 
 class Mirror:
     """The parts together: settings, store, cache and upstream, and the rules of who may read what."""
 
-    def __init__(self, settings: Settings, store: Store, cache: Cache, upstream: Upstream, secret: bytes) -> None:
-        """`secret` is the key of the scopes: the store's own."""
+    def __init__(
+        self, settings: Settings, store: Store, cache: Cache, upstream: Upstream, secret: bytes, tasks: TaskGroup
+    ) -> None:
+        """`secret` is the key of the scopes: the store's own. `tasks` runs what `start` is given."""
         self.settings = settings
         self.store = store
         self.cache = cache
         self.upstream = upstream
         self._secret = secret
+        self._tasks = tasks
         self._bindings: dict[str, set[str]] = {}
         for prefix, origin in settings.bindings:
             self._bindings.setdefault(prefix, set()).add(origin)
@@ -97,6 +102,10 @@ class Mirror:
         if origins is None:
             return given
         return replace(given, bound=True) if target.origin in origins else NOBODY
+
+    def start(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run work that no request waits for. Its errors go to the log; the end of the mirror cuts it off."""
+        self._tasks.start_soon(_logged, work)
 
     async def answer(self, target: Target, want: Want) -> Record | Live | Passed:
         """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError.
@@ -235,7 +244,7 @@ class Mirror:
                 body = b"the upstream had no such page when this pin was first asked for it\n"
                 return Passed(entry.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
         remembered = self._missing.get(ask.key)
-        if found is None and remembered and remembered[1] > time.monotonic():
+        if found is None and not ask.want.anew and remembered and remembered[1] > time.monotonic():
             return replace(remembered[0], hit=True)
         return None
 
@@ -260,11 +269,21 @@ async def running(settings: Settings, store: Store, spool: Path, agent: str = ""
     upstream = Upstream(settings, Origins(store), name, agent)
     cache = Cache(store, Spool(spool), FLIGHTS * settings.max_connections)
     try:
-        async with cache.running(SHUTDOWN_SECONDS):
-            yield Mirror(settings, store, cache, upstream, secret)
+        async with cache.running(SHUTDOWN_SECONDS), anyio.create_task_group() as tasks:
+            yield Mirror(settings, store, cache, upstream, secret, tasks)
+            tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await upstream.aclose()
+
+
+async def _logged(work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await work()
+    except MirrorError as error:
+        log.warning("%s", error.text)
+    except Exception:
+        log.exception("work beside the requests failed")
 
 
 class _Ask:

@@ -24,6 +24,8 @@ from .capture import Capture
 from .catalog import Catalog
 from .commands import COMMANDS
 from .dated import Dated
+from .ledger import Ledger
+from .page import File, ProjectStatus
 from .passes import REQUESTED, Scope, read_scope
 from .policy import Policy, read_policy
 from .registry import Registry, read_entries
@@ -38,10 +40,11 @@ PYPI = "pypi"
 async def history_of(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Return the time line of a project. Raises NotFound, StoreError."""
     project = given["project"]
-    entries = await read_entries(store, PYPI, canonicalize_name(project))
+    name = canonicalize_name(project)
+    entries = await read_entries(store, PYPI, name)
     if not entries:
         raise NotFound(f"{project!r} has not been observed: ask for it first, for example at /live/")
-    return render(timeline(entries))
+    return render(timeline(entries, await Ledger(store, PYPI, name).read()))
 
 
 class PypiAdapter:
@@ -77,8 +80,14 @@ class PypiAdapter:
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""
         registry = Registry(PYPI, _index(mirror.settings), mirror)
-        captures = [Capture(registry, Catalog(registry, mirror), Rescue(), _scope(mirror.settings))]
         rulebook = Rulebook(mirror.store, _policy(mirror.settings))
+
+        async def withheld(project: str, file: File, status: ProjectStatus | None) -> str | None:
+            return (await rulebook.current()).withheld(project, file, status)
+
+        rescue = Rescue(registry, mirror, withheld)
+        registry.on_missed = rescue.start
+        captures = [Capture(registry, Catalog(registry, mirror), rescue, _scope(mirror.settings))]
         return _Bound([Dated(registry, mirror, rulebook), Pinned(mirror)], captures)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:

@@ -95,6 +95,13 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
         return bool(self.shown or self.missed or self.project or self.gone)
 
 
+class Missing(msgspec.Struct, frozen=True):
+    """A file that the last observation did not have: as it was last shown, and from when on it is gone."""
+
+    file: File
+    gone: int
+
+
 def encode_entry(entry: Entry) -> bytes:
     """An entry for the store: MessagePack in zlib."""
     return zlib.compress(msgspec.msgpack.encode(entry))
@@ -199,8 +206,8 @@ class History:
 
     @property
     def status(self) -> ProjectStatus | None:
-        """The project's status as last observed (PEP 792)."""
-        latest = self._latest_project()
+        """The project's status as last observed (PEP 792); of a project that is gone, the last that it had."""
+        latest = next((project for _, project in reversed(self._projects) if project), None)
         return latest.status if latest else None
 
     def named(self, filename: str) -> list[File]:
@@ -208,10 +215,9 @@ class History:
         lives = (life for (name, _), life in self._lives.items() if name == filename)
         return [showing.file for life in lives for _, showing in reversed(life.changes) if showing]
 
-    def missing(self) -> list[File]:
-        """The files that the last observation did not have, each as last shown, in the order first shown."""
-        shown = ((life, [showing for _, showing in life.changes if showing]) for life in self._lives.values())
-        return [showings[-1].file for life, showings in shown if life.latest is None]
+    def missing(self) -> list[Missing]:
+        """Every file ever shown that the last observation did not have, in the order in which they were first shown."""
+        return [missing for life in self._lives.values() if (missing := life.missing)]
 
     def latest(self) -> Page | None:
         """The page as last observed, with no serial; None if there is no such project, or no observation."""
@@ -265,6 +271,12 @@ class _Life(msgspec.Struct):
     @property
     def latest(self) -> Showing | None:
         return self.changes[-1][1]
+
+    @property
+    def missing(self) -> Missing | None:
+        gone, latest = self.changes[-1]
+        shown = None if latest else self.changes[-2][1]
+        return Missing(shown.file, gone) if shown else None
 
     def at(self, instant: int) -> Showing | None:
         """The file at an instant after its birth, though it may not have been shown by then."""

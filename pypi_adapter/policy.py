@@ -84,12 +84,16 @@ class Policy:
 
     def check(self, project: str, file: File, status: ProjectStatus | None) -> None:
         """Raise Refused for a file that is withheld."""
+        reason = self.withheld(project, file, status)
+        if reason:
+            raise Refused(f"{file.filename} is withheld {reason}")
+
+    def withheld(self, project: str, file: File, status: ProjectStatus | None) -> str | None:
+        """Return by whom a file is withheld and why, None where it is not."""
         if status is not None and status.status == QUARANTINED:
-            reason = status.reason or "the registry gives no reason"
-            raise Refused(f"{file.filename} is withheld: {project} is quarantined by the registry ({reason})")
+            return f"by the registry: {project} is quarantined ({status.reason or 'the registry gives no reason'})"
         rule = self.rules.project(project) or self._rule(project, file)
-        if rule:
-            raise Refused(f"{file.filename} is withheld by this mirror: {rule.reason} ({rule.source})")
+        return f"by this mirror: {rule.reason} ({rule.source})" if rule else None
 
     def _rule(self, project: str, file: File) -> Rule | None:
         return self.rules.file(project, file_version(file.filename), file.hashes.get("sha256"))

@@ -7,11 +7,11 @@ import re
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
-from typing import TypeVar
+from typing import TypeAlias, TypeVar
 
 import anyio
 import anyio.to_thread
@@ -27,7 +27,7 @@ from httpcache.upstream import Answer
 
 from .coding import BadCoding, decoded
 from .forms import parse
-from .history import Entry, History, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
+from .history import Entry, History, Missing, NotObserved, Observation, StaleObservation, decode_entry, encode_entry
 from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
 from .page import BadPage, File, Page, ProjectList, ProjectStatus, strongest
 from .parsing import beside, in_parser
@@ -48,6 +48,7 @@ _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 T = TypeVar("T")
+OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
 
 
 def now() -> int:
@@ -82,7 +83,7 @@ class Captured:
 
     asked: bool
     changed: bool
-    missing: Sequence[File]
+    missing: list[Missing]
     status: ProjectStatus | None
 
 
@@ -103,7 +104,8 @@ class Later(BadUpstream):
 class Registry:
     """A registry that the operator configured: it and the file links on its pages are trusted.
 
-    `index` is the address of its simple index (PEP 503), with the slash at its end.
+    `index` is the address of its simple index (PEP 503), with the slash at its end. `on_missed` is told when a request
+    has found files missing that were there: the project, all that are missing, its status. It must not take long.
     """
 
     def __init__(self, name: str, index: str, mirror: Mirror) -> None:
@@ -118,6 +120,7 @@ class Registry:
         self.requests = 0
         """How many requests were made of the registry and of the hosts of its files."""
         self.passes = Passes(mirror.store, name)
+        self.on_missed: OnMissed | None = None
 
     async def as_of(self, project: str, instant: int) -> View:
         """Return a project's page as it stood at an instant (microseconds).
@@ -185,7 +188,7 @@ class Registry:
         before = known.instant
         asked = serial is None or known.serial < serial
         if asked:
-            await self._observe(known, always=False, serial=serial)
+            await self._look(known, always=False, serial=serial)
         return Captured(asked, known.instant != before, await known.work(History.missing), known.status)
 
     async def status(self, project: str) -> ProjectStatus | None:
@@ -199,6 +202,10 @@ class Registry:
     async def open_metadata(self, project: str, file: File) -> Record | Live | Passed:
         """Return the metadata file of a wheel (PEP 658). Raises MirrorError."""
         return await self._mirror.answer(self._target(project, file, SUFFIX), self._metadata_want(project, file))
+
+    async def freeze(self, project: str, file: File) -> Record | Passed:
+        """Return a file once it is frozen and checked, or what the registry says now. Raises MirrorError."""
+        return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
 
     def _target(self, project: str, file: File, suffix: str = "") -> Target:
         return Target("files", f"{project}/{token(file)}/{file.filename}{suffix}")
@@ -273,10 +280,17 @@ class Registry:
         except StaleObservation as error:
             raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
 
-    async def _observe(self, known: _Known, *, always: bool, serial: int | None = None) -> None:
+    async def _observe(self, known: _Known, *, always: bool) -> None:
+        """Observe for a request; what is missed is told to `on_missed`. Raises StaleObservation and MirrorError."""
+        entry = await self._look(known, always=always)
+        if self.on_missed and entry and (entry.missed or entry.gone):
+            self.on_missed(known.project, await known.work(History.missing), known.status)
+
+    async def _look(self, known: _Known, *, always: bool, serial: int | None = None) -> Entry | None:
         """Ask the registry for the page and append what changed; with `always` also that nothing did.
 
-        `serial` is the least that the page must have. Raises StaleObservation and MirrorError.
+        `serial` is the least that the page must have. Returns what was appended, None where nothing was. Raises
+        StaleObservation and MirrorError.
         """
         started = now()
         observation = await self._fetch(known.project, None if always else known.etag)
@@ -285,10 +299,10 @@ class Registry:
             observation = await self._fetch(known.project)
         known.asked = started
         if observation is None:
-            return
+            return None
         if serial is not None and observation.page and serial > (observation.page.serial or 0):
             raise StaleObservation(f"the page has serial {observation.page.serial}, and {serial} is on the list")
-        await known.append(observation, always=always)
+        return await known.append(observation, always=always)
 
     async def _note(self, known: _Known) -> None:
         """Note that a project that is there was requested, for `logged`."""
@@ -455,22 +469,29 @@ class _Known:
             raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
         self._length += 1
 
-    async def append(self, observation: Observation, *, always: bool) -> None:
-        """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation."""
+    async def append(self, observation: Observation, *, always: bool) -> Entry | None:
+        """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation.
+
+        Returns what was appended, None where nothing was.
+        """
 
         def entry(history: History) -> Entry | None:
             found = history.observe(observation)
             newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
             return found if always or newer or found.changed else None
 
-        await self._extend(observation.instant, entry, len(observation.page.files) if observation.page else 0)
+        size = len(observation.page.files) if observation.page else 0
+        return await self._extend(observation.instant, entry, size)
 
     async def confirm(self, instant: int) -> None:
         """Append that nothing had changed by an instant."""
         await self._extend(instant, lambda history: Entry(instant, history.serial, etag=history.etag), 0)
 
-    async def _extend(self, instant: int, make: Callable[[History], Entry | None], files: int) -> None:
-        """Append what `make` makes of the history as it is by then; `files` is how many it has to do with."""
+    async def _extend(self, instant: int, make: Callable[[History], Entry | None], files: int) -> Entry | None:
+        """Append what `make` makes of the history as it is by then; return what was appended.
+
+        `files` is how many it has to do with.
+        """
 
         def encoded() -> tuple[Entry, bytes] | None:
             entry = make(self._history)
@@ -480,11 +501,13 @@ class _Known:
             async with self._working:  # the entry belongs to this length: others may read on in the meantime
                 made = await beside(encoded, files + self._history.size)
                 if made is None:
-                    return
-                if await self._log.append(self._length, made[1]):
-                    self._take_in(made[0])
-                    return
+                    return None
+                entry, value = made
+                if await self._log.append(self._length, value):
+                    self._take_in(entry)
+                    return entry
             await self.read_log()
+        return None
 
 
 def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:

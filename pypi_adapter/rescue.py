@@ -1,15 +1,34 @@
-"""Stub."""
+"""Freezes the files that a registry has removed, while their bytes are still where it had them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+import anyio
+
+from httpcache.errors import BadUpstream, MirrorError, OtherBytes
+from httpcache.mirror import Mirror
+from httpcache.record import Record
+
+from .history import Missing
+from .ledger import GONE, RESCUED, WITHHELD, Ledger, Loss, Outcome
 from .page import File, ProjectStatus
+from .registry import Registry, now, token
+
+log = logging.getLogger("httpcache")
+
+AT_ONCE = 4  # files of a project
+NOT_THERE = frozenset({403, 404, 410})  # what file hosts answer for a file that has been removed
+FAILED = "failed"
 
 
-@dataclass
+@dataclass(frozen=True)
 class Outcomes:
+    """How many files were rescued, were gone already, are withheld; and how many will have to be tried again."""
+
     rescued: int = 0
     gone: int = 0
     withheld: int = 0
@@ -17,5 +36,65 @@ class Outcomes:
 
 
 class Rescue:
-    async def settle(self, project: str, missing: Sequence[File], status: ProjectStatus | None) -> Outcomes:
-        return Outcomes()
+    """Rescues the files of one registry.
+
+    `withheld` tells why a file is withheld, None where it is not: malware that a registry has removed is not fetched.
+    """
+
+    def __init__(
+        self,
+        registry: Registry,
+        mirror: Mirror,
+        withheld: Callable[[str, File, ProjectStatus | None], Awaitable[str | None]],
+    ) -> None:
+        self._registry = registry
+        self._mirror = mirror
+        self._withheld = withheld
+
+    def start(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> None:
+        """Settle beside the requests: what the end of the mirror cuts off has no outcome yet."""
+        self._mirror.start(lambda: self.settle(project, missing, status))
+
+    async def settle(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> Outcomes:
+        """Freeze the missing files of a project (normalised) that have no outcome yet, and keep what became of them.
+
+        `status` is the project's as last observed. What fails for now has no outcome, so the next call tries it again.
+        Raises StoreError where the outcomes so far cannot be read.
+        """
+        ledger = Ledger(self._mirror.store, self._registry.name, project)
+        await ledger.read()
+        counts: Counter[str] = Counter()
+        turns = anyio.CapacityLimiter(AT_ONCE)
+
+        async def settle_one(file: File, loss: Loss) -> None:
+            async with turns:
+                try:
+                    outcome = await self._outcome(project, file, loss, status)
+                    if await ledger.add(outcome):
+                        counts[outcome.outcome] += 1
+                        log.info("%s is gone from the registry: %s", file.filename, outcome.outcome)
+                except MirrorError as error:
+                    counts[FAILED] += 1
+                    log.warning("%s is gone from the registry and not rescued yet: %s", file.filename, error.text)
+
+        async with anyio.create_task_group() as tasks:
+            for each in missing:
+                loss = (each.file.filename, token(each.file), each.gone)
+                if ledger.last(loss) in (None, WITHHELD):
+                    tasks.start_soon(settle_one, each.file, loss)
+        return Outcomes(**counts)
+
+    async def _outcome(self, project: str, file: File, loss: Loss, status: ProjectStatus | None) -> Outcome:
+        """Return what becomes of a file now. Raises MirrorError where that cannot be told yet."""
+        reason = await self._withheld(project, file, status)
+        if reason:
+            return Outcome(now(), *loss, WITHHELD, reason)
+        try:
+            found = await self._registry.freeze(project, file)
+        except OtherBytes:
+            return Outcome(now(), *loss, GONE, "other bytes are at its address")
+        if isinstance(found, Record):
+            return Outcome(now(), *loss, RESCUED, size=found.size)
+        if found.status in NOT_THERE:
+            return Outcome(now(), *loss, GONE, f"its address answers {found.status}")
+        raise BadUpstream(f"the registry answered {found.status} for it")

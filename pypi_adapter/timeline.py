@@ -1,4 +1,4 @@
-"""What befell a project, as the log of its observations tells it: entries to events, events to lines. Pure.
+"""What befell a project, as the logs of its observations and rescues tell it: to events, and to lines. Pure.
 
 Times are those that `History.as_of` goes by: a file's upload time where that counts, the observation else.
 """
@@ -12,6 +12,7 @@ from enum import Enum, auto
 import msgspec
 
 from .history import Entry, Identity, Project, Showing, identity, upload_instant
+from .ledger import GONE, RESCUED, WITHHELD, Outcome
 from .page import File
 
 HOUR = 3_600_000_000
@@ -48,13 +49,21 @@ class Kind(Enum):
     REQUIRES_PYTHON = auto()
     CHANGED = auto()
 
+    RESCUED = auto()
+    ALREADY_GONE = auto()
+    WITHHELD = auto()
+
+
+_OUTCOMES = {RESCUED: Kind.RESCUED, GONE: Kind.ALREADY_GONE, WITHHELD: Kind.WITHHELD}
+
 
 class Event(msgspec.Struct, frozen=True):
     """One thing that happened. Instants are microseconds since 1970-01-01T00:00:00Z.
 
     `instant` is when, for an upload its upload time; `observed` is the observation that showed it. `filename` is None
     for what is of the whole project. `was` and `now` are what the index wrote, unescaped: the reason, the status, the
-    content, the fields that differ, or of a file first seen its upload time.
+    content, the fields that differ, or of a file first seen its upload time. Of a rescue, `observed` is when it was
+    made, and `now` is the reason or the size.
     """
 
     instant: int
@@ -66,14 +75,20 @@ class Event(msgspec.Struct, frozen=True):
     now: str | None = None
 
 
-def timeline(history_entries: Sequence[Entry]) -> list[Event]:
-    """All that a project's log tells, in order of time; what is of the same instant in order of observation.
+def timeline(history_entries: Sequence[Entry], outcomes: Sequence[Outcome] = ()) -> list[Event]:
+    """All that a project's logs tell, in order of time; what is of the same instant in order of observation.
 
-    Every entry gives at least one event. Raises KeyError for an entry that misses what no entry before it showed.
+    Every entry gives at least one event, and every outcome of a missing file one. Raises KeyError for an entry that
+    misses what no entry before it showed.
     """
     teller = _Teller()
     events = [event for entry in history_entries for event in teller.tell(entry)]
-    return sorted(events, key=lambda event: event.instant)
+    return sorted([*events, *map(_rescue, outcomes)], key=lambda event: event.instant)
+
+
+def _rescue(found: Outcome) -> Event:
+    told = found.reason if found.size is None else f"{found.size} bytes"
+    return Event(found.instant, found.instant, _OUTCOMES[found.outcome], found.filename, now=told)
 
 
 def render(events: Iterable[Event]) -> list[str]:
@@ -264,6 +279,9 @@ def _file_text(event: Event) -> str:
         Kind.UNYANKED: "not yanked any more",
         Kind.REQUIRES_PYTHON: f"with requires-python {_quoted(event.now)}, before {_quoted(event.was)}",
         Kind.CHANGED: f"with other {_bare(event.now or '')}",
+        Kind.RESCUED: f"rescued ({event.now})",
+        Kind.ALREADY_GONE: f"already gone: {_bare(event.now or '')}",
+        Kind.WITHHELD: f"not rescued, withheld {_bare(event.now or '')}",
     }
     return texts[event.kind]
 

@@ -21,6 +21,7 @@ from httpcache.local import LocalStore
 from httpcache.store import Log
 from pypi_adapter.catalog import decode_change
 from pypi_adapter.history import decode_entry
+from pypi_adapter.ledger import Outcome
 from pypi_adapter.passes import Passes
 from tests.support.command import run
 from tests.support.faults import KINDS, Faults, compiled
@@ -64,6 +65,10 @@ def logs(data: Path, url: str) -> dict[str, object]:
         for name in sorted({name for change in changes for name in change.added}):
             entries = [decode_entry(value) for value in await Log(store, f"pypi/{name}").read()]
             found[name] = [msgspec.structs.replace(entry, instant=0) for entry in entries]
+            outcomes = [
+                msgspec.msgpack.decode(value, type=Outcome) for value in await Log(store, f"pypi/{name} rescues").read()
+            ]
+            found[f"{name} rescues"] = sorted((each.filename, each.content, each.outcome) for each in outcomes)
         passes = [(done.scope, done.serial, done.failed) for done in await Passes(store, "pypi").all()]
         found["passes"] = [
             done for done, _ in groupby(passes)

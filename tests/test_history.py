@@ -68,6 +68,14 @@ def held(history: History, *seconds: int) -> list[list[str] | None]:
 # --- the rules, one by one
 
 
+def test_the_status_of_a_project_outlives_it() -> None:
+    """What was quarantined and then removed is still withheld, unless the name is taken by something else."""
+    quarantined = ProjectStatus("quarantined", "a worm")
+    pages = {100: make_page(make_file("1")), 200: make_page(status=quarantined), 300: None}
+    assert seen(pages).status == quarantined
+    assert seen(pages | {400: make_page(make_file("2"))}).status is None
+
+
 def test_a_file_is_born_at_its_upload_time() -> None:
     history = seen({100: make_page(make_file("1", 10), make_file("2", 20))})
     assert held(history, 9, 10, 19, 20, 100) == [None, ["1"], ["1"], ["1", "2"], ["1", "2"]]

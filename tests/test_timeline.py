@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pypi_adapter.history import Entry, History, Identity, Observation, Showing, identity
+from pypi_adapter.ledger import GONE, RESCUED, WITHHELD, Outcome
 from pypi_adapter.page import File, Page, ProjectStatus
 from pypi_adapter.timeline import HOUR, Event, Kind, render, timeline
 from tests.test_history import observed
@@ -71,6 +72,22 @@ def test_gone_and_back() -> None:
         "3  p-2.0.zip: back",
         "3  p-2.0.zip: yanked",
     ]
+
+
+def test_what_became_of_missing_files_stands_among_the_observations() -> None:
+    one, two, three = make_file("1.0.zip"), make_file("1.0.whl"), make_file("2.0.zip")
+    entries = log({1: page(one, two, three), 2: page(serial=2), 5: page(make_file("3.0.zip"))})
+    outcomes = [
+        Outcome(4 * SECOND, "p-1.0.zip", "aa", 2 * SECOND, RESCUED, size=12_345),
+        Outcome(3 * SECOND, "p-1.0.whl", "aa", 2 * SECOND, GONE, "its address answers 404"),
+        Outcome(3 * SECOND, "p-2.0.zip", "aa", 2 * SECOND, WITHHELD, "by this mirror: a\x1b[31m worm\n" + "m" * 10_000),
+    ]
+    rendered = [line[len("1970-01-01T00:00:0") :] for line in render(timeline(entries, outcomes))]
+    assert rendered[-5] == "2Z  p-2.0.zip: gone"
+    assert rendered[-4] == "3Z  p-1.0.whl: already gone: its address answers 404"
+    assert rendered[-3].startswith("3Z  p-2.0.zip: not rescued, withheld by this mirror: a\\x1b[31m worm\\nmmm")
+    assert len(rendered[-3]) < 300
+    assert rendered[-2:] == ["4Z  p-1.0.zip: rescued (12345 bytes)", "5Z  p-3.0.zip: first seen"]
 
 
 def test_yanked_and_not_any_more() -> None:
