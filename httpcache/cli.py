@@ -217,6 +217,7 @@ def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings
         credential_headers=(*Settings.credential_headers, *options.credential_header),
         bindings=tuple(options.bind),
         shared=tuple(options.share),
+        environment=dict(os.environ),
         adapters={
             name: value
             for adapter in found

@@ -22,7 +22,7 @@ class Settings:
     under which a proxy in front shows the mirror, "" or "/prefix". `offline`: ask no upstream. `log_level`: a level of
     `logging`. `capture`: make passes of the capture beside the server, at 00:00 UTC; `capture_every`: so many seconds
     after the last one too. `adapters`: the options of the adapters by their names (`pypi_upstream`), those that were
-    given.
+    given. `environment`: the variables that a configuration may name, for secrets.
 
     The network: `allow_networks` and `allow_ports` are what addresses from requests may reach besides public addresses
     on ports 80 and 443. `proxy`: the URL of an HTTP proxy that upstreams are asked through. `ca_bundle`: a PEM file of
@@ -51,6 +51,7 @@ class Settings:
     capture: bool = False
     capture_every: float | None = None
     adapters: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
     allow_ports: tuple[int, ...] = ()
     proxy: str | None = field(default=None, repr=False)

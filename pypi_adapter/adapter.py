@@ -2,49 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 from urllib.parse import urljoin
 
 from distlib.index import DEFAULT_INDEX
-from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Argument, Bound, Command, Option
-from httpcache.errors import BadAddress, MirrorError, NotFound
+from httpcache.adapter import Bound, Option
+from httpcache.errors import BadAddress, MirrorError
 from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
 from httpcache.progress import Progress
 from httpcache.settings import Settings
-from httpcache.store import Store
 from httpcache.target import canonical_url
 
 from .capture import Capture
 from .catalog import Catalog
 from .commands import COMMANDS
+from .config import Config, read_config
 from .dated import Dated
-from .ledger import Ledger
 from .page import File, ProjectStatus
 from .passes import REQUESTED, Scope, read_scope
-from .policy import Policy, read_policy
-from .registry import Registry, read_entries
+from .policy import Policy
+from .registry import PYPI, Registry
 from .rescue import Rescue
 from .rewrite import Pinned
 from .rulebook import Rulebook
-from .timeline import render, timeline
-
-PYPI = "pypi"
-
-
-async def history_of(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Return the time line of a project. Raises NotFound, StoreError."""
-    project = given["project"]
-    name = canonicalize_name(project)
-    entries = await read_entries(store, PYPI, name)
-    if not entries:
-        raise NotFound(f"{project!r} has not been observed: ask for it first, for example at /live/")
-    return render(timeline(entries, await Ledger(store, PYPI, name).read()))
+from .sources import Source
 
 
 class PypiAdapter:
@@ -53,42 +38,39 @@ class PypiAdapter:
     options = (
         Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),
         Option("pypi-capture", "SCOPE", "what a capture covers: requested (the default), all, or a file of names"),
-        Option("pypi-rules", "FILE", "what is withheld from these, and what has no cooldown (TOML)"),
+        Option("pypi-config", "FILE", "rules for what is withheld, other registries, and groups of them (TOML)"),
     )
 
-    commands = (
-        Command(
-            "history",
-            "tell what was observed of a project, and when",
-            (Argument("project", "of the dated index", "PROJECT"),),
-            history_of,
-        ),
-        *COMMANDS,
-    )
+    commands = COMMANDS
 
     def check(self, settings: Settings) -> None:
-        """Raise MirrorError where the address of the index cannot be one, or the rules cannot be read."""
+        """Raise MirrorError where the address of the index cannot be one, or the configuration cannot be read."""
         try:
             _index(settings)
         except BadAddress as error:
             raise BadAddress(
                 "--pypi-upstream takes the http or https address of a simple index, without a user"
             ) from error
-        _policy(settings)
+        _config(settings)
         _scope(settings)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""
-        registry = Registry(PYPI, _index(mirror.settings), mirror)
-        rulebook = Rulebook(mirror.store, _policy(mirror.settings))
-
-        async def withheld(project: str, file: File, status: ProjectStatus | None) -> str | None:
-            return (await rulebook.current()).withheld(project, file, status)
-
-        rescue = Rescue(registry, mirror, withheld)
-        registry.on_missed = rescue.start
-        captures = [Capture(registry, Catalog(registry, mirror), rescue, _scope(mirror.settings))]
-        return _Bound([Dated(registry, mirror, rulebook), Pinned(mirror)], captures)
+        config = _config(mirror.settings)
+        sources = {PYPI: _source(Registry(PYPI, _index(mirror.settings), mirror), mirror, config.policy)}
+        scopes = {PYPI: _scope(mirror.settings)}
+        for given in config.registries:
+            registry = Registry(given.name, given.index, mirror, given.credentials)
+            sources[given.name] = _source(registry, mirror, config.named_policy)
+            scopes[given.name] = given.capture
+        served = [Dated(source.registry.path, [source], mirror.store) for source in sources.values()]
+        for group in config.groups:
+            members = [sources[name] for name in group.registries]
+            served.append(Dated(f"/{group.name}", members, mirror.store))
+        captures = [
+            Capture(source.registry, source.catalog, source.rescue, scopes[name]) for name, source in sources.items()
+        ]
+        return _Bound([*served, Pinned(mirror)], captures)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the lines for pip and uv."""
@@ -105,9 +87,21 @@ def _index(settings: Settings) -> str:
     return canonical_url(given.rstrip("/") + "/")
 
 
-def _policy(settings: Settings) -> Policy:
-    path = settings.adapters.get("pypi_rules")
-    return read_policy(Path(path)) if path else Policy()
+def _config(settings: Settings) -> Config:
+    path = settings.adapters.get("pypi_config")
+    return read_config(Path(path), settings.environment) if path else Config()
+
+
+def _source(registry: Registry, mirror: Mirror, policy: Policy) -> Source:
+    """Return a registry with all that goes with it."""
+    rulebook = Rulebook(mirror.store, policy)
+
+    async def withheld(project: str, file: File, status: ProjectStatus | None) -> str | None:
+        return (await rulebook.current()).withheld(project, file, status)
+
+    rescue = Rescue(registry, mirror, withheld)
+    registry.on_missed = rescue.start
+    return Source(registry, Catalog(registry, mirror), rulebook, rescue)
 
 
 def _scope(settings: Settings) -> Scope:
@@ -134,7 +128,7 @@ class _Bound:
         lines, failed = [], []
         for capture in self._captures:
             try:
-                lines.append(capture.told(await capture.run(progress)))
+                lines.append(f"{capture.name}: {(await capture.run(progress)).summary}")
             except MirrorError as error:
                 failed.append(f"{capture.name}: {error.text}")
         if failed:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 import anyio
 
 from httpcache.errors import BadUpstream, MirrorError
-from httpcache.progress import Progress, span
+from httpcache.progress import Progress
 
 from .catalog import Catalog
 from .history import StaleObservation
@@ -54,21 +54,6 @@ class Capture:
         """Return when the last pass over the scope began (microseconds), None where there was none yet."""
         before = await self._registry.passes.before(self._scope)
         return before.instant if before else None
-
-    def told(self, done: Pass) -> str:
-        """Say what a pass did, in one line."""
-        parts = [f"{done.changed:,} of {done.due:,} projects had changed", f"{done.requests:,} requests"]
-        parts += [
-            f"{count:,} {what}"
-            for count, what in (
-                (done.rescued, "deleted files rescued"),
-                (done.lost, "deleted files gone already"),
-                (done.withheld, "deleted files withheld"),
-                (len(done.failed), f"projects failed, which the next pass looks at again ({_some(done.failed)})"),
-            )
-            if count
-        ]
-        return f"{self.name}: {', '.join(parts)}, in {span((done.finished - done.started) / 1e6)}"
 
     async def run(self, progress: Progress) -> Pass:
         """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
@@ -124,10 +109,6 @@ class Capture:
             moved = await self._catalog.moved(before.instant)
             due |= dict.fromkeys(filter(within, moved.union(before.failed)))
         return due
-
-
-def _some(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (", ..." if len(names) > 5 else "")
 
 
 class _Work:

@@ -1,16 +1,42 @@
-"""The commands about rules, beside a running server: `httpcache block`, `allow`, `unblock` and `blocks`."""
+"""The commands beside a running server: what was observed (`history`, `captures`), and rules (`block`, ...)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from packaging.utils import canonicalize_name
+
 from httpcache.adapter import Argument, Command
 from httpcache.errors import MirrorError, NotFound
 from httpcache.store import Store
 
-from .registry import now
+from .ledger import Ledger
+from .passes import Passes
+from .registry import PYPI, now, read_entries
 from .rulebook import Order, Orders, in_force, parse_what
+from .timeline import render, timeline
+from .when import to_segment
+
+
+async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Return the time line of a project. Raises NotFound, StoreError."""
+    registry, name = given["registry"] or PYPI, canonicalize_name(given["project"])
+    entries = await read_entries(store, registry, name)
+    if not entries:
+        raise NotFound(
+            f"{given['project']!r} of {registry} has not been observed: ask for it first, for example at /live/"
+        )
+    return render(timeline(entries, await Ledger(store, registry, name).read()))
+
+
+async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Return a line for each completed pass over a registry. Raises NotFound, StoreError."""
+    registry = given["registry"] or PYPI
+    passes = await Passes(store, registry).all()
+    if not passes:
+        raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one")
+    return [f"{to_segment(done.instant)}  {done.scope}: {done.summary}" for done in passes]
 
 
 async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
@@ -69,7 +95,16 @@ def _text(order: Order) -> str:
 
 _WHAT = Argument("what", "evil, 'evil>=1.2,<2', sha256:<64 hex digits> or evil@sha256:<64 hex digits>", "WHAT")
 
+_REGISTRY = Argument("--registry", "one that --pypi-config names, in place of PyPI", "NAME")
+
 COMMANDS = (
+    Command(
+        "history",
+        "tell what was observed of a project, and when",
+        (Argument("project", "of the dated index", "PROJECT"), _REGISTRY),
+        history,
+    ),
+    Command("captures", "list the captures that were completed, and what they did", (_REGISTRY,), captures),
     Command("block", "withhold a project, versions or a content", (_WHAT, Argument("--reason", "why", "TEXT")), block),
     Command(
         "allow", "except from every block", (_WHAT, Argument("--reason", "why it may", "TEXT", required=True)), allow

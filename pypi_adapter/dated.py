@@ -2,11 +2,15 @@
 
 /<date>/<project>/   /<instant>/<project>/   /live/<project>/   /live-<N>d/<project>/
 /files/<project>/<sha256>/<filename>         and the same with .metadata behind it
+
+Those of a named registry are the same behind its name. A group of registries has all but the files, which stay where
+the registry has them.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from urllib.parse import quote, unquote
 
 import msgspec
@@ -15,15 +19,14 @@ from starlette.types import ASGIApp
 
 from httpcache.errors import NotFound
 from httpcache.incoming import Incoming
-from httpcache.mirror import Mirror
 from httpcache.responses import FOREVER, HIT, RENEWED, STORED, answer_with, redirect
+from httpcache.store import Store
 
-from .catalog import Catalog
 from .metadata import SUFFIX
 from .page import File, ProjectList, is_distribution
-from .registry import Registry, now, token
+from .registry import now, token
 from .render import advertised, index_response
-from .rulebook import Rulebook
+from .sources import Source, listed, owner
 from .when import AsOf, Now, When, parse_when
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
@@ -33,23 +36,35 @@ _LIST = "public, max-age=600"
 
 
 class Dated:
-    """The dated and live views of one registry."""
+    """The dated and live views of one registry, or of several in their order of precedence.
 
-    def __init__(self, registry: Registry, mirror: Mirror, rulebook: Rulebook) -> None:
-        self._registry = registry
-        self._rulebook = rulebook
-        self._catalog = Catalog(registry, mirror)
-        self._store = mirror.store
+    `path` is what its addresses begin with below the root path: "" for the built-in registry, or "/<name>".
+    """
+
+    def __init__(self, path: str, sources: Sequence[Source], store: Store) -> None:
+        self._path = path
+        self._sources = sources
+        self._store = store
+        own = [source for source in sources if source.registry.path == path]
+        self._own = own[0] if own else None  # a group has no files of its own
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Answer the addresses above, None for others. Raises MirrorError."""
-        first, *rest = incoming.path.removeprefix("/").split("/")
-        if first == "files":
-            return await self._file([unquote(part) for part in rest])
+        parts = incoming.path.removeprefix("/").split("/")
+        if self._path:
+            name, *parts = parts
+            if f"/{unquote(name)}" != self._path:
+                return None
+        first, *rest = parts or [""]
+        base = f"{incoming.root}{self._path}"
+        if first == "files" and self._own:
+            return await self._file(self._own, base, [unquote(part) for part in rest])
         when = parse_when(unquote(first), now())
+        if when is None and self._path:  # a name is not a pin of the generic mirror
+            raise NotFound(self._how(base))
         if when is None:
             return None
-        prefix = f"{incoming.root}/{first}/"
+        prefix = f"{base}/{first}/"
         project, *rest = rest or [""]
         if rest not in ([], [""]):
             raise NotFound(f"there is no such page: an index is at {prefix}, a project at {prefix}<project>/")
@@ -57,39 +72,43 @@ class Dated:
             return await self._list(incoming, when, prefix)
         return await self._page(incoming, when, prefix, unquote(project), slash=bool(rest))
 
+    def _how(self, base: str) -> str:
+        files = f", a file at {base}/files/<project>/<sha256>/<filename>" if self._own else ""
+        return (
+            f"{self._title} has its index at {base}/<date>/, a project at {base}/<date>/<project>/{files}; "
+            "in the place of the date can be an instant, live or live-<N>d"
+        )
+
+    @property
+    def _title(self) -> str:
+        name = self._path.removeprefix("/")
+        return " ".join(filter(None, ("the registry" if self._own else "the group", name)))
+
     async def _page(self, incoming: Incoming, when: When, prefix: str, project: str, *, slash: bool) -> ASGIApp:
         if not _PROJECT.fullmatch(project):
             raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
         name = canonicalize_name(project)
         if name != project or not slash:
             return redirect(f"{prefix}{name}/")
-        if isinstance(when, AsOf):
-            view = await self._registry.as_of(name, when.instant)
-        else:
-            exempt = (await self._rulebook.current()).exempt
-            view = await self._registry.live(name, 0 if name in exempt else when.days)
-        if view.page is None:
-            raise NotFound(f"the registry has no project {name} {_phrase(when)}")
-        page = (await self._rulebook.current()).page(view.page, view.status)
+        source, view = await owner(self._sources, name, when)
+        page = await source.page(view)
+        if page is None:
+            owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
+            raise NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")
         lasting = isinstance(when, AsOf) and page is view.page  # what is withheld can be had again later
         return await index_response(
             page,
             incoming.accept,
-            link=lambda file: _linked(file, incoming.root, name),
+            link=lambda file: _linked(file, incoming.root + source.registry.path, name),
             prefix=prefix,
             cache_control=_DATED if lasting else _LIVE,
             cache_status=_status(when, observed=view.observed),
         )
 
     async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
-        if isinstance(when, AsOf):
-            page, observed = await self._catalog.as_of(when.instant)
-        else:
-            page, observed = await self._catalog.live(), True
-        rules = (await self._rulebook.current()).rules
-        listed = tuple(name for name in page.names if not rules.project(name))
+        names, observed = await listed(self._sources, when)
         return await index_response(
-            ProjectList(listed),
+            ProjectList(tuple(sorted(names))),
             incoming.accept,
             link=lambda file: file,
             prefix=prefix,
@@ -97,28 +116,29 @@ class Dated:
             cache_status=_status(when, observed=observed),
         )
 
-    async def _file(self, parts: list[str]) -> ASGIApp:
+    async def _file(self, source: Source, base: str, parts: list[str]) -> ASGIApp:
         if len(parts) != 3:
-            raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
+            raise NotFound(f"a file is at {base}/files/<project>/<sha256>/<filename>")
         project, content, filename = canonicalize_name(parts[0]), *parts[1:]
         wanted = filename.removesuffix(SUFFIX)
         if not _PROJECT.fullmatch(project) or not is_distribution(wanted):
-            raise NotFound("a file is at /files/<project>/<sha256>/<filename>")
-        file = await self._registry.file(project, content, wanted)
-        status = await self._registry.status(project)
-        (await self._rulebook.current()).check(project, file, status)
+            raise NotFound(f"a file is at {base}/files/<project>/<sha256>/<filename>")
+        registry = source.registry
+        file = await registry.file(project, content, wanted)
+        status = await registry.status(project)
+        (await source.rulebook.current()).check(project, file, status)
         if filename == wanted:
-            return answer_with(self._store, await self._registry.open(project, file), vary=None)
+            return answer_with(self._store, await registry.open(project, file), vary=None)
         if not wanted.endswith(".whl"):
             raise NotFound("only wheels have a metadata file here (PEP 658)")
-        return answer_with(self._store, await self._registry.open_metadata(project, file), vary=None)
+        return answer_with(self._store, await registry.open_metadata(project, file), vary=None)
 
 
-def _linked(file: File, root: str, project: str) -> File:
+def _linked(file: File, base: str, project: str) -> File:
     """Give a file its address on the mirror; every wheel has a metadata file there (PEP 658)."""
     return msgspec.structs.replace(
         file,
-        url=f"{root}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
+        url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
         core_metadata=advertised(file),
         gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
     )

@@ -130,6 +130,14 @@ class History:
         """The newest serial seen."""
         self.etag: str | None = None
         """The entity tag of the page as last observed."""
+        self.first: int | None = None
+        """From when on there was such a project, whether there still is or not; None if there never was."""
+        self.earliest: int | None = None
+        """The first instant at which the index is known, where it gives no upload times; None if it gives all.
+
+        It is the first observation's, if that showed a file without a time that can be read: when such a file came is
+        not known, so nothing is known of the instants before.
+        """
         self._projects: list[tuple[int, Project | None]] = []
         self._lives: dict[Identity, _Life] = {}
         for entry in entries:
@@ -175,7 +183,11 @@ class History:
     def extend(self, entry: Entry) -> None:
         """Take an entry in. Entries come in the order in which they were observed, else `StaleObservation`."""
         self._check_later(entry.instant)
+        if self.instant is None and any(upload_instant(showing.file.upload_time) is None for showing in entry.shown):
+            self.earliest = entry.instant
         births = self._show(entry)
+        if self.first is None and entry.project:
+            self.first = min([entry.instant, *births.values()])
         missed = [key for key, life in self._lives.items() if life.latest] if entry.gone else entry.missed
         for key in missed:
             filename, _ = key

@@ -14,6 +14,7 @@ import msgspec
 from packaging.utils import InvalidName, canonicalize_name
 
 from httpcache.errors import MirrorError, StoreError
+from httpcache.progress import span
 from httpcache.store import Log, Store
 
 REQUESTED, ALL, LISTED = "requested", "all", "listed"
@@ -24,6 +25,9 @@ class Scope(msgspec.Struct, frozen=True, array_like=True):
 
     kind: str
     names: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        return f"{len(self.names)} projects" if self.kind == LISTED else self.kind
 
     def includes(self, other: Scope) -> bool:
         """Whether what is in another scope is in this one."""
@@ -66,6 +70,20 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
         if self.scope.kind == LISTED:
             return project in self.scope.names
         return self.scope.kind == ALL or (number is not None and number < self.logged)
+
+    @property
+    def summary(self) -> str:
+        """What it did, in one line."""
+        failed = f"projects failed, which the next pass looks at again ({', '.join(self.failed[:5])}"
+        counted = (
+            (self.rescued, "deleted files rescued"),
+            (self.lost, "deleted files gone already"),
+            (self.withheld, "deleted files withheld"),
+            (len(self.failed), f"{failed}{', ...' if len(self.failed) > 5 else ''})"),
+        )
+        parts = [f"{self.changed:,} of {self.due:,} projects had changed", f"{self.requests:,} requests"]
+        parts += [f"{count:,} {what}" for count, what in counted if count]
+        return f"{', '.join(parts)}, in {span((self.finished - self.started) / 1e6)}"
 
 
 def read_scope(text: str, folder: Path) -> Scope:

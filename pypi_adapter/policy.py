@@ -1,6 +1,7 @@
 """What the operator lays down for the dated and live indexes: what is withheld, and what has no cooldown.
 
-Rules apply to what is served, never to what is stored: the log and the files stay as they were observed.
+Rules apply to what is served, never to what is stored: the log and the files stay as they were observed. They stand in
+the operator's file, which `config` reads:
 
     [cooldown]
     exempt = ["our-library"]
@@ -22,14 +23,13 @@ Rules apply to what is served, never to what is stored: the log and the files st
 from __future__ import annotations
 
 import logging
-import tomllib
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
 from packaging.utils import canonicalize_name
 
-from httpcache.errors import MirrorError, Refused
+from httpcache.errors import Refused
 
 from .block import Rule, Rules, read_rules
 from .history import file_version
@@ -48,7 +48,9 @@ class _Advisories(msgspec.Struct, forbid_unknown_fields=True):
     ids: tuple[str, ...] = ("MAL-",)
 
 
-class _Document(msgspec.Struct, forbid_unknown_fields=True):
+class Tables(msgspec.Struct, forbid_unknown_fields=True):
+    """What the operator's file has of a policy; the rules themselves are read by `block`."""
+
     cooldown: _Cooldown = msgspec.field(default_factory=_Cooldown)
     advisories: list[_Advisories] = []
     block: list[object] = []
@@ -99,19 +101,18 @@ class Policy:
         return self.rules.file(project, file_version(file.filename), file.hashes.get("sha256"))
 
 
-def read_policy(path: Path) -> Policy:
-    """Read a file of rules (TOML). Raises MirrorError with a text that says what is wrong in it."""
-    try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
-        document = msgspec.convert(table, _Document)
-    except OSError as error:
-        raise MirrorError(f"the rules {path} cannot be read: {error.strerror}") from error
-    except (ValueError, msgspec.ValidationError) as error:
-        raise MirrorError(f"the rules {path} cannot be understood: {error}") from error
-    blocked, allowed = read_rules({"block": document.block, "allow": document.allow}, path.name)
-    for source in document.advisories:
-        blocked += list(read_advisories(path.parent / source.path, source.ids))
+def read_policies(tables: Tables, path: Path) -> tuple[Policy, Policy]:
+    """Return the policy for the built-in registry, and the one for all others; `path` is the file's.
+
+    Advisories are about PyPI's projects: another registry may have a project of the same name, which is not meant.
+    Raises MirrorError with a text that says what is wrong.
+    """
+    blocked, allowed = read_rules({"block": tables.block, "allow": tables.allow}, path.name)
+    advised = list(blocked)
+    for source in tables.advisories:
+        advised += read_advisories(path.parent / source.path, source.ids)
     for rule in allowed:
         log.warning("excepted from all blocks: %s", " ".join(filter(None, (rule.project, rule.versions, rule.sha256))))
         log.warning("  because: %s", rule.reason)
-    return Policy(Rules(blocked, allowed), frozenset(map(canonicalize_name, document.cooldown.exempt)))
+    exempt = frozenset(map(canonicalize_name, tables.cooldown.exempt))
+    return Policy(Rules(advised, allowed), exempt), Policy(Rules(blocked, allowed), exempt)

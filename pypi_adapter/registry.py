@@ -7,8 +7,8 @@ import re
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, suppress
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from typing import TypeAlias, TypeVar
@@ -17,12 +17,13 @@ import anyio
 import anyio.to_thread
 import msgspec
 
-from httpcache.errors import BadUpstream, NotFound, StoreError, redact
+from httpcache.credentials import Credentials
+from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError, redact
 from httpcache.flight import Digest, Live, Passed
-from httpcache.mirror import Expected, Mirror, Want
+from httpcache.mirror import NOBODY, Expected, Mirror, Want
 from httpcache.record import Record
 from httpcache.store import Log, Store
-from httpcache.target import Target, canonical_url
+from httpcache.target import Target, canonical_url, origin
 from httpcache.upstream import Answer
 
 from .coding import BadCoding, decoded
@@ -32,8 +33,12 @@ from .metadata import SUFFIX, MetadataSource, metadata_url, read_bounded, settle
 from .page import BadPage, File, Page, ProjectList, ProjectStatus, strongest
 from .parsing import beside, in_parser
 from .passes import Passes
+from .when import date_from, to_segment
 
 log = logging.getLogger("httpcache")
+
+PYPI = "pypi"
+"""The name of the built-in registry."""
 
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
@@ -66,11 +71,13 @@ def token(file: File) -> str:
 class View:
     """A project's page, None if there is no such project; and whether the registry was asked for it now.
 
-    `status` is the project's as last observed, at whatever instant the page is.
+    `owned`: there was such a project at the instant, or ever before. `status` is the project's as last observed, at
+    whatever instant the page is.
     """
 
     page: Page | None
     observed: bool
+    owned: bool
     status: ProjectStatus | None = None
 
 
@@ -104,13 +111,17 @@ class Later(BadUpstream):
 class Registry:
     """A registry that the operator configured: it and the file links on its pages are trusted.
 
-    `index` is the address of its simple index (PEP 503), with the slash at its end. `on_missed` is told when a request
-    has found files missing that were there: the project, all that are missing, its status. It must not take long.
+    `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
+    and go to the origin of `index` alone. `on_missed` is told when a request has found files missing that were there:
+    the project, all that are missing, its status. It must not take long.
     """
 
-    def __init__(self, name: str, index: str, mirror: Mirror) -> None:
+    def __init__(self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY) -> None:
         self.name = name
+        self.path = "" if name == PYPI else f"/{name}"
+        """What its addresses on the mirror begin with, below the root path."""
         self._index = index
+        self._credentials = credentials
         self._mirror = mirror
         self._max_page = mirror.settings.max_page
         self._histories: OrderedDict[str, _Known] = OrderedDict()
@@ -126,7 +137,8 @@ class Registry:
         """Return a project's page as it stood at an instant (microseconds).
 
         `project` is normalised (PEP 503). The registry is observed now if it was not at or after the instant.
-        Raises MirrorError where that cannot be done: never a guess.
+        Raises BadAddress for an instant of which nothing can be known, and MirrorError where the registry cannot be
+        observed: never a guess.
         """
         known = await self._known(project)
         observed = not known.covers(instant)
@@ -137,8 +149,10 @@ class Registry:
                 if not known.covers(instant):
                     await self._observe_for(known)
         await self._note(known)
+        _check_known(known, instant)
         try:
-            return View(await known.work(lambda history: history.as_of(instant)), observed, known.status)
+            page = await known.work(lambda history: history.as_of(instant))
+            return View(page, observed, known.owned_by(instant), known.status)
         except NotObserved:
             raise BadUpstream(
                 f"the registry gave a page of {project} that is older than the instant asked for "
@@ -155,9 +169,8 @@ class Registry:
                 with suppress(StaleObservation):  # a cache on the way: what is known is newer
                     await self._observe(known, always=False)
         await self._note(known)
-        if days:
-            return View(await known.work(lambda history: history.cooled(now(), days)), True, known.status)
-        return View(await known.work(lambda history: history.latest()), True, known.status)
+        page = await known.work(lambda history: history.cooled(now(), days) if days else history.latest())
+        return View(page, True, known.owned_by(known.instant), known.status)
 
     async def file(self, project: str, content: str, filename: str) -> File:
         """Return the listing of a file that any observation showed; observe the registry if none did.
@@ -208,7 +221,8 @@ class Registry:
         return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
 
     def _target(self, project: str, file: File, suffix: str = "") -> Target:
-        return Target("files", f"{project}/{token(file)}/{file.filename}{suffix}")
+        address = f"{self.path}/files/{project}/{token(file)}/{file.filename}{suffix}"
+        return Target(*address.removeprefix("/").split("/", 1))
 
     def _want(self, project: str, file: File) -> Want:
         async def expect() -> Expected:
@@ -239,10 +253,18 @@ class Registry:
 
         return Want(source=source, expect=expect)
 
-    def _ask(self, url: str, headers: tuple[tuple[str, str], ...] = ()) -> AbstractAsyncContextManager[Answer]:
+    @asynccontextmanager
+    async def _ask(self, url: str, headers: tuple[tuple[str, str], ...] = ()) -> AsyncIterator[Answer]:
+        """Send a GET, with the operator's credentials where it goes to the registry's own origin.
+
+        The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
+        """
         base, _, query = url.partition("?")
         self.requests += 1
-        return self._mirror.upstream.ask(canonical_url(base, query), headers=headers, trusted=True)
+        address = canonical_url(base, query)
+        credentials = self._credentials if origin(address) == origin(self._index) else NOBODY
+        async with self._mirror.upstream.ask(address, headers=headers, credentials=credentials, trusted=True) as answer:
+            yield replace(answer, sent=())
 
     async def _known(self, project: str) -> _Known:
         known = self._histories.get(project)
@@ -370,7 +392,16 @@ class Registry:
                 raise Later(what, answer)
             if answer.status != 200:
                 raise BadUpstream(f"the registry answered {answer.status} for {what}")
+            self._check_own(answer, what)
             return _Got(project, instant, answer, await read_bounded(answer, self._max_page, what))
+
+    def _check_own(self, answer: Answer, what: str) -> None:
+        """Raise BadUpstream for another host's page in the place of a named registry's: it would own every name."""
+        if self.path and origin(answer.url) != origin(self._index):
+            raise BadUpstream(
+                f"the registry redirects to {origin(answer.url)} for {what}, which is not its own page then "
+                "(some forward names that they do not have: turn that off)"
+            )
 
 
 @dataclass(frozen=True)
@@ -444,6 +475,14 @@ class _Known:
         return self._history.status
 
     @property
+    def earliest(self) -> int | None:
+        return self._history.earliest
+
+    def owned_by(self, instant: int) -> bool:
+        """Whether there was such a project at an instant or ever before."""
+        return self._history.first is not None and self._history.first <= instant
+
+    @property
     def has_page(self) -> bool:
         """Whether the last observation found the project."""
         return self._history.exists
@@ -508,6 +547,16 @@ class _Known:
                     return entry
             await self.read_log()
         return None
+
+
+def _check_known(known: _Known, instant: int) -> None:
+    """Raise BadAddress for an instant of which nothing can be known."""
+    if known.earliest is not None and instant < known.earliest:
+        raise BadAddress(
+            f"the registry does not say when the files of {known.project} were uploaded, so nothing is known of them "
+            f"before they were first observed: ask for {to_segment(known.earliest)} or later; "
+            f"the first date is {date_from(known.earliest)} (00:00 UTC)"
+        )
 
 
 def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:

@@ -48,9 +48,24 @@ def parse_when(segment: str, now: int) -> When | None:
     return None
 
 
+def is_when(segment: str) -> bool:
+    """Whether a segment is shaped like the first of a dated or live address, though it may be no date."""
+    return any(shape.fullmatch(segment) for shape in (_LIVE, _DATE, _INSTANT))
+
+
 def to_instant(moment: datetime) -> int:
     """Return a moment in microseconds since the epoch."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_segment(instant: int) -> str:
+    """Return an instant (microseconds since the epoch) as it stands in an address."""
+    return (_EPOCH + timedelta(microseconds=instant)).replace(tzinfo=None).isoformat() + "Z"
+
+
+def date_from(instant: int) -> str:
+    """Return the first date that begins at an instant (microseconds since the epoch) or later."""
+    return (_EPOCH + timedelta(microseconds=instant) + timedelta(days=1, microseconds=-1)).date().isoformat()
 
 
 def _past(moment: datetime, text: str, now: int) -> AsOf:
@@ -59,7 +74,7 @@ def _past(moment: datetime, text: str, now: int) -> AsOf:
         today = (_EPOCH + timedelta(microseconds=now)).date().isoformat()
         raise BadAddress(
             f"{text} is in the future, where everything can still change: the newest date is {today} "
-            "(00:00 UTC), the newest instant is now, and /live/ is the index as it is"
+            "(00:00 UTC), the newest instant is now, and live in its place is the index as it is"
         )
     return AsOf(instant)
 

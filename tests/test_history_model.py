@@ -235,6 +235,12 @@ class Model:
         keys = [key for key in keys if born_by is None or self.birth(key) <= born_by]
         return last.page and self._page(last.page, [last.files()[key] for key in keys])
 
+    def earliest(self) -> int | None:
+        """The first observation, where it had a file without a time that can be read."""
+        shown = self.copies[0].files().values() if self.copies else ()
+        untimed = [file for file in shown if (file.upload_time or "") not in self._index.times]
+        return self.copies[0].at if untimed else None
+
     def birth(self, key: tuple[str, str]) -> int:
         """Just after the upload time; but when first shown if an earlier observation should have shown it."""
         first = next(copy for copy in self.copies if key in copy.files())
@@ -366,16 +372,20 @@ def answer(history: History, instant: int) -> Page | str | None:
 def check_model(kind: dict[str, bool], steps: list[Step]) -> None:
     index, model, entries = run(kind, steps)
     histories = History(entries), History([decode_entry(encode_entry(entry)) for entry in entries])
+    had = False
     for instant in instants(index, model):
         known = bool(model.copies) and instant <= model.copies[-1].at
         expected = model.as_of(instant) if known else "not observed"
+        had = had or isinstance(expected, Page)
         for history in histories:
             assert answer(history, instant) == expected
+            assert (history.first is not None and history.first <= instant) == had
         if model.copies:
             for days in (0, 1, 2):
                 assert histories[0].cooled(instant, days) == model.latest(born_by=instant - days * DAY)
     for history in histories:
         assert history.latest() == (model.latest() if model.copies else None)
+        assert history.earliest == model.earliest()
         assert history.exists == (bool(model.copies) and model.copies[-1].page is not None)
 
 

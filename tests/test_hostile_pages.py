@@ -79,7 +79,8 @@ class Row:
     """A page. `may`: names besides the good one that may stand on it. `page`: whether it must be one, None if either.
 
     `script` is what the origin sends where that is not just the body. `raw`: behind a pin it is no index page but some
-    page of the web, which is given as it came, boxed in for browsers.
+    page of the web, which is given as it came, boxed in for browsers. `timed`: its files have upload times, as far as
+    the kind has any.
     """
 
     body: bytes
@@ -88,6 +89,12 @@ class Row:
     page: bool | None = None
     raw: bool = False
     script: Script | None = None
+    timed: bool = True
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether a date before the first observation can be had: HTML has no times."""
+        return self.timed and self.kind == JSON
 
 
 def valid(identity: str, body: bytes, kind: str = JSON, *may: str) -> object:
@@ -486,8 +493,8 @@ def check_everywhere(row: Row, project: str, hostile: Mirror, strangers: RawUpst
                 check_raw(got, row)
                 outcomes[view] = True
                 continue
-            if view == "date" and row.kind != JSON and got.status == 404:
-                continue  # HTML has no times, so its files are born when they are first seen, and with them the project
+            if view == "date" and not row.is_timed and got.status == 400:
+                continue  # without times nothing is known of what was there before it was first seen
             assert got.body != row.body, "an installer got the page as it came"
             names = names_on(got)
             assert outcomes.setdefault(view, names is not None) is (names is not None), (
@@ -495,7 +502,7 @@ def check_everywhere(row: Row, project: str, hostile: Mirror, strangers: RawUpst
             )
             check_names(row, view, names)
     fresh = f"{pin}b" if outcomes["pin"] else pin
-    honest_page_follows(project, path, hostile, strangers, fresh, today, html=row.kind != JSON)
+    honest_page_follows(project, path, hostile, strangers, fresh, today, timed=row.is_timed)
 
 
 def check_names(row: Row, view: str, names: list[str] | None) -> None:
@@ -506,7 +513,7 @@ def check_names(row: Row, view: str, names: list[str] | None) -> None:
     assert row.page is not False, f"not refused: {names}"
     assert set(names) <= {GOOD, *row.may}
     assert len(set(names)) == len(names)
-    if view != "date" or row.kind == JSON:
+    if view != "date" or row.is_timed:
         assert GOOD in names
 
 
@@ -518,7 +525,7 @@ def check_raw(got: Got, row: Row) -> None:
 
 
 def honest_page_follows(
-    project: str, path: str, hostile: Mirror, strangers: RawUpstream, pin: str, today: str, *, html: bool
+    project: str, path: str, hostile: Mirror, strangers: RawUpstream, pin: str, today: str, *, timed: bool
 ) -> None:
     """The project's next page is honest: every view shows it."""
     strangers.honest(path, page(entry(HONEST)), f"Content-Type: {JSON}")
@@ -527,7 +534,7 @@ def honest_page_follows(
         assert names is not None
         assert {GOOD, HONEST} <= set(names), "the honest page is not shown"
     dated = get(f"{hostile.url}/{today}/{project}/", Accept=JSON)
-    assert dated.status in ((200, 404) if html else (200,))  # see `check_everywhere`
+    assert dated.status in ((200,) if timed else (200, 400))  # see `check_everywhere`
 
 
 # Pages
@@ -564,7 +571,7 @@ def test_a_field_of_a_file(field: str, hostile: Mirror, strangers: RawUpstream, 
     for number, value in enumerate([*WRONG, *FIELDS[field]]):
         name = value if field == "filename" and isinstance(value, str) else ODD
         may = {name} if field != "filename" or NAMES.get(name, True) else set()
-        row = Row(page(entry(ODD) | {field: value}), may=frozenset(may))
+        row = Row(page(entry(ODD) | {field: value}), may=frozenset(may), timed=field != "upload-time")
         check_everywhere(row, f"file-{field}-{number}", hostile, strangers, f"{pin}-{number}x")
         tally("hostile pages")
 

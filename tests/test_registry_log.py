@@ -27,7 +27,9 @@ PROJECT = "/simple/thing/"
 
 
 def _page(*versions: str, **headers: str) -> Response:
-    return json_page(json_files(*(json_file(f"/files/thing-{version}.tar.gz") for version in versions)), **headers)
+    uploaded = {"upload-time": "2024-01-02T03:04:05Z"}
+    files = (json_file(f"/files/thing-{version}.tar.gz", **uploaded) for version in versions)
+    return json_page(json_files(*files), **headers)
 
 
 async def _entries(mirror: Inner) -> list[Entry]:

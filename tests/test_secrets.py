@@ -29,6 +29,7 @@ import pytest
 
 from httpcache.local import LocalStore
 from tests.support import command, http
+from tests.support.config import table
 from tests.support.index import BROWSER, PIP
 from tests.support.inside import processes, until
 from tests.support.mirror import Mirror
@@ -78,7 +79,11 @@ CLIENTS_OWN: Final = {
 OPERATORS: Final = {
     "the proxy's password": PROXY_PASSWORD,
     "the proxy's user and password": f"{PROXY_USER}:{PROXY_PASSWORD}",
+    "the password for a registry": (REGISTRY_PASSWORD := "S3CRET-of-the-registry/a+b"),
+    "user and password for a registry": f"{USER}:{REGISTRY_PASSWORD}",
+    "the token for a registry": (REGISTRY_TOKEN := "S3CRET-token-of-the-registry"),
 }
+REGISTRY_BASIC: Final = "Basic " + base64.b64encode(f"{USER}:{REGISTRY_PASSWORD}".encode()).decode()
 UPSTREAMS_OWN: Final = {"the signed redirect": SIGNED, "the upstream's cookie": SET_COOKIE}
 CREDENTIALS: Final = {"authorization", *(name.lower() for name in TOKENS)}
 FORWARDED: Final = {"host", "user-agent", "accept", "accept-encoding", "cdn-loop"}
@@ -166,15 +171,34 @@ class Scenario:
         self.other = stack.enter_context(Upstream())
         self.pypi = stack.enter_context(Upstream(ranges=True))
         self.proxy = stack.enter_context(Upstream())
+        self.named = stack.enter_context(Upstream(ranges=True, auth=(USER, REGISTRY_PASSWORD)))
+        self.storage = stack.enter_context(Upstream(ranges=True))
+        self.token = stack.enter_context(Upstream(tokens={"Private-Token": REGISTRY_TOKEN}))
         self.closed = stack.enter_context(Upstream())
         self.closed.stop()
         self._fill()
         options = ["--credential-header", "X-Our-Key", "--log-level", "debug", "--stall-timeout", "0.5"]
-        self.mirror = Mirror(folder / "direct", f"{self.pypi.url}/simple/", options)
+        options += ["--pypi-config", str(self._configure(folder))]
+        environment = {"REGISTRY_PASSWORD": REGISTRY_PASSWORD}
+        self.mirror = Mirror(folder / "direct", f"{self.pypi.url}/simple/", options, environment)
         proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{self.proxy.port}"
         self.proxied = Mirror(folder / "proxied", arguments=["--proxy", proxy, "--log-level", "debug"])
         for server in (self.mirror, self.proxied):
             stack.callback(server.kill)
+
+    def _configure(self, folder: Path) -> Path:
+        """Registries with a password, a token, and a wrong password."""
+        (folder / "token").write_text(REGISTRY_TOKEN)
+        password = {"user": USER, "password": {"env": "REGISTRY_PASSWORD"}}
+        path = folder / "mirror.toml"
+        path.write_text(
+            table("registry", name="named", index=f"{self.named.url}/simple/", **password)
+            + table("registry", name="token", index=self.token.url, header="Private-Token", value={"file": "token"})
+            + table("registry", name="refused", index=f"{self.token.url}/simple/", **password)
+            + table("group", name="all", registries=["named", "pypi"])
+            + table("group", name="none", registries=["pypi", "refused"])
+        )
+        return path
 
     def _fill(self) -> None:
         url, pages = self.origin.url, self.origin.pages
@@ -212,6 +236,13 @@ class Scenario:
         document = {"meta": {"api-version": "1.1"}, "name": "thing", "versions": ["1.0"], "files": [file | times]}
         kind = {"Content-Type": "application/vnd.pypi.simple.v1+json", "Set-Cookie": f"session={SET_COOKIE}"}
         self.pypi.pages["/simple/thing/"] = Response(json.dumps(document).encode(), headers=kind)
+        self.named.pages.update(self.pypi.pages)
+        self.named.pages[f"/f/{WHEEL}"] = redirect(f"{self.storage.url}/f?sig={SIGNED}")
+        self.named.pages["/simple/broken/"] = Response([b"half", CUT], headers={"Content-Length": "8"})
+        self.named.pages["/simple/moved/"] = redirect(f"{self.closed.url}/simple/moved/?sig={SIGNED}")
+        self.storage.pages["/f"] = Response(WHEEL_BODY, headers=COOKIE)
+        link = f'<a href="{self.named.url}/f/{WHEEL}#sha256={WHEEL_DIGEST}">{WHEEL}</a>'
+        self.token.pages["/thing/"] = Response(link.encode(), headers=COOKIE | {"Content-Type": "text/html"})
         self.pypi.pages["/simple/"] = Response(
             b'{"meta": {"api-version": "1.0"}, "projects": [{"name": "thing"}]}', headers=kind
         )
@@ -233,6 +264,7 @@ class Scenario:
         self._fetch_everything()
         self._fail_in_every_way()
         self._index_and_files()
+        self._named_registries()
         self._own_pages()
         self._kill_a_worker()
         self._fetch_everything()
@@ -246,7 +278,7 @@ class Scenario:
         self._collect("at the end", self.mirror.data)
         self._collect("by proxy", self.proxied.data)
         self.run.logs |= {"log": self.mirror.log().encode(), "log by proxy": self.proxied.log().encode()}
-        for name in ("origin", "other", "pypi", "proxy"):
+        for name in ("origin", "other", "pypi", "proxy", "named", "storage", "token"):
             self.run.seen[name] = list(getattr(self, name).requests)
         return self.run
 
@@ -312,6 +344,16 @@ class Scenario:
         ):  # fmt: skip
             self.everyone(f"{path}?sig={QUERY}")
 
+    def _named_registries(self) -> None:
+        file = f"files/thing/{WHEEL_DIGEST}/{WHEEL}"
+        for name in ("named", "token", "refused", "all", "none"):
+            for path in (
+                "live/thing/", "live/Thing", "live-7d/thing/", "2024-01-02/thing/", "live/", "live/absent/",
+                "live/broken/", "live/moved/", "thing/", "2999-01-01/x/", file, f"{file}.metadata",
+                f"{self.origin.url}/open",
+            ):  # fmt: skip
+                self.everyone(f"/{name}/{path}?sig={QUERY}")
+
     def _own_pages(self) -> None:
         for path in ("/", "/-/health", "/-/ready", "/-/absent", "/favicon.ico"):
             self.everyone(path)
@@ -344,6 +386,8 @@ class Scenario:
         signed = f"/p/{url}/signed?X-Amz-Signature={QUERY}&a={QUERY}"
         for arguments in (
             ("ls", *data), ("ls", *data, "p"), ("ls", *data, "files"), ("show", *data, signed),
+            ("ls", *data, "named"), ("show", *data, f"/named/files/thing/{WHEEL_DIGEST}/{WHEEL}"),
+            ("history", *data, "thing"),
             ("show", *data, f"/p/{url}/basic"), ("show", *data, f"/p/{url}/f/{WHEEL}?token={LINK}"),
             ("show", *data, f"/p/{url}/never?sig={QUERY}"),
             ("show", *data, f"/p/http://{USER}:{USERINFO}@127.0.0.1/x"),
@@ -492,6 +536,25 @@ def test_no_credential_reaches_another_origin(run: Run) -> None:
     assert not [request for request in back if CREDENTIALS & set(request.headers)]
     stayed = [request for request in run.seen["origin"] if request.path == "/same-landed"]
     assert [request for request in stayed if CREDENTIALS & set(request.headers)]
+
+
+def test_a_registry_gets_the_credentials_of_the_operator_and_no_others(run: Run) -> None:
+    """Its own, straight away. Where another registry lists a file of its, none; where it redirects to, none."""
+
+    def carried(name: str) -> set[tuple[tuple[str, str], ...]]:
+        heads = (request.headers for request in run.seen[name])
+        return {tuple(sorted((key, head[key]) for key in CREDENTIALS & set(head))) for head in heads}
+
+    basic, token = (("authorization", REGISTRY_BASIC),), (("private-token", REGISTRY_TOKEN),)
+    assert carried("named") == {basic, ()}
+    assert carried("token") == {token, basic}  # two registries are on it, and one has the password of another
+    assert carried("storage") == {()}
+    for registry, status in {"named": 200, "token": 200, "refused": 502, "all": 200, "none": 200}.items():
+        asked = [
+            label for label in run.statuses if label.endswith(f"to nobody for /{registry}/live/thing/?sig={QUERY}")
+        ]
+        assert [run.statuses[label] for label in asked] == [status]
+    assert any(content.endswith(WHEEL_BODY) for label, content in run.answers.items() if "/named/files" in label)
 
 
 def test_no_credential_and_no_query_reaches_the_index_behind_dates(run: Run) -> None:
