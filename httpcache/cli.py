@@ -201,7 +201,7 @@ def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     logging.getLogger("httpcache").setLevel(settings.log_level.upper())
     console = Console(stderr=True)
     progress = Bar(console) if console.is_terminal else Lines()
-    for line in anyio.run(daily.capture, settings, found, progress):
+    for line in anyio.run(daily.capture, settings, found, progress, backend_options=daily.LOOP):
         print(line)
     return 0
 

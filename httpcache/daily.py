@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -35,6 +36,8 @@ RETRY: Final = 300.0
 LOOK: Final = 1.0
 """Seconds between two looks whether a pass has ended, or the server is to stop."""
 AGENT: Final = "(capture)"
+LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
+"""For `anyio.run`: uvloop where it is installed, as the workers of a server have it."""
 
 
 async def capture(settings: Settings, adapters: Sequence[Adapter], progress: Progress) -> list[str]:
@@ -124,8 +127,8 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
     log.setLevel(settings.log_level.upper())
     with suppress(KeyboardInterrupt):
         try:
-            if anyio.run(_is_due, settings, adapters):
-                for line in anyio.run(capture, settings, adapters, Lines()):
+            if anyio.run(_is_due, settings, adapters, backend_options=LOOP):
+                for line in anyio.run(capture, settings, adapters, Lines(), backend_options=LOOP):
                     log.info("%s", line)
         except MirrorError as error:
             log.error("the capture failed: %s", error.text)

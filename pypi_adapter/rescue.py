@@ -72,7 +72,10 @@ class Rescue:
                     outcome = await self._outcome(project, file, loss, status)
                     if await ledger.add(outcome):
                         counts[outcome.outcome] += 1
-                        log.info("%s is gone from the registry: %s", file.filename, outcome.outcome)
+                        level = (
+                            logging.INFO if outcome.outcome == RESCUED else logging.DEBUG
+                        )  # a pass can find thousands
+                        log.log(level, "%s is gone from the registry: %s", file.filename, outcome.outcome)
                 except MirrorError as error:
                     counts[FAILED] += 1
                     log.warning("%s is gone from the registry and not rescued yet: %s", file.filename, error.text)
