@@ -22,8 +22,9 @@ from .history import StaleObservation
 from .page import ProjectList
 from .passes import ALL, LISTED, REQUESTED, Pass, Scope
 from .patience import Hopeless, Patience
-from .registry import Registry, now
+from .registry import Registry
 from .rescue import Rescue
+from .when import now
 
 log = logging.getLogger("httpcache")
 
@@ -57,9 +58,9 @@ class Capture:
 
     async def run(self, progress: Progress) -> Pass:
         """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
-        started, asked = now(), self._registry.requests
+        started, asked = now(), self._registry.asking.requests
         patience = Patience()
-        logged = await self._registry.logged()
+        logged = await self._registry.requested.all()
         instant, listed = await patience.run(self._catalog.capture)
         due = await self._due(listed, logged)
         work = _Work(self._registry, self._rescue, patience, due)
@@ -79,7 +80,7 @@ class Capture:
             rescued=work.rescued,
             lost=work.lost,
             withheld=work.withheld,
-            requests=self._registry.requests - asked,
+            requests=self._registry.asking.requests - asked,
         )
         await self._registry.passes.append(done)
         return done

@@ -16,7 +16,8 @@ from httpcache.store import Log
 
 from .history import StaleObservation
 from .page import Page, ProjectList
-from .registry import Registry, now
+from .registry import Registry
+from .when import now
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
@@ -65,7 +66,7 @@ class Catalog:
                     headers={"Retry-After": "60"},
                 )
             names = await anyio.to_thread.run_sync(_names, self._changes, instant)
-        for name in await self._registry.logged():
+        for name in await self._registry.requested.all():
             if name not in names and await self._registry.had(name, instant):
                 names.add(name)
         return ProjectList(tuple(sorted(names))), observed
@@ -106,7 +107,7 @@ class Catalog:
     async def _observe(self, *, always: bool) -> tuple[int, ProjectList | None]:
         """Ask for the list and append what changed; with `always` also that nothing did."""
         started = now()
-        instant, page = await self._registry.fetch_list()
+        instant, page = await self._registry.asking.list()
         if page is None and any(change.listed for change in self._changes):
             raise BadUpstream("the registry's list of projects is not there any more: it cannot be right")
         if isinstance(page, Page):

@@ -11,12 +11,13 @@ from httpcache.adapter import Argument, Command
 from httpcache.errors import MirrorError, NotFound
 from httpcache.store import Store
 
+from .known import read_entries
 from .ledger import Ledger
 from .passes import Passes
-from .registry import PYPI, now, read_entries
+from .registry import PYPI
 from .rulebook import Order, Orders, in_force, parse_what
 from .timeline import render, timeline
-from .when import to_segment
+from .when import now, to_segment
 
 
 async def history(store: Store, given: Mapping[str, Any]) -> list[str]:

@@ -22,12 +22,12 @@ from httpcache.incoming import Incoming
 from httpcache.responses import FOREVER, HIT, RENEWED, STORED, answer_with, redirect
 from httpcache.store import Store
 
+from .files import token
 from .metadata import SUFFIX
 from .page import File, ProjectList, is_distribution
-from .registry import now, token
 from .render import advertised, index_response
 from .sources import Source, listed, owner
-from .when import AsOf, Now, When, parse_when
+from .when import AsOf, Now, When, now, parse_when
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _DATED = f"public, {FOREVER}"
@@ -128,10 +128,10 @@ class Dated:
         status = await registry.status(project)
         (await source.rulebook.current()).check(project, file, status)
         if filename == wanted:
-            return answer_with(self._store, await registry.open(project, file), vary=None)
+            return answer_with(self._store, await registry.files.open(project, file), vary=None)
         if not wanted.endswith(".whl"):
             raise NotFound("only wheels have a metadata file here (PEP 658)")
-        return answer_with(self._store, await registry.open_metadata(project, file), vary=None)
+        return answer_with(self._store, await registry.files.open_metadata(project, file), vary=None)
 
 
 def _linked(file: File, base: str, project: str) -> File:

@@ -12,8 +12,8 @@ import anyio
 
 from httpcache.errors import BadUpstream, Busy, MirrorError, TimedOut, Unreachable
 
+from .asking import Later
 from .history import StaleObservation
-from .registry import Later
 
 TRIES = 5
 FIRST = 1.0  # seconds; each pause is twice the one before, less up to half of it at random

@@ -13,14 +13,16 @@ from httpcache.errors import BadUpstream, MirrorError, OtherBytes
 from httpcache.mirror import Mirror
 from httpcache.record import Record
 
+from .files import token
 from .history import Missing
 from .ledger import GONE, RESCUED, WITHHELD, Ledger, Loss, Outcome
 from .page import File, ProjectStatus
-from .registry import Registry, now, token
+from .registry import Registry
+from .when import now
 
 log = logging.getLogger("httpcache")
 
-AT_ONCE = 4  # files of a project
+AT_ONCE = 4  # files of a registry
 NOT_THERE = frozenset({403, 404, 410})  # what file hosts answer for a file that has been removed
 FAILED = "failed"
 
@@ -50,6 +52,7 @@ class Rescue:
         self._registry = registry
         self._mirror = mirror
         self._withheld = withheld
+        self._turns = anyio.CapacityLimiter(AT_ONCE)
 
     def start(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> None:
         """Settle beside the requests: what the end of the mirror cuts off has no outcome yet."""
@@ -64,10 +67,9 @@ class Rescue:
         ledger = Ledger(self._mirror.store, self._registry.name, project)
         await ledger.read()
         counts: Counter[str] = Counter()
-        turns = anyio.CapacityLimiter(AT_ONCE)
 
         async def settle_one(file: File, loss: Loss) -> None:
-            async with turns:
+            async with self._turns:
                 try:
                     outcome = await self._outcome(project, file, loss, status)
                     if await ledger.add(outcome):
@@ -93,7 +95,7 @@ class Rescue:
         if reason:
             return Outcome(now(), *loss, WITHHELD, reason)
         try:
-            found = await self._registry.freeze(project, file)
+            found = await self._registry.files.freeze(project, file)
         except OtherBytes:
             return Outcome(now(), *loss, GONE, "other bytes are at its address")
         if isinstance(found, Record):

@@ -31,13 +31,14 @@ from httpcache.store import Log
 from httpcache.target import Target, canonical_url, looks_like_url, origin, parse_target
 from httpcache.upstream import Answer, Headers
 
+from .asking import INDEX_ACCEPT
 from .coding import BadCoding, decoded
+from .files import file_digests, metadata_digests
 from .forms import parse
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
 from .negotiate import is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
-from .registry import INDEX_ACCEPT, file_digests, metadata_digests
 from .render import advertised, index_response
 
 PARSED_BYTES = 16 * 1024 * 1024  # of pages that are kept parsed; parsed they take many times as many

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 
@@ -29,6 +30,11 @@ class Now:
 
 
 When = AsOf | Now
+
+
+def now() -> int:
+    """Return the present instant in microseconds since the epoch."""
+    return time.time_ns() // 1000
 
 
 def parse_when(segment: str, now: int) -> When | None:

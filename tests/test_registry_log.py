@@ -13,7 +13,8 @@ import pytest
 from httpcache.mirror import Mirror as Inner
 from httpcache.store import Log
 from pypi_adapter.history import Entry, History, decode_entry
-from pypi_adapter.registry import Registry, now
+from pypi_adapter.registry import Registry
+from pypi_adapter.when import now
 from tests.support import http
 from tests.support.command import run, told
 from tests.support.index import json_file, json_files, json_page
@@ -111,7 +112,7 @@ def test_names_are_noted_and_read_at_once(upstream: Upstream, tmp_path: Path) ->
             registries = [Registry("pypi", index, one), Registry("pypi", index, two)]
 
             async def read(registry: Registry) -> None:
-                seen.append(await registry.logged())
+                seen.append(await registry.requested.all())
 
             async with anyio.create_task_group() as tasks:
                 for number, name in enumerate(names):
@@ -122,7 +123,7 @@ def test_names_are_noted_and_read_at_once(upstream: Upstream, tmp_path: Path) ->
             written = [value.decode() for value in await Log(one.store, "pypi/ logged").read()]
             assert sorted(written) == sorted(names)
             for registry in (*registries, Registry("pypi", index, one)):
-                assert await registry.logged() == written
+                assert await registry.requested.all() == written
             for found in seen:
                 assert found == written[: len(found)]
 
@@ -142,7 +143,7 @@ def test_many_readers_of_many_names_at_once(upstream: Upstream, tmp_path: Path) 
             found: list[list[str]] = []
 
             async def read() -> None:
-                found.append(await reading.logged())
+                found.append(await reading.requested.all())
 
             async with anyio.create_task_group() as tasks:
                 for _ in range(20):

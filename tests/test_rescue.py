@@ -12,10 +12,12 @@ from hypothesis import HealthCheck, given, settings
 
 from httpcache.mirror import Mirror as Inner
 from pypi_adapter.history import History, Missing, Observation, identity
+from pypi_adapter.known import read_entries
 from pypi_adapter.ledger import Ledger
 from pypi_adapter.page import File, ProjectStatus
-from pypi_adapter.registry import Registry, now, read_entries
+from pypi_adapter.registry import Registry
 from pypi_adapter.rescue import AT_ONCE, Outcomes, Rescue
+from pypi_adapter.when import now
 from tests.support import http
 from tests.support.command import run
 from tests.support.index import document, filenames, instant, json_file, json_files, json_page
@@ -353,7 +355,7 @@ def test_a_404_of_a_moment_ago_is_asked_again(demo: PyPI, tmp_path: Path) -> Non
             demo.files.pages[path] = NOT_FOUND
             file = await registry.file("demo", TWO.sha256, TWO.filename)
             for _ in range(2):
-                await registry.open("demo", file)
+                await registry.files.open("demo", file)
             assert demo.files.count(path) == 1
             unlist(demo, TWO)
             assert await settle_in(mirror, demo.url, look=True) == Outcomes(rescued=1)
@@ -366,7 +368,7 @@ def test_what_is_frozen_is_not_asked_for(demo: PyPI, tmp_path: Path) -> None:
         async with running(tmp_path) as mirror:
             registry = Registry("pypi", demo.url, mirror)
             await registry.live("demo", 0)
-            await registry.freeze("demo", await registry.file("demo", TWO.sha256, TWO.filename))
+            await registry.files.freeze("demo", await registry.file("demo", TWO.sha256, TWO.filename))
             demo.delete(TWO)
             demo.files.requests.clear()
             assert await settle_in(mirror, demo.url, look=True) == Outcomes(rescued=1)

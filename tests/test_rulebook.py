@@ -23,8 +23,8 @@ from httpcache.store import Log
 from pypi_adapter import rulebook as rulebook_module
 from pypi_adapter.block import Rule, Rules
 from pypi_adapter.policy import Policy
-from pypi_adapter.registry import now
 from pypi_adapter.rulebook import Order, Orders, Rulebook, What, parse_what
+from pypi_adapter.when import now
 from tests.support import http
 from tests.support.clients import ClientError, Clients
 from tests.support.command import run, told

@@ -1,0 +1,157 @@
+"""Asks a registry: for the pages of its projects, for its list of them, and for what these link to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+
+import msgspec
+
+from httpcache.credentials import Credentials
+from httpcache.errors import BadUpstream, redact
+from httpcache.mirror import NOBODY, Mirror
+from httpcache.target import canonical_url, origin
+from httpcache.upstream import Answer, Headers
+
+from .coding import BadCoding, decoded
+from .forms import parse
+from .history import Observation
+from .metadata import read_bounded
+from .page import BadPage, Page, ProjectList
+from .parsing import in_parser
+from .when import now
+
+# What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
+INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
+
+_SERIAL = re.compile(r"[0-9]{1,18}")
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
+
+
+class Later(BadUpstream):
+    """The registry asks to come back later, or is in trouble: 429 or 5xx; `Retry-After` as it sent it.
+
+    `for_all`: not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
+    """
+
+    def __init__(self, what: str, answer: Answer) -> None:
+        after = answer.headers.get("retry-after")
+        super().__init__(
+            f"the registry answered {answer.status} for {what}", headers={"Retry-After": after} if after else None
+        )
+        self.for_all = answer.status in (429, 503)
+
+
+class Asking:
+    """The asking side of a registry.
+
+    `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
+    and go to the origin of `index` alone. `strict`: pages of another origin are not the registry's.
+    """
+
+    def __init__(self, index: str, mirror: Mirror, credentials: Credentials, *, strict: bool) -> None:
+        self.requests = 0
+        """How many requests were made."""
+        self._index = index
+        self._credentials = credentials
+        self._upstream = mirror.upstream
+        self._max_page = mirror.settings.max_page
+        self._strict = strict
+
+    async def page(self, project: str, etag: str | None = None) -> Observation | None:
+        """Ask for a project's page; None if it is still the one with that entity tag (RFC 9110 section 13.1.2)."""
+        got = await self._get(project, f"the page of {project}", etag)
+        if got.answer.status == 304:
+            return None
+        page = await self._read(got, f"the page of {project}")
+        if isinstance(page, ProjectList):
+            raise BadUpstream(f"the registry answers a list of projects for the page of {project}")
+        if page is None:
+            return Observation(got.instant, None)
+        tag = _etag(got.answer) if page.serial is None else None  # with serials the list tells what has changed
+        return Observation(got.instant, msgspec.structs.replace(page, name=project), tag)
+
+    async def list(self) -> tuple[int, Page | ProjectList | None]:
+        """Ask the registry for its list of projects.
+
+        Returns the instant (microseconds) that it shows, and the list, None for a 404. Raises MirrorError.
+        """
+        got = await self._get("", "the list of projects")
+        return got.instant, await self._read(got, "the list of projects")
+
+    async def _read(self, got: _Got, what: str) -> Page | ProjectList | None:
+        body = got.body
+        if body is None:
+            return None
+        if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
+            raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
+        return await in_parser(lambda: _parse(body, got.answer, self._max_page), len(body))
+
+    async def _get(self, project: str, what: str, etag: str | None = None) -> _Got:
+        started = now()
+        headers = (("Accept", INDEX_ACCEPT), *((("If-None-Match", etag),) if etag else ()))
+        async with self.ask(f"{self._index}{project}{project and '/'}", headers) as answer:
+            instant = started - _age(answer) * 1_000_000
+            if answer.status in (404, 410) or (answer.status == 304 and etag):
+                return _Got(project, instant, answer, None)
+            if answer.status == 429 or answer.status >= 500:
+                raise Later(what, answer)
+            if answer.status != 200:
+                raise BadUpstream(f"the registry answered {answer.status} for {what}")
+            self._check_own(answer, what)
+            return _Got(project, instant, answer, await read_bounded(answer, self._max_page, what))
+
+    def _check_own(self, answer: Answer, what: str) -> None:
+        """Raise BadUpstream for another host's page in the place of a named registry's: it would own every name."""
+        if self._strict and origin(answer.url) != origin(self._index):
+            raise BadUpstream(
+                f"the registry redirects to {origin(answer.url)} for {what}, which is not its own page then "
+                "(some forward names that they do not have: turn that off)"
+            )
+
+    @asynccontextmanager
+    async def ask(self, url: str, headers: Headers = ()) -> AsyncIterator[Answer]:
+        """Send a GET, with the operator's credentials where it goes to the registry's own origin.
+
+        The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
+        """
+        base, _, query = url.partition("?")
+        self.requests += 1
+        address = canonical_url(base, query)
+        credentials = self._credentials if origin(address) == origin(self._index) else NOBODY
+        async with self._upstream.ask(address, headers=headers, credentials=credentials, trusted=True) as answer:
+            yield replace(answer, sent=())
+
+
+@dataclass(frozen=True)
+class _Got:
+    """An answer of the registry, the instant that it shows, and its body, None where there is no page in it."""
+
+    project: str
+    instant: int
+    answer: Answer
+    body: bytes | None
+
+
+def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:
+    try:
+        plain = decoded(body, answer.headers.get("content-encoding"), limit)
+        page = parse(plain, answer.headers.get("content-type"), answer.url)
+    except (BadPage, BadCoding) as error:
+        raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
+    serial = answer.headers.get("x-pypi-last-serial", "")
+    return msgspec.structs.replace(page, serial=int(serial)) if _SERIAL.fullmatch(serial) else page
+
+
+def _etag(answer: Answer) -> str | None:
+    """Return the entity tag of an answer (RFC 9110 section 8.8.3), None where it has none that can be sent back."""
+    text = answer.headers.get("etag", "")
+    return text if _ETAG.fullmatch(text) else None
+
+
+def _age(answer: Answer) -> int:
+    """Return how old the answer of a cache on the way is, in seconds (RFC 9111 section 5.1)."""
+    text = answer.headers.get("age", "")
+    return int(text) if text.isdecimal() and len(text) < 10 else 0
