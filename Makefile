@@ -6,7 +6,7 @@ PORT ?= 8080
 DATA ?= data
 SECONDS ?= 60
 
-.PHONY: serve test soak fuzz check lock clients clean
+.PHONY: serve test soak fuzz bench-capture check lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA)
@@ -20,6 +20,10 @@ soak: .venv/dev clients
 # Coverage-guided fuzzing of every target, SECONDS for each; needs a machine that atheris has a wheel for.
 fuzz: .venv/fuzz
 	.venv/bin/python -m tests.fuzz.run --all --seconds $(SECONDS)
+
+# The capture over a generated catalogue of 700,000 projects: takes long. ARGS="--projects 7000 --changed 200" is quick.
+bench-capture: .venv/dev
+	.venv/bin/python -m benchmarks.capture $(ARGS)
 
 check: .venv/dev
 	.venv/bin/ruff format --check .
