@@ -22,8 +22,8 @@ import msgspec
 from httpcache.local import LocalStore
 from httpcache.store import Log, Store
 from pypi_adapter.history import DAY, Entry, History, Observation, encode_entry
-from pypi_adapter.page import File, Page
 from pypi_adapter.known import read_entries
+from pypi_adapter.page import File, Page
 
 SIZES: Final = (5, 50, 5000)
 """Files that the project has at the end of the year."""

@@ -225,6 +225,8 @@ def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings
             if (value := getattr(options, name := option.name.replace("-", "_"))) is not None
         },
     )
+    if settings.offline and (settings.capture or settings.capture_every):
+        raise MirrorError("--offline asks no upstream, and --capture asks nothing else: leave one of them out")
     transport.check(settings)
     for adapter in found:
         adapter.check(settings)

@@ -119,9 +119,10 @@ class Upstream:
     ) -> AsyncIterator[Answer]:
         """Send a GET and give its answer, whatever its status, redirects followed.
 
-        `headers` are sent as they are. `credentials` are tried in turn (Basic only after a 401 or 403, or after a 404
-        where it is bound to the origin or the origin has challenged before) and go to the origin of `url` alone.
-        `trusted` addresses come from the operator or from an upstream of the operator's, and pass the guard.
+        `headers` are sent as they are, in place of the mirror's own of the same name. `credentials` are tried in turn
+        (Basic only after a 401 or 403, or after a 404 where it is bound to the origin or the origin has challenged
+        before) and go to the origin of `url` alone. `trusted` addresses come from the operator or from an upstream of
+        the operator's, and pass the guard.
         Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
         if self._settings.offline:
@@ -184,10 +185,12 @@ class Upstream:
 
         RFC 9110 section 9.2.2 allows it: a GET is idempotent.
         """
+        given = {name.lower() for name, _ in headers}
+        own = ((name, value) for name, value in self._own_headers if name.lower() not in given)
         request = httpx.Request(
             "GET",
             url,
-            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*self._own_headers, *headers)],
+            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*own, *headers)],
             extensions={"timeout": self._timeout, transport.TARGET: url[len(origin(url)) :].encode("ascii")},
         )
         use = self._trusted if trusted else self._guarded

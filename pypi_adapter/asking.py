@@ -91,7 +91,7 @@ class Asking:
 
     async def _get(self, project: str, what: str, etag: str | None = None) -> _Got:
         started = now()
-        headers = (("Accept", INDEX_ACCEPT), *((("If-None-Match", etag),) if etag else ()))
+        headers = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), *((("If-None-Match", etag),) if etag else ()))
         async with self.ask(f"{self._index}{project}{project and '/'}", headers) as answer:
             instant = started - _age(answer) * 1_000_000
             if answer.status in (404, 410) or (answer.status == 304 and etag):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -357,6 +358,24 @@ def test_a_second_one_says_that_there_is_a_first(here: Here) -> None:
     here.pypi.index.otherwise = meanwhile
     here.capture()
     assert "is under way already (process " in seconds[0]
+
+
+def test_what_makes_no_sense_together(here: Here) -> None:
+    made = run("serve", "--data", here.mirror.data, "--offline", "--capture")
+    assert "leave one of them out" in told(made)
+
+
+def test_pages_are_asked_for_in_few_bytes(here: Here) -> None:
+    page = here.pypi.index.otherwise
+
+    def packed(request: Request) -> Response:
+        assert request.headers["accept-encoding"] == "gzip"
+        answer = page(request)
+        assert isinstance(answer.body, bytes)
+        return Response(gzip.compress(answer.body), answer.status, {**answer.headers, "Content-Encoding": "gzip"})
+
+    here.pypi.index.otherwise = packed
+    assert "3 of 3 projects had changed" in here.capture()
 
 
 def test_it_says_who_it_is(here: Here) -> None:
