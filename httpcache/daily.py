@@ -35,6 +35,8 @@ RETRY: Final = 300.0
 """Seconds after a pass that failed."""
 LOOK: Final = 1.0
 """Seconds between two looks whether a pass has ended, or the server is to stop."""
+SLEEP: Final = 60.0
+"""Seconds after which the clock is looked at again: a machine can be asleep meanwhile."""
 AGENT: Final = "(capture)"
 LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 """For `anyio.run`: uvloop where it is installed, as the workers of a server have it."""
@@ -109,15 +111,17 @@ class Daily:
 
     def _run(self) -> None:
         spawn = multiprocessing.get_context("spawn")
-        wait = 0.0
-        while not self._stop.wait(wait):
+        due = 0.0
+        while not self._stop.wait(min(SLEEP, max(0.0, due - time.time()))):
+            if time.time() < due:
+                continue
             process = spawn.Process(target=_pass, args=(os.getpid(), self._settings, self._adapters))
             process.start()
             while process.is_alive() and not self._stop.wait(LOOK):
                 pass
             process.terminate()
             process.join()
-            wait = pause(time.time(), self._settings.capture_every) if process.exitcode == 0 else RETRY
+            due = time.time() + (pause(time.time(), self._settings.capture_every) if process.exitcode == 0 else RETRY)
 
 
 def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
