@@ -136,7 +136,7 @@ def _add_server(add: Options) -> None:
     add.one("workers", usual.workers, count, metavar="N", help="processes that answer requests (%(default)s)")
     add.one("root-path", usual.root_path, prefix, metavar="/PREFIX", help="where a proxy in front shows the mirror")
     add.flag("capture", help="observe what has changed at the registries, at 00:00 UTC and at start if that was missed")
-    add.one("capture-every", None, minutes, metavar="MINUTES", help="also so many minutes after the last time")
+    add.one("capture-every", None, minutes, metavar="MINUTES", help="the same, and so many minutes after the last time")
     for name, metavar, read, what in (
         ("max-clients", "N", count, "connections of clients, for each process"),
         ("client-timeout", "SECONDS", seconds, "for a client to ask, or to take some of its answer"),

@@ -112,7 +112,10 @@ def seconds(text: str) -> float:
 
 def minutes(text: str) -> float:
     """Read a time in minutes; return it in seconds."""
-    return 60 * seconds(text)
+    try:
+        return 60 * seconds(text)
+    except ArgumentTypeError:
+        raise ArgumentTypeError(f"{text!r} is no time: use a number of minutes above 0") from None
 
 
 def prefix(text: str) -> str:

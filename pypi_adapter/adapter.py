@@ -37,7 +37,9 @@ class PypiAdapter:
 
     options = (
         Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),
-        Option("pypi-capture", "SCOPE", "what a capture covers: requested (the default), all, or a file of names"),
+        Option(
+            "pypi-capture", "SCOPE", "what a capture covers of PyPI: requested (the default), all, or a file of names"
+        ),
         Option("pypi-config", "FILE", "rules for what is withheld, other registries, and groups of them (TOML)"),
     )
 

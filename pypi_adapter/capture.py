@@ -89,7 +89,7 @@ class Capture:
         """Return the projects to look at; each with its serial on the list where that may say that nothing is new."""
         if listed is None and self._scope.kind == ALL:
             raise MirrorError(
-                f"{self._registry.name} has no list of its projects: capture those that are requested, "
+                "the registry has no list of its projects: capture those that are requested, "
                 "or those in a file of names"
             )
         names, serials = (listed.names, listed.serials) if listed else ((), ())

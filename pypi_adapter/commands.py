@@ -26,7 +26,8 @@ async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
     entries = await read_entries(store, registry, name)
     if not entries:
         raise NotFound(
-            f"{given['project']!r} of {registry} has not been observed: ask for it first, for example at /live/"
+            f"{given['project']!r} of {registry} has not been observed: "
+            f"ask for it first, for example at {'' if registry == PYPI else f'/{registry}'}/live/"
         )
     return render(timeline(entries, await Ledger(store, registry, name).read()))
 
@@ -36,7 +37,7 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
     registry = given["registry"] or PYPI
     passes = await Passes(store, registry).all()
     if not passes:
-        raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one")
+        raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one of each registry")
     return [f"{to_segment(done.instant)}  {done.scope}: {done.summary}" for done in passes]
 
 
@@ -102,10 +103,10 @@ COMMANDS = (
     Command(
         "history",
         "tell what was observed of a project, and when",
-        (Argument("project", "of the dated index", "PROJECT"), _REGISTRY),
+        (Argument("project", "its name", "PROJECT"), _REGISTRY),
         history,
     ),
-    Command("captures", "list the captures that were completed, and what they did", (_REGISTRY,), captures),
+    Command("captures", "list the captures of a registry that were completed", (_REGISTRY,), captures),
     Command("block", "withhold a project, versions or a content", (_WHAT, Argument("--reason", "why", "TEXT")), block),
     Command(
         "allow", "except from every block", (_WHAT, Argument("--reason", "why it may", "TEXT", required=True)), allow

@@ -101,7 +101,7 @@ def _documents(path: Path) -> Iterator[tuple[str, bytes]]:
         else:
             raise MirrorError(f"{path} is no folder, .zip or .tar.gz with advisories")
     except _UNREADABLE as error:
-        raise MirrorError(f"{path} cannot be read: {error}") from error
+        raise MirrorError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
 
 def _in_folder(path: Path) -> Iterator[tuple[str, bytes]]:
