@@ -59,14 +59,14 @@ class Bound(Protocol):
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Return the response to a request, None where it is not this adapter's. Raises MirrorError."""
 
-    async def capture(self, progress: Progress) -> Sequence[str]:
-        """Make one pass over what changes at the upstreams, and keep it; return a summary in lines.
+    async def capture(
+        self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
+    ) -> None:
+        """Make a pass over each upstream that is followed, and is due; tell of each that is completed in a line.
 
+        `due` decides by the instant at which the last complete pass began (seconds since the epoch), None for never.
         Raises MirrorError where a pass could not be completed, after all of them have been tried.
         """
-
-    async def captured(self) -> int | None:
-        """Return when the last complete pass began, in microseconds since the epoch; None if there was none yet."""
 
 
 class Adapter(Protocol):

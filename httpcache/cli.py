@@ -198,11 +198,16 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
 def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     settings = _settings(options, found)
+    if settings.offline:
+        raise MirrorError("--offline asks no upstream, and a capture asks nothing else: leave it out")
     logging.getLogger("httpcache").setLevel(settings.log_level.upper())
     console = Console(stderr=True)
     progress = Bar(console) if console.is_terminal else Lines()
-    for line in anyio.run(daily.capture, settings, found, progress, backend_options=daily.LOOP):
-        print(line)
+    try:
+        anyio.run(daily.capture, settings, found, progress, lambda last: True, print, backend_options=daily.LOOP)
+    except KeyboardInterrupt:
+        print("httpcache: stopped: what was done is kept, and the next capture does the rest", file=sys.stderr)
+        raise
     return 0
 
 
@@ -265,7 +270,11 @@ def _pin(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
 
 
 def _with_store(options: argparse.Namespace, work: Callable[[Store], Awaitable[int]]) -> int:
-    if not (options.data / "VERSION").exists():
+    try:
+        is_there = (options.data / "VERSION").exists()
+    except OSError as error:
+        raise MirrorError(f"{options.data} cannot be read ({error.strerror}): be the user that serves") from error
+    if not is_there:
         raise MirrorError(f"{options.data} is no data folder of a mirror: name it with --data")
     store = LocalStore(options.data)
     try:

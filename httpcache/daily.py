@@ -13,7 +13,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
@@ -42,32 +42,45 @@ LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
 """For `anyio.run`: uvloop where it is installed, as the workers of a server have it."""
 
 
-async def capture(settings: Settings, adapters: Sequence[Adapter], progress: Progress) -> list[str]:
-    """Make one pass; return a summary in lines. Raises MirrorError, also where another pass is under way."""
+class UnderWay(MirrorError):
+    """Another process makes a capture of the same folder (500)."""
+
+
+async def capture(
+    settings: Settings,
+    adapters: Sequence[Adapter],
+    progress: Progress,
+    due: Callable[[float | None], bool],
+    tell: Callable[[str], None],
+) -> None:
+    """Make a pass over all that is due (see `adapter.Bound`). Raises MirrorError, also for what failed, at the end."""
+    failed: list[str] = []
     with closing(LocalStore(settings.data)) as store, _alone(settings.data):
-        lines: list[str] = []
-        failed: MirrorError | None = None
         async with running(settings, store, store.spool, AGENT) as mirror:
-            try:
-                for adapter in adapters:
-                    lines += await adapter.bind(mirror).capture(progress)
-            except MirrorError as error:  # raised below: the tasks of the mirror would make a group of it
-                failed = error
-        if failed:
-            raise failed
-        return lines
+            for adapter in adapters:
+                try:
+                    await adapter.bind(mirror).capture(progress, due, tell)
+                except MirrorError as error:
+                    failed.append(error.text)
+    if failed:
+        raise MirrorError("; ".join(failed))
 
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of captures on a folder. Raises MirrorError where another process has it, and says which."""
-    with (folder / "capture.lock").open("a+") as lock:
+    """Hold the lock of captures on a folder. Raises UnderWay where another process has it, and says which."""
+    path = folder / "capture.lock"
+    try:
+        lock = path.open("a+")
+    except OSError as error:
+        raise MirrorError(f"{path} cannot be opened ({error.strerror}): capture as the user that serves") from error
+    with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise MirrorError(f"a capture of {folder} is under way already (process {holder}): let it end") from error
+            raise UnderWay(f"a capture of {folder} is under way already (process {holder}): let it end") from error
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
@@ -129,22 +142,22 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     log.setLevel(settings.log_level.upper())
+
+    def due(last: float | None) -> bool:
+        return is_due(time.time(), last, settings.capture_every)
+
+    def tell(line: str) -> None:
+        log.info("captured %s", line)
+
     with suppress(KeyboardInterrupt):
         try:
-            if anyio.run(_is_due, settings, adapters, backend_options=LOOP):
-                for line in anyio.run(capture, settings, adapters, Lines(), backend_options=LOOP):
-                    log.info("%s", line)
+            anyio.run(capture, settings, adapters, Lines(), due, tell, backend_options=LOOP)
+        except UnderWay as error:
+            log.info("%s", error.text)
+            sys.exit(1)
         except MirrorError as error:
             log.error("the capture failed: %s", error.text)
             sys.exit(1)
-
-
-async def _is_due(settings: Settings, adapters: Sequence[Adapter]) -> bool:
-    with closing(LocalStore(settings.data)) as store:
-        async with running(settings, store, store.spool, AGENT) as mirror:
-            found = [await adapter.bind(mirror).captured() for adapter in adapters]
-    last = None if None in found else min(instant for instant in found if instant is not None) / 1e6
-    return is_due(time.time(), last, settings.capture_every)
 
 
 def _watch(parent: int) -> None:

@@ -34,8 +34,8 @@ class Options:
         self._parser.add_argument(f"--{name}", action="append", default=default, type=read, **more)
 
     def flag(self, name: str, **more: Any) -> None:
-        """Add an option without a value."""
-        given = self._environment.get(_variable(name), "").lower() in ("1", "true", "yes", "on")
+        """Add an option without a value. Raises ArgumentTypeError for a variable that is neither yes nor no."""
+        given = _read(name, _switch, self._environment.get(_variable(name), ""))
         self._parser.add_argument(f"--{name}", action="store_true", default=given, **more)
 
 
@@ -48,6 +48,14 @@ def _read(name: str, read: Callable[[str], object], text: str) -> object:
         return read(text)
     except ArgumentTypeError as error:
         raise ArgumentTypeError(f"{_variable(name)}: {error}") from error
+
+
+def _switch(text: str) -> bool:
+    if text.lower() in ("1", "true", "yes", "on"):
+        return True
+    if text.lower() in ("", "0", "false", "no", "off"):
+        return False
+    raise ArgumentTypeError(f"{text!r} is neither yes nor no: write 1 or 0")
 
 
 def one_of(*choices: str) -> Callable[[str], str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urljoin
 
@@ -125,19 +125,16 @@ class _Bound:
                 return response
         return None
 
-    async def capture(self, progress: Progress) -> Sequence[str]:
+    async def capture(
+        self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
+    ) -> None:
         """Make a pass over each registry. Raises MirrorError."""
-        lines, failed = [], []
+        failed = []
         for capture in self._captures:
             try:
-                lines.append(f"{capture.name}: {(await capture.run(progress)).summary}")
+                if due(await capture.last()):
+                    tell(f"{capture.name}: {(await capture.run(progress)).summary}")
             except MirrorError as error:
                 failed.append(f"{capture.name}: {error.text}")
         if failed:
-            raise MirrorError("; ".join([*failed, *lines]))
-        return lines
-
-    async def captured(self) -> int | None:
-        """Return when the oldest of the registries' last passes began (microseconds), None where one has none."""
-        found = [await capture.last() for capture in self._captures]
-        return None if None in found else min(instant for instant in found if instant is not None)
+            raise MirrorError("; ".join(failed))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 
@@ -15,6 +15,7 @@ from httpcache.mirror import NOBODY, Mirror
 from httpcache.target import canonical_url, origin
 from httpcache.upstream import Answer, Headers
 
+from .address import Address
 from .coding import BadCoding, decoded
 from .forms import parse
 from .history import Observation
@@ -48,10 +49,11 @@ class Asking:
     """The asking side of a registry.
 
     `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
-    and go to the origin of `index` alone. `strict`: pages of another origin are not the registry's.
+    and go to the origin of `index` alone. `address` is the one that the logs are of. `strict`: pages of another origin
+    are not the registry's.
     """
 
-    def __init__(self, index: str, mirror: Mirror, credentials: Credentials, *, strict: bool) -> None:
+    def __init__(self, index: str, mirror: Mirror, credentials: Credentials, address: Address, *, strict: bool) -> None:
         self.requests = 0
         """How many requests were made."""
         self._index = index
@@ -59,6 +61,7 @@ class Asking:
         self._upstream = mirror.upstream
         self._max_page = mirror.settings.max_page
         self._strict = strict
+        self._address: Address | None = address  # to be checked
 
     async def page(self, project: str, etag: str | None = None) -> Observation | None:
         """Ask for a project's page; None if it is still the one with that entity tag (RFC 9110 section 13.1.2)."""
@@ -76,9 +79,10 @@ class Asking:
     async def list(self) -> tuple[int, Page | ProjectList | None]:
         """Ask the registry for its list of projects.
 
-        Returns the instant (microseconds) that it shows, and the list, None for a 404. Raises MirrorError.
+        Returns the instant (microseconds) that it shows, and the list. None where there is none, also if it is refused:
+        some registries show their projects and not their list. Raises MirrorError.
         """
-        got = await self._get("", "the list of projects")
+        got = await self._get("", "the list of projects", none=(401, 403, 405))
         return got.instant, await self._read(got, "the list of projects")
 
     async def _read(self, got: _Got, what: str) -> Page | ProjectList | None:
@@ -89,12 +93,13 @@ class Asking:
             raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
         return await in_parser(lambda: _parse(body, got.answer, self._max_page), len(body))
 
-    async def _get(self, project: str, what: str, etag: str | None = None) -> _Got:
+    async def _get(self, project: str, what: str, etag: str | None = None, none: Container[int] = ()) -> _Got:
+        """Ask for a page; 404, 410 and the statuses in `none` say that there is none."""
         started = now()
         headers = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), *((("If-None-Match", etag),) if etag else ()))
         async with self.ask(f"{self._index}{project}{project and '/'}", headers) as answer:
             instant = started - _age(answer) * 1_000_000
-            if answer.status in (404, 410) or (answer.status == 304 and etag):
+            if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
                 return _Got(project, instant, answer, None)
             if answer.status == 429 or answer.status >= 500:
                 raise Later(what, answer)
@@ -118,6 +123,9 @@ class Asking:
         The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
         """
         base, _, query = url.partition("?")
+        if self._address:
+            await self._address.check(self._index)
+            self._address = None
         self.requests += 1
         address = canonical_url(base, query)
         credentials = self._credentials if origin(address) == origin(self._index) else NOBODY

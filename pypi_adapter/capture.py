@@ -51,10 +51,10 @@ class Capture:
         """The registry's name."""
         return self._registry.name
 
-    async def last(self) -> int | None:
-        """Return when the last pass over the scope began (microseconds), None where there was none yet."""
+    async def last(self) -> float | None:
+        """Return when the last pass over the scope began (seconds since the epoch), None where there was none yet."""
         before = await self._registry.passes.before(self._scope)
-        return before.instant if before else None
+        return before.instant / 1e6 if before else None
 
     async def run(self, progress: Progress) -> Pass:
         """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
@@ -145,7 +145,7 @@ class _Work:
 
     def _fail(self, project: str, error: MirrorError | StaleObservation) -> None:
         """Note a failure: it is the next pass's."""
-        log.warning("%s of %s: %s", project, self._registry.name, error)
+        log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
         self.failed.append(project)
         if isinstance(error, Hopeless):
             self._error = self._error or error

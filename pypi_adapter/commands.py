@@ -8,9 +8,11 @@ from typing import Any, Literal
 from packaging.utils import canonicalize_name
 
 from httpcache.adapter import Argument, Command
-from httpcache.errors import MirrorError, NotFound
+from httpcache.errors import BadAddress, MirrorError, NotFound
 from httpcache.store import Store
+from httpcache.target import canonical_url
 
+from .address import Address
 from .known import read_entries
 from .ledger import Ledger
 from .passes import Passes
@@ -39,6 +41,16 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
     if not passes:
         raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one of each registry")
     return [f"{to_segment(done.instant)}  {done.scope}: {done.summary}" for done in passes]
+
+
+async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Take note that a registry has another address from now on. Raises MirrorError."""
+    try:
+        index = canonical_url(given["url"].rstrip("/") + "/")
+    except BadAddress as error:
+        raise MirrorError(f"{given['url']!r} is no http or https address of a simple index") from error
+    await Address(store, given["registry"]).move(index)
+    return [f"{given['registry']} is at {index} from now on"]
 
 
 async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
@@ -105,6 +117,15 @@ COMMANDS = (
         "tell what was observed of a project, and when",
         (Argument("project", "its name", "PROJECT"), _REGISTRY),
         history,
+    ),
+    Command(
+        "moved",
+        "say that a registry is at another address now",
+        (
+            Argument("registry", "pypi, or one that --pypi-config names", "REGISTRY"),
+            Argument("url", "its index", "URL"),
+        ),
+        moved,
     ),
     Command("captures", "list the captures of a registry that were completed", (_REGISTRY,), captures),
     Command("block", "withhold a project, versions or a content", (_WHAT, Argument("--reason", "why", "TEXT")), block),

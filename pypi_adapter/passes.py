@@ -74,14 +74,16 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
     @property
     def summary(self) -> str:
         """What it did, in one line."""
-        failed = f"projects failed, which the next pass looks at again ({', '.join(self.failed[:5])}"
+        if not self.due and not self.logged and self.scope.kind == REQUESTED:
+            return "nothing was ever requested here, so there is nothing to capture yet"
+        failed = f"failed, and are looked at again by the next pass ({', '.join(self.failed[:5])}"
         counted = (
-            (self.rescued, "deleted files rescued"),
-            (self.lost, "deleted files gone already"),
-            (self.withheld, "deleted files withheld"),
+            (self.rescued, "of the deleted files rescued"),
+            (self.lost, "of the deleted files gone already"),
+            (self.withheld, "of the deleted files withheld"),
             (len(self.failed), f"{failed}{', ...' if len(self.failed) > 5 else ''})"),
         )
-        parts = [f"{self.changed:,} of {self.due:,} projects had changed", f"{self.requests:,} requests"]
+        parts = [f"{self.changed:,} of {self.due:,} projects had changed", f"requests: {self.requests:,}"]
         parts += [f"{count:,} {what}" for count, what in counted if count]
         return f"{', '.join(parts)}, in {span((self.finished - self.started) / 1e6)}"
 
@@ -101,6 +103,8 @@ def read_scope(text: str, folder: Path) -> Scope:
             f"({getattr(error, 'strerror', None) or error})"
         ) from error
     written = [name for line in lines if (name := line.partition("#")[0].strip())]
+    if not written:
+        raise MirrorError(f"{folder / text} has no name of a project in it: write one a line")
     try:
         return Scope(LISTED, tuple(sorted({canonicalize_name(name, validate=True) for name in written})))
     except InvalidName as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
@@ -14,6 +15,8 @@ from httpcache.errors import BadUpstream, Busy, MirrorError, TimedOut, Unreachab
 
 from .asking import Later
 from .history import StaleObservation
+
+log = logging.getLogger("httpcache")
 
 TRIES = 5
 FIRST = 1.0  # seconds; each pause is twice the one before, less up to half of it at random
@@ -61,6 +64,7 @@ class Patience:
         if isinstance(error, Later) and error.for_all:
             pause = max(pause, min(retry_after(error), LONGEST))
             self._resume = max(self._resume, anyio.current_time() + pause)
+        log.info("%s; trying again in %.0f s", error, pause)
         await anyio.sleep(pause)
 
 

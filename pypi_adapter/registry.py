@@ -15,6 +15,7 @@ from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
 from httpcache.mirror import NOBODY, Mirror
 from httpcache.store import Log
 
+from .address import Address
 from .asking import Asking
 from .files import Files, token
 from .history import Entry, History, Missing, NotObserved, StaleObservation
@@ -74,7 +75,7 @@ class Registry:
         self.name = name
         self.path = "" if name == PYPI else f"/{name}"
         """What its addresses on the mirror begin with, below the root path."""
-        self.asking = Asking(index, mirror, credentials, strict=name != PYPI)
+        self.asking = Asking(index, mirror, credentials, Address(mirror.store, name), strict=name != PYPI)
         self.files = Files(self.path, self.asking, mirror)
         self.passes = Passes(mirror.store, name)
         self.requested = Requested(mirror.store, name)

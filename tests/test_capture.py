@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from subprocess import CompletedProcess
 
 import anyio
 import httpx
@@ -22,7 +23,7 @@ from tests.support.inside import until
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
-from tests.support.upstream import NOT_FOUND, Request, Response
+from tests.support.upstream import NOT_FOUND, Request, Response, Upstream
 
 LIST = "/simple/"
 
@@ -40,9 +41,10 @@ class Here:
         assert made.returncode == 0, made.stderr
         return made.stdout
 
-    def try_capture(self, scope: str | Path = ALL):  # type: ignore[no-untyped-def]
+    def try_capture(self, scope: str | Path = ALL, *more: str | Path) -> CompletedProcess[str]:
         """Run the command."""
-        return run("capture", "--data", self.mirror.data, "--pypi-upstream", self.pypi.url, "--pypi-capture", scope)
+        options = ("--data", self.mirror.data, "--pypi-upstream", self.pypi.url, "--log-level", "error")
+        return run("capture", *options, "--pypi-capture", scope, *more)
 
     def passes(self) -> list[Pass]:
         """The completed passes."""
@@ -73,7 +75,7 @@ def here(tmp_path: Path, pypi: PyPI) -> Iterator[Here]:
 
 
 def test_a_pass_over_everything(here: Here) -> None:
-    assert "3 of 3 projects had changed, 4 requests" in here.capture()
+    assert "3 of 3 projects had changed, requests: 4," in here.capture()
     assert here.asked() == ["", "one", "three", "two"]
 
 
@@ -296,7 +298,7 @@ def test_a_registry_that_asks_for_a_rest_gets_it(here: Here, status: int, header
 def test_a_project_that_fails_is_the_next_pass_s(here: Here) -> None:
     page = here.pypi.index.otherwise
     here.pypi.index.otherwise = lambda request: Response(b"", 403) if request.path == "/simple/two/" else page(request)
-    assert "1 projects failed" in here.capture()
+    assert "1 failed, and are looked at again by the next pass (two)" in here.capture()
     assert here.passes()[-1].failed == ("two",)
     here.pypi.index.otherwise = page
     here.asked()
@@ -358,6 +360,45 @@ def test_a_second_one_says_that_there_is_a_first(here: Here) -> None:
     here.pypi.index.otherwise = meanwhile
     here.capture()
     assert "is under way already (process " in seconds[0]
+
+
+def test_another_registry_does_not_end_what_is_known_of_the_first(
+    here: Here, upstreams: Callable[..., Upstream]
+) -> None:
+    """Forgotten or mistyped, an address must not make everything count as deleted."""
+    here.capture()
+    right, other = here.pypi, PyPI(upstreams(), upstreams())
+    other.upload(wheel("one", "9.0"), ago(days=3))
+    here.pypi = other
+    assert "what is not there would count as deleted" in told(here.try_capture())
+    assert other.index.requests == []
+    here.pypi = right
+    assert "0 of 3 projects had changed" in here.capture()
+    assert run("moved", "pypi", other.url, "--data", here.mirror.data).returncode == 0
+    here.pypi = other
+    other.serial += 10_000
+    other.upload(wheel("two", "9.0"), ago(days=3))
+    assert "projects had changed" in here.capture()
+
+
+def test_a_registry_that_refuses_its_list(here: Here, tmp_path: Path) -> None:
+    page = here.pypi.index.otherwise
+    here.pypi.index.otherwise = lambda request: Response(b"", 403) if request.path == LIST else page(request)
+    (tmp_path / "names.txt").write_text("two\n")
+    assert "1 of 1 projects had changed" in here.capture(tmp_path / "names.txt")
+    assert "no list of its projects" in told(here.try_capture(ALL))
+
+
+def test_one_registry_that_fails_keeps_no_other_busy(here: Here, tmp_path: Path) -> None:
+    """What was done is told, and what failed alone is due again."""
+    config = tmp_path / "mirror.toml"
+    config.write_text('[[registry]]\nname = "away"\nindex = "http://127.0.0.1:9/simple/"\n')
+    made = here.try_capture(ALL, "--pypi-config", config)
+    assert "pypi: 3 of 3 projects had changed" in made.stdout
+    assert told(made).startswith("httpcache: away: ")
+    here.mirror.start("--capture", "--pypi-capture", "all", "--pypi-config", str(config))
+    until(lambda: "the capture failed: away: " in here.mirror.log(), "the pass that fails")
+    assert len(here.passes()) == 1
 
 
 def test_what_makes_no_sense_together(here: Here) -> None:
