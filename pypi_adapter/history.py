@@ -23,6 +23,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from operator import itemgetter
 from typing import TypeAlias
 
 import msgspec
@@ -292,10 +293,10 @@ class _Life(msgspec.Struct):
 
     def at(self, instant: int) -> Showing | None:
         """The file at an instant after its birth, though it may not have been shown by then."""
-        for changed, showing in reversed(self.changes):
-            if changed <= instant:
-                return showing
-        return self.changes[0][1]
+        if self.changes[-1][0] <= instant:
+            return self.changes[-1][1]
+        known = bisect_right(self.changes, instant, key=itemgetter(0))
+        return self.changes[max(known - 1, 0)][1]
 
 
 def _birth(file: File, shown: int, previous: int | None) -> int:
