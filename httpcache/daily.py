@@ -97,10 +97,10 @@ def is_due(now: float, last: float | None, every: float | None) -> bool:
     return every is not None and now - last >= every
 
 
-def pause(now: float, every: float | None) -> float:
-    """Return the seconds until the next look whether a pass is due: until 00:00 UTC, or `every` if that is earlier."""
-    midnight = DAY - now % DAY
-    return midnight if every is None else min(midnight, every)
+def upcoming(started: float, ended: float, every: float | None) -> float:
+    """Return when the next pass is due after one: at the next 00:00 UTC, or `every` seconds after its end."""
+    midnight = started - started % DAY + DAY
+    return midnight if every is None else min(midnight, ended + every)
 
 
 class Daily:
@@ -126,15 +126,22 @@ class Daily:
         spawn = multiprocessing.get_context("spawn")
         due = 0.0
         while not self._stop.wait(min(SLEEP, max(0.0, due - time.time()))):
-            if time.time() < due:
+            started = time.time()
+            if started < due <= started + DAY:  # further away, the clock was set back
                 continue
             process = spawn.Process(target=_pass, args=(os.getpid(), self._settings, self._adapters))
-            process.start()
+            try:
+                process.start()
+            except OSError as error:
+                log.error("a capture cannot be started: %s", error.strerror)
+                due = started + RETRY
+                continue
             while process.is_alive() and not self._stop.wait(LOOK):
                 pass
             process.terminate()
             process.join()
-            due = time.time() + (pause(time.time(), self._settings.capture_every) if process.exitcode == 0 else RETRY)
+            ended = time.time()
+            due = ended + RETRY if process.exitcode else upcoming(started, ended, self._settings.capture_every)
 
 
 def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:

@@ -37,12 +37,10 @@ class Later(BadUpstream):
     `for_all`: not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
     """
 
-    def __init__(self, what: str, answer: Answer) -> None:
-        after = answer.headers.get("retry-after")
-        super().__init__(
-            f"the registry answered {answer.status} for {what}", headers={"Retry-After": after} if after else None
-        )
-        self.for_all = answer.status in (429, 503)
+    def __init__(self, what: str, status: int, after: str | None) -> None:
+        headers = {"Retry-After": after} if after else None
+        super().__init__(f"the registry answered {status} for {what}", headers=headers)
+        self.for_all = status in (429, 503)
 
 
 class Asking:
@@ -56,6 +54,8 @@ class Asking:
     def __init__(self, index: str, mirror: Mirror, credentials: Credentials, address: Address, *, strict: bool) -> None:
         self.requests = 0
         """How many requests were made."""
+        self.private = bool(credentials.given or credentials.basic)
+        """Whether it is asked with credentials: then a refusal says nothing of what is there."""
         self._index = index
         self._credentials = credentials
         self._upstream = mirror.upstream
@@ -63,18 +63,22 @@ class Asking:
         self._strict = strict
         self._address: Address | None = address  # to be checked
 
-    async def page(self, project: str, etag: str | None = None) -> Observation | None:
-        """Ask for a project's page; None if it is still the one with that entity tag (RFC 9110 section 13.1.2)."""
+    async def page(self, project: str, etag: str | None = None) -> tuple[int, Observation | None]:
+        """Ask for a project's page.
+
+        Returns the instant (microseconds) that the answer shows, and the observation; None if the page is still the
+        one with that entity tag (RFC 9110 section 13.1.2). Raises MirrorError.
+        """
         got = await self._get(project, f"the page of {project}", etag)
         if got.answer.status == 304:
-            return None
+            return got.instant, None
         page = await self._read(got, f"the page of {project}")
         if isinstance(page, ProjectList):
             raise BadUpstream(f"the registry answers a list of projects for the page of {project}")
         if page is None:
-            return Observation(got.instant, None)
+            return got.instant, Observation(got.instant, None)
         tag = _etag(got.answer) if page.serial is None else None  # with serials the list tells what has changed
-        return Observation(got.instant, msgspec.structs.replace(page, name=project), tag)
+        return got.instant, Observation(got.instant, msgspec.structs.replace(page, name=project), tag)
 
     async def list(self) -> tuple[int, Page | ProjectList | None]:
         """Ask the registry for its list of projects.
@@ -102,7 +106,7 @@ class Asking:
             if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
                 return _Got(project, instant, answer, None)
             if answer.status == 429 or answer.status >= 500:
-                raise Later(what, answer)
+                raise Later(what, answer.status, answer.headers.get("retry-after"))
             if answer.status != 200:
                 raise BadUpstream(f"the registry answered {answer.status} for {what}")
             self._check_own(answer, what)

@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 import anyio
 
-from httpcache.errors import BadUpstream, MirrorError
+from httpcache.errors import BadUpstream, MirrorError, StoreError
 from httpcache.progress import Progress
 
 from .catalog import Catalog
@@ -22,7 +22,7 @@ from .history import StaleObservation
 from .page import ProjectList
 from .passes import ALL, LISTED, REQUESTED, Pass, Scope
 from .patience import Hopeless, Patience
-from .registry import Registry
+from .registry import Look, Registry
 from .rescue import Rescue
 from .when import now
 
@@ -54,20 +54,23 @@ class Capture:
     async def last(self) -> float | None:
         """Return when the last pass over the scope began (seconds since the epoch), None where there was none yet."""
         before = await self._registry.passes.before(self._scope)
-        return before.instant / 1e6 if before else None
+        return before.started / 1e6 if before else None
 
     async def run(self, progress: Progress) -> Pass:
         """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
         started, asked = now(), self._registry.asking.requests
         patience = Patience()
         logged = await self._registry.requested.all()
-        instant, listed = await patience.run(self._catalog.capture)
+        try:
+            instant, listed = await patience.run(self._catalog.capture)
+        except StaleObservation as error:
+            raise BadUpstream(f"the list of projects cannot be right: {error}") from error
         due = await self._due(listed, logged)
-        work = _Work(self._registry, self._rescue, patience, due)
+        work = _Work(self._registry, self._rescue, patience, due, instant)
         with progress.over(f"capture of {self._registry.name}", len(due)) as advance:
             await work.run(advance)
         done = Pass(
-            instant=instant,
+            instant=work.instant,
             started=started,
             finished=now(),
             scope=self._scope,
@@ -85,8 +88,8 @@ class Capture:
         await self._registry.passes.append(done)
         return done
 
-    async def _due(self, listed: ProjectList | None, logged: Sequence[str]) -> dict[str, int | None]:
-        """Return the projects to look at; each with its serial on the list where that may say that nothing is new."""
+    async def _due(self, listed: ProjectList | None, logged: Sequence[str]) -> dict[str, int | Look]:
+        """Return the projects to look at; a number is the serial on the list of one whose log may have it already."""
         if listed is None and self._scope.kind == ALL:
             raise MirrorError(
                 "the registry has no list of its projects: capture those that are requested, "
@@ -98,29 +101,38 @@ class Capture:
         before = await self._registry.passes.before(self._scope)
         mark = before.serial - OVERLAP if before and before.serial is not None else -1
         new = frozenset(logged[before.logged :] if before and before.scope.kind == REQUESTED else ())
-        due: dict[str, int | None] = {
+        due: dict[str, int | Look] = {
             name: serial
             for name, serial in zip(names, serials, strict=False)
             if (serial > mark or name in new) and within(name)
         }
         if not serials:
-            due = dict.fromkeys(filter(within, names))
-        due |= dict.fromkeys(wanted.difference(names))
+            due = dict.fromkeys(filter(within, names), Look(listed=True, serial=None))
+        again: set[str] = set()
         if before:
-            moved = await self._catalog.moved(before.instant)
-            due |= dict.fromkeys(filter(within, moved.union(before.failed)))
-        return due
+            again |= set(before.failed)
+            again |= await self._catalog.moved(before.instant)
+            again |= await self._rescue.allowed_since(before.started)
+        listed_now = dict(zip(names, serials or [None] * len(names), strict=True)) if again else {}
+        for name in filter(within, again):
+            due[name] = Look(listed=name in listed_now, serial=listed_now.get(name))
+        return due | dict.fromkeys(wanted.difference(names), Look(listed=False, serial=None))
 
 
 class _Work:
     """The projects of a pass, and what came of them."""
 
-    def __init__(self, registry: Registry, rescue: Rescue, patience: Patience, due: dict[str, int | None]) -> None:
+    def __init__(
+        self, registry: Registry, rescue: Rescue, patience: Patience, due: dict[str, int | Look], since: int
+    ) -> None:
+        self.instant = since
+        """What is known of all of them: the list's instant, or that of an older page."""
         self.failed: list[str] = []
         self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
         self._registry = registry
         self._rescue = rescue
         self._patience = patience
+        self._since = since
         self._due = iter(due.items())
         self._error: MirrorError | None = None
 
@@ -128,9 +140,9 @@ class _Work:
         """Look at each of the projects, few at once. Raises MirrorError where it makes no sense to go on."""
 
         async def go() -> None:
-            for project, serial in self._due:
+            for project, look in self._due:
                 try:
-                    await self._look(project, serial)
+                    await self._look(project, look)
                 except (MirrorError, StaleObservation) as error:
                     self._fail(project, error)
                 if self._error:
@@ -147,13 +159,16 @@ class _Work:
         """Note a failure: it is the next pass's."""
         log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
         self.failed.append(project)
-        if isinstance(error, Hopeless):
+        if isinstance(error, Hopeless | StoreError):
             self._error = self._error or error
         elif len(self.failed) > FAILED_AT_MOST:
             self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one so: {error}")
 
-    async def _look(self, project: str, serial: int | None) -> None:
-        found = await self._patience.run(lambda: self._registry.capture(project, serial))
+    async def _look(self, project: str, due: int | Look) -> None:
+        look = due if isinstance(due, Look) else Look(listed=True, serial=due, always=False)
+        found = await self._patience.run(lambda: self._registry.capture(project, look, self._since))
+        if found.instant is not None:
+            self.instant = min(self.instant, found.instant)
         self.asked += found.asked
         self.changed += found.changed
         if not found.missing:

@@ -29,10 +29,20 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
     added: tuple[str, ...]
     removed: tuple[str, ...]
 
+    @property
+    def differs(self) -> bool:
+        """Whether it added or removed a name."""
+        return bool(self.added or self.removed)
+
 
 def decode_change(data: bytes) -> Change:
     """Return a change of the list from the store. Raises zlib.error, msgspec.DecodeError for data that is none."""
     return msgspec.msgpack.decode(zlib.decompress(data), type=Change)
+
+
+def encode_change(change: Change) -> bytes:
+    """Return a change of the list for the store: MessagePack in zlib."""
+    return zlib.compress(msgspec.msgpack.encode(change))
 
 
 class Catalog:
@@ -56,6 +66,7 @@ class Catalog:
         """
         async with self._lock:
             await self._read()
+            await self._confirm(instant)
             observed = self._last < instant
             if observed:
                 await self._observe(always=True)
@@ -70,6 +81,16 @@ class Catalog:
             if name not in names and await self._registry.had(name, instant):
                 names.add(name)
         return ProjectList(tuple(sorted(names))), observed
+
+    async def _confirm(self, instant: int) -> None:
+        """Take from a pass of the capture that the list had not changed, where an answer needs to know."""
+        if not self._changes or self._last >= instant:
+            return
+        unchanged = max((done.instant for done in await self._registry.passes.all()), default=-1)
+        if unchanged >= instant:
+            change = Change(unchanged, self._changes[-1].listed, None, (), ())
+            if await self._log.append(len(self._changes), encode_change(change)):
+                self._changes.append(change)
 
     async def live(self) -> ProjectList:
         """Return the names now. Raises MirrorError."""
@@ -89,7 +110,7 @@ class Catalog:
         """
         async with self._lock:
             instant, page = await self._observe(always=False)
-            if self._last > instant:
+            if page is not None and self._last > instant and self._change(self._last, page).differs:
                 raise StaleObservation("the list of projects is older than one that was seen before")
             return instant, page
 
@@ -120,10 +141,10 @@ class Catalog:
             if self._last >= instant:
                 return instant, page
             change = await anyio.to_thread.run_sync(self._change, instant, page)
-            changed = change.added or change.removed or not self._changes or not self._changes[-1].listed
+            changed = change.differs or not self._changes or not self._changes[-1].listed
             if not (always or changed):
                 return instant, page
-            value = await anyio.to_thread.run_sync(zlib.compress, msgspec.msgpack.encode(change))
+            value = await anyio.to_thread.run_sync(encode_change, change)
             if await self._log.append(len(self._changes), value):
                 self._changes.append(change)
                 return instant, page

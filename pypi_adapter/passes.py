@@ -10,6 +10,7 @@ from __future__ import annotations
 import zlib
 from pathlib import Path
 
+import anyio
 import msgspec
 from packaging.utils import InvalidName, canonicalize_name
 
@@ -39,10 +40,10 @@ class Scope(msgspec.Struct, frozen=True, array_like=True):
 class Pass(msgspec.Struct, frozen=True, array_like=True):
     """A completed pass.
 
-    `instant`: what the list shows; `started`, `finished`: when the pass was made (microseconds). `serial`: the newest
-    on the list. `logged`: how many projects had been requested before. `failed`: those that could not be fetched. How
-    many projects were `due` to be looked at, were `asked` for and had `changed`; how many missed files were `rescued`,
-    already `lost`, and `withheld`; the `requests` made.
+    `instant`: what the list shows, and every page that was asked for without a serial; `started`, `finished`: when the
+    pass was made (microseconds). `serial`: the newest on the list. `logged`: how many projects had been requested
+    before. `failed`: those that could not be fetched. How many projects were `due` to be looked at, were `asked` for
+    and had `changed`; how many missed files were `rescued`, already `lost`, and `withheld`; the `requests` made.
     """
 
     instant: int
@@ -60,16 +61,17 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
     withheld: int = 0
     requests: int = 0
 
-    def knows(self, project: str, number: int | None) -> bool:
+    def knows(self, project: str, number: int | None, *, exists: bool) -> bool:
         """Whether a project that had a log before the pass was at `instant` as its log has it.
 
-        `number` is its place among those requested, None if it never was.
+        `number` is its place among those requested, None if it never was; `exists`: it is there as its log has it. What
+        is there was on the list, and is looked at where it leaves it; what is not may never have been on it.
         """
         if project in self.failed:
             return False
         if self.scope.kind == LISTED:
             return project in self.scope.names
-        return self.scope.kind == ALL or (number is not None and number < self.logged)
+        return (self.scope.kind == ALL and exists) or (number is not None and number < self.logged)
 
     @property
     def summary(self) -> str:
@@ -117,15 +119,17 @@ class Passes:
     def __init__(self, store: Store, registry: str) -> None:
         self._log = Log(store, f"{registry}/ passes")
         self._read: list[Pass] = []
+        self._reading = anyio.Lock()
 
     async def all(self) -> list[Pass]:
         """Return all passes, the oldest first. Raises StoreError."""
-        for value in await self._log.read(len(self._read)):
-            try:
-                self._read.append(msgspec.msgpack.decode(zlib.decompress(value), type=Pass))
-            except (ValueError, zlib.error) as error:
-                raise StoreError("the log of captures is damaged: restore the store from a copy") from error
-        return self._read
+        async with self._reading:
+            for value in await self._log.read(len(self._read)):
+                try:
+                    self._read.append(msgspec.msgpack.decode(zlib.decompress(value), type=Pass))
+                except (ValueError, zlib.error) as error:
+                    raise StoreError("the log of captures is damaged: restore the store from a copy") from error
+            return self._read
 
     async def append(self, done: Pass) -> None:
         """Keep a completed pass: the mark that the next one starts from. Raises StoreError."""
@@ -137,14 +141,16 @@ class Passes:
         """Return the newest pass over everything in a scope: what it knew need not be fetched again."""
         return next((found for found in reversed(await self.all()) if found.scope.includes(scope)), None)
 
-    async def unchanged(self, project: str, number: int | None, since: int) -> int | None:
+    async def unchanged(self, project: str, number: int | None, since: int, *, exists: bool) -> int | None:
         """Return the newest instant at which a project was known to be as its log has it, which ends at `since`.
 
-        `number` is its place among those requested, None if it never was. None if no pass after `since` knows it.
+        None if no pass after `since` knows it. For `number` and `exists` see Pass.knows. Raises StoreError.
         """
         for found in reversed(await self.all()):
-            if found.instant <= since:
+            if found.finished <= since:
                 return None
-            if found.knows(project, number):
+            if found.instant <= since:
+                continue
+            if found.knows(project, number, exists=exists):
                 return found.instant
         return None

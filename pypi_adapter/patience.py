@@ -42,7 +42,7 @@ class Patience:
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
         """Return what some work returns. Raises its error after TRIES, and Hopeless."""
         for attempt in range(TRIES):
-            await anyio.sleep(max(0.0, self._resume - anyio.current_time()))
+            await self._rest()
             try:
                 found = await work()
             except _PASSING as error:
@@ -58,6 +58,13 @@ class Patience:
                 self._failures = 0
                 return found
         raise AssertionError("the last try returns or raises")
+
+    async def _rest(self) -> None:
+        """Wait until the registry may be asked, also if others put that off meanwhile."""
+        rest = self._resume - anyio.current_time()
+        if rest > 0:
+            await anyio.sleep(rest)
+            await self._rest()
 
     async def _pause(self, error: Exception, attempt: int) -> None:
         pause = min(FIRST * 2**attempt, LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311
@@ -75,5 +82,5 @@ def retry_after(error: MirrorError) -> float:
         return float(text)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except ValueError:
+    except (ValueError, OverflowError):
         return 0.0

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import anyio
+import msgspec
 
 from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
@@ -20,7 +21,7 @@ from .asking import Asking
 from .files import Files, token
 from .history import Entry, History, Missing, NotObserved, StaleObservation
 from .known import Known
-from .page import File, Page, ProjectStatus
+from .page import QUARANTINED, File, Page, ProjectStatus
 from .passes import Passes
 from .requested import Requested
 from .when import date_from, now, to_segment
@@ -31,6 +32,7 @@ PYPI = "pypi"
 SECOND_LOOK = 1.0  # seconds until a project that was there and now answers 404 is asked for again
 RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
 CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the clock
+LAG = 3_600_000_000  # microseconds that a page may be older than the list, from a cache on the way, in a pass
 HISTORIES = 256  # projects whose decoded log is kept in memory
 
 OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
@@ -50,15 +52,28 @@ class View:
     status: ProjectStatus | None = None
 
 
+class Look(msgspec.Struct, frozen=True):
+    """What a pass of the capture knows of a project from the list: whether it is on it, and with which serial.
+
+    `always`: ask for its page whatever serial its log has.
+    """
+
+    listed: bool
+    serial: int | None
+    always: bool = True
+
+
 @dataclass(frozen=True)
 class Captured:
     """What a pass of the capture found of a project: whether the registry was `asked`, and had `changed` its page.
 
-    `missing` are the files that were there once and are not now, `status` is the project's as last observed.
+    `instant` is what is known to be as the log has it (microseconds), None where the list tells that. `missing` are the
+    files that were there once and are not now, `status` is the project's as last observed.
     """
 
     asked: bool
     changed: bool
+    instant: int | None
     missing: list[Missing]
     status: ProjectStatus | None
 
@@ -91,13 +106,14 @@ class Registry:
         observed: never a guess.
         """
         known = await self._known(project)
-        observed = not known.covers(instant)
-        if observed:
+        observed = False
+        if not known.covers(instant):
             async with known.observing:
                 await known.read_log()
                 await self._confirm(known, instant)
                 if not known.covers(instant):
                     await self._observe_for(known)
+                    observed = True
         await self._note(known)
         _check_known(known, instant)
         try:
@@ -140,19 +156,22 @@ class Registry:
                         await self._observe(known, always=False)
         raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
 
-    async def capture(self, project: str, serial: int | None) -> Captured:
-        """Observe a project for a pass of the capture, unless its log has the serial that the list spoke of.
+    async def capture(self, project: str, look: Look, since: int) -> Captured:
+        """Observe a project for a pass of the capture whose list is of the instant `since`, unless its log is as new.
 
-        Its history is not kept in memory: a pass goes over many. Raises StaleObservation where the registry's page is
-        older than its list, and MirrorError.
+        Its history is not kept in memory: a pass goes over many. Raises StaleObservation where what the registry shows
+        does not go with its list: it is from a cache on the way. Raises MirrorError.
         """
         known = self._unread(project)
         await known.read_log()
-        before = known.instant
-        asked = serial is None or known.serial < serial
+        before, instant = known.instant, None
+        asked = look.always or not known.has_page or known.serial < (look.serial or 0)
         if asked:
-            await self._look(known, always=False, serial=serial)
-        return Captured(asked, known.instant != before, await known.work(History.missing), known.status)
+            instant, _ = await self._look(known, always=False)
+            if not _goes_with(known, look, instant, since):
+                raise StaleObservation(f"the page of {project} does not go with the list: one of them is old")
+        instant = instant if look.listed and look.serial is None and known.instant < since else None
+        return Captured(asked, known.instant != before, instant, await known.work(History.missing), known.status)
 
     async def status(self, project: str) -> ProjectStatus | None:
         """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
@@ -183,7 +202,7 @@ class Registry:
         if not known.instant or known.covers(instant):
             return
         number = await self.requested.number(known.project)
-        unchanged = await self.passes.unchanged(known.project, number, known.instant)
+        unchanged = await self.passes.unchanged(known.project, number, known.instant, exists=known.has_page)
         if unchanged is not None and unchanged >= instant:
             await known.confirm(unchanged)
 
@@ -198,27 +217,23 @@ class Registry:
 
     async def _observe(self, known: Known, *, always: bool) -> None:
         """Observe for a request; what is missed is told to `on_missed`. Raises StaleObservation and MirrorError."""
-        entry = await self._look(known, always=always)
+        _, entry = await self._look(known, always=always)
         if self.on_missed and entry and (entry.missed or entry.gone):
             self.on_missed(known.project, await known.work(History.missing), known.status)
 
-    async def _look(self, known: Known, *, always: bool, serial: int | None = None) -> Entry | None:
+    async def _look(self, known: Known, *, always: bool) -> tuple[int, Entry | None]:
         """Ask the registry for the page and append what changed; with `always` also that nothing did.
 
-        `serial` is the least that the page must have. Returns what was appended, None where nothing was. Raises
+        Returns the instant (microseconds) that the answer shows, and what was appended, None where nothing was. Raises
         StaleObservation and MirrorError.
         """
         started = now()
-        observation = await self.asking.page(known.project, None if always else known.etag)
+        instant, observation = await self.asking.page(known.project, None if always else known.etag)
         if observation is not None and observation.page is None and known.has_page:
             await anyio.sleep(SECOND_LOOK)  # one answer of a proxy must not end a project
-            observation = await self.asking.page(known.project)
+            instant, observation = await self.asking.page(known.project)
         known.asked = started
-        if observation is None:
-            return None
-        if serial is not None and observation.page and serial > (observation.page.serial or 0):
-            raise StaleObservation(f"the page has serial {observation.page.serial}, and {serial} is on the list")
-        return await known.append(observation, always=always)
+        return instant, await known.append(observation, always=always) if observation else None
 
     async def _note(self, known: Known) -> None:
         """Note that a project was requested, if there is one."""
@@ -232,6 +247,19 @@ class Registry:
         if not known.covers(instant):
             return False
         return await known.work(lambda history: history.as_of(instant)) is not None
+
+
+def _goes_with(known: Known, look: Look, instant: int, since: int) -> bool:
+    """Whether a project that was asked for goes with a list of the instant `since`: else one of the two is old.
+
+    `instant` is what the answer shows. A page that the list does not have any more is gone, or quarantined.
+    """
+    quarantined = known.status is not None and known.status.status == QUARANTINED
+    if not look.listed:
+        return instant >= since or not known.has_page or quarantined
+    if look.serial is None:
+        return instant >= since - LAG
+    return known.has_page and known.serial >= look.serial and (instant >= since or not quarantined)
 
 
 def _check_known(known: Known, instant: int) -> None:

@@ -13,11 +13,14 @@ from httpcache.errors import BadUpstream, MirrorError, OtherBytes
 from httpcache.mirror import Mirror
 from httpcache.record import Record
 
+from .asking import Later
 from .files import token
 from .history import Missing
 from .ledger import GONE, RESCUED, WITHHELD, Ledger, Loss, Outcome
 from .page import File, ProjectStatus
+from .patience import Patience
 from .registry import Registry
+from .rulebook import Orders
 from .when import now
 
 log = logging.getLogger("httpcache")
@@ -52,6 +55,8 @@ class Rescue:
         self._registry = registry
         self._mirror = mirror
         self._withheld = withheld
+        self._orders = Orders(mirror.store)
+        self._patience = Patience()
         self._turns = anyio.CapacityLimiter(AT_ONCE)
 
     def start(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> None:
@@ -71,12 +76,11 @@ class Rescue:
         async def settle_one(file: File, loss: Loss) -> None:
             async with self._turns:
                 try:
-                    outcome = await self._outcome(project, file, loss, status)
+                    outcome = await self._patience.run(lambda: self._outcome(project, file, loss, status))
                     if await ledger.add(outcome):
                         counts[outcome.outcome] += 1
-                        level = (
-                            logging.INFO if outcome.outcome == RESCUED else logging.DEBUG
-                        )  # a pass can find thousands
+                        # A pass can find thousands that are gone.
+                        level = logging.INFO if outcome.outcome == RESCUED else logging.DEBUG
                         log.log(level, "%s is gone from the registry: %s", file.filename, outcome.outcome)
                 except MirrorError as error:
                     counts[FAILED] += 1
@@ -97,9 +101,21 @@ class Rescue:
         try:
             found = await self._registry.files.freeze(project, file)
         except OtherBytes:
+            if self._registry.asking.private:  # a page to sign in at, perhaps
+                raise
             return Outcome(now(), *loss, GONE, "other bytes are at its address")
         if isinstance(found, Record):
             return Outcome(now(), *loss, RESCUED, size=found.size)
-        if found.status in NOT_THERE:
+        if found.status in NOT_THERE and not (found.status == 403 and self._registry.asking.private):
             return Outcome(now(), *loss, GONE, f"its address answers {found.status}")
+        if found.status == 429 or found.status >= 500:
+            raise Later(file.filename, found.status, found.headers.get("retry-after"))
         raise BadUpstream(f"the registry answered {found.status} for it")
+
+    async def allowed_since(self, instant: int) -> set[str]:
+        """Return the projects of which a rule by command was lifted after an instant (microseconds).
+
+        What was withheld of them can be rescued now. Raises StoreError.
+        """
+        orders = [order for order in await self._orders.all() if order.instant >= instant and order.kind != "block"]
+        return {order.what.project for order in orders if order.what.project}

@@ -12,8 +12,11 @@ import httpx
 import pytest
 from distlib.index import DEFAULT_INDEX
 
+from tests.support.capture import Here
 from tests.support.clients import Clients
+from tests.support.index import ago
 from tests.support.mirror import Mirror
+from tests.support.packages import wheel
 from tests.support.registries import PyPI, Registry
 from tests.support.tally import counts
 from tests.support.upstream import Upstream
@@ -129,3 +132,13 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """State what was counted."""
     for name, count in sorted(counts.items()):
         terminalreporter.write_line(f"{name}: {count}")
+
+
+@pytest.fixture
+def here(tmp_path: Path, pypi: PyPI) -> Iterator[Here]:
+    """Three projects at a registry that has serials."""
+    for name in ("one", "two", "three"):
+        pypi.upload(wheel(name, "1.0"), ago(days=3))
+    found = Here(tmp_path / "mirror", pypi)
+    yield found
+    found.mirror.kill()

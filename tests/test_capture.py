@@ -4,71 +4,25 @@ from __future__ import annotations
 
 import gzip
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
-from subprocess import CompletedProcess
 
-import anyio
 import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from httpcache.daily import is_due, pause
-from httpcache.local import LocalStore
-from pypi_adapter.passes import ALL, LISTED, REQUESTED, Pass, Passes, Scope
+from httpcache.daily import is_due, upcoming
+from pypi_adapter.passes import ALL, LISTED, REQUESTED, Scope
+from tests.support.capture import Here
 from tests.support.command import run, told
 from tests.support.index import ago, ask, document, filenames, instant
 from tests.support.inside import until
-from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
 from tests.support.upstream import NOT_FOUND, Request, Response, Upstream
 
 LIST = "/simple/"
-
-
-class Here:
-    """A data folder, a registry, and `httpcache capture` between them."""
-
-    def __init__(self, folder: Path, pypi: PyPI) -> None:
-        self.mirror = Mirror(folder, pypi.url)
-        self.pypi = pypi
-
-    def capture(self, scope: str | Path = ALL) -> str:
-        """Make a pass that must succeed; return its summary."""
-        made = self.try_capture(scope)
-        assert made.returncode == 0, made.stderr
-        return made.stdout
-
-    def try_capture(self, scope: str | Path = ALL, *more: str | Path) -> CompletedProcess[str]:
-        """Run the command."""
-        options = ("--data", self.mirror.data, "--pypi-upstream", self.pypi.url, "--log-level", "error")
-        return run("capture", *options, "--pypi-capture", scope, *more)
-
-    def passes(self) -> list[Pass]:
-        """The completed passes."""
-        store = LocalStore(self.mirror.data)
-        try:
-            return anyio.run(Passes(store, "pypi").all)
-        finally:
-            store.close()
-
-    def asked(self) -> list[str]:
-        """The pages that were asked for since the last call."""
-        paths = [request.path for request in self.pypi.index.requests if request.path.startswith("/simple/")]
-        self.pypi.index.requests.clear()
-        return sorted(path.removeprefix("/simple/").rstrip("/") for path in paths)
-
-
-@pytest.fixture
-def here(tmp_path: Path, pypi: PyPI) -> Iterator[Here]:
-    """Three projects at a registry that has serials."""
-    for name in ("one", "two", "three"):
-        pypi.upload(wheel(name, "1.0"), ago(days=3))
-    found = Here(tmp_path / "mirror", pypi)
-    yield found
-    found.mirror.kill()
 
 
 # --- what is asked, and what is kept
@@ -459,13 +413,16 @@ def _address(at: int) -> str:
 MOMENTS = st.floats(min_value=0, max_value=4e9)
 
 
-@given(now=MOMENTS, every=st.none() | st.floats(min_value=1, max_value=1e6))
-def test_a_pass_is_due_at_the_next_look_and_not_before(now: float, every: float | None) -> None:
-    assert is_due(now, None, every)
-    assert not is_due(now, now, every)
-    later = now + pause(now, every) + 0.001
-    assert is_due(later, now, every)
-    assert 0 < pause(now, every) <= 86_400
+@given(
+    started=MOMENTS, took=st.floats(min_value=0, max_value=2e5), every=st.none() | st.floats(min_value=1, max_value=1e6)
+)
+def test_a_pass_is_due_at_the_next_look_and_not_before(started: float, took: float, every: float | None) -> None:
+    ended = started + took
+    assert is_due(ended, None, every)
+    assert not is_due(started, started, every)
+    following = upcoming(started, ended, every)
+    assert is_due(max(following, ended) + 0.001, started, every)
+    assert following <= started + 86_400
 
 
 @given(now=MOMENTS, ago_=st.floats(min_value=0, max_value=1e6))

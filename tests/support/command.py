@@ -11,7 +11,7 @@ from tests.support.mirror import COMMAND
 
 
 def run(
-    *arguments: str | Path, stdin: str = "", environment: Mapping[str, str] | None = None
+    *arguments: str | Path, stdin: str = "", environment: Mapping[str, str] | None = None, seconds: float = 60
 ) -> subprocess.CompletedProcess[str]:
     """The command run to its end."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith("HTTPCACHE_")}
@@ -21,7 +21,7 @@ def run(
         input=stdin,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=seconds,
         check=False,
     )
 

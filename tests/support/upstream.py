@@ -185,7 +185,7 @@ class Upstream:
             response = Response(response)
         tag = next((value for name, value in response.headers.items() if name.lower() == "etag"), None)
         if tag is not None and request.headers.get("if-none-match") == tag:
-            return Response(b"", 304, {"ETag": tag})
+            return Response(b"", 304, {**response.headers, "ETag": tag})
         if self.ranges and response.status == 200 and isinstance(response.body, bytes):
             return _ranged(request, response, response.body)
         return response

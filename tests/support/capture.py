@@ -1,0 +1,47 @@
+"""`httpcache capture` between a data folder and a registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from subprocess import CompletedProcess
+
+import anyio
+
+from httpcache.local import LocalStore
+from pypi_adapter.passes import ALL, Pass, Passes
+from tests.support.command import run
+from tests.support.mirror import Mirror
+from tests.support.registries import PyPI
+
+
+class Here:
+    """A data folder, a registry, and `httpcache capture` between them."""
+
+    def __init__(self, folder: Path, pypi: PyPI) -> None:
+        self.mirror = Mirror(folder, pypi.url)
+        self.pypi = pypi
+
+    def capture(self, scope: str | Path = ALL) -> str:
+        """Make a pass that must succeed; return its summary."""
+        made = self.try_capture(scope)
+        assert made.returncode == 0, made.stderr
+        return made.stdout
+
+    def try_capture(self, scope: str | Path = ALL, *more: str | Path, seconds: float = 60) -> CompletedProcess[str]:
+        """Run the command."""
+        options = ("--data", self.mirror.data, "--pypi-upstream", self.pypi.url, "--log-level", "error")
+        return run("capture", *options, "--pypi-capture", scope, *more, seconds=seconds)
+
+    def passes(self) -> list[Pass]:
+        """The completed passes."""
+        store = LocalStore(self.mirror.data)
+        try:
+            return anyio.run(Passes(store, "pypi").all)
+        finally:
+            store.close()
+
+    def asked(self) -> list[str]:
+        """The pages that were asked for since the last call."""
+        paths = [request.path for request in self.pypi.index.requests if request.path.startswith("/simple/")]
+        self.pypi.index.requests.clear()
+        return sorted(path.removeprefix("/simple/").rstrip("/") for path in paths)
