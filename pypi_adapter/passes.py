@@ -61,17 +61,17 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
     withheld: int = 0
     requests: int = 0
 
-    def knows(self, project: str, number: int | None, *, exists: bool) -> bool:
+    def knows(self, project: str, number: int | None, *, existed: bool) -> bool:
         """Whether a project that had a log before the pass was at `instant` as its log has it.
 
-        `number` is its place among those requested, None if it never was; `exists`: it is there as its log has it. What
-        is there was on the list, and is looked at where it leaves it; what is not may never have been on it.
+        `number` is its place among those requested, None if it never was; `existed`: its log has ever had a page of it.
+        Such a one was on the list, and is looked at where it leaves it or comes back; others may never have been on it.
         """
         if project in self.failed:
             return False
         if self.scope.kind == LISTED:
             return project in self.scope.names
-        return (self.scope.kind == ALL and exists) or (number is not None and number < self.logged)
+        return (self.scope.kind == ALL and existed) or (number is not None and number < self.logged)
 
     @property
     def summary(self) -> str:
@@ -141,16 +141,16 @@ class Passes:
         """Return the newest pass over everything in a scope: what it knew need not be fetched again."""
         return next((found for found in reversed(await self.all()) if found.scope.includes(scope)), None)
 
-    async def unchanged(self, project: str, number: int | None, since: int, *, exists: bool) -> int | None:
+    async def unchanged(self, project: str, number: int | None, since: int, *, existed: bool) -> int | None:
         """Return the newest instant at which a project was known to be as its log has it, which ends at `since`.
 
-        None if no pass after `since` knows it. For `number` and `exists` see Pass.knows. Raises StoreError.
+        None if no pass after `since` knows it. For `number` and `existed` see Pass.knows. Raises StoreError.
         """
         for found in reversed(await self.all()):
             if found.finished <= since:
                 return None
             if found.instant <= since:
                 continue
-            if found.knows(project, number, exists=exists):
+            if found.knows(project, number, existed=existed):
                 return found.instant
         return None

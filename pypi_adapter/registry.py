@@ -202,7 +202,9 @@ class Registry:
         if not known.instant or known.covers(instant):
             return
         number = await self.requested.number(known.project)
-        unchanged = await self.passes.unchanged(known.project, number, known.instant, exists=known.has_page)
+        unchanged = await self.passes.unchanged(
+            known.project, number, known.instant, existed=known.owned_by(known.instant)
+        )
         if unchanged is not None and unchanged >= instant:
             await known.confirm(unchanged)
 

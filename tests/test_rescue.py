@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from httpcache.mirror import Mirror as Inner
+from pypi_adapter import patience
 from pypi_adapter.history import History, Missing, Observation, identity
 from pypi_adapter.known import read_entries
 from pypi_adapter.ledger import Ledger
@@ -285,7 +286,11 @@ FAILURES: dict[str, Response | None] = {
 
 
 @pytest.mark.parametrize("failure", FAILURES)
-def test_what_fails_is_tried_again(failure: str, demo: PyPI, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_what_fails_is_tried_again(
+    failure: str, demo: PyPI, tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patience, "FIRST", 0.01)  # seconds: it rests between its tries
+
     async def work() -> None:
         async with running(tmp_path) as mirror:
             await settle_in(mirror, demo.url, look=True)
