@@ -14,6 +14,7 @@ from pathlib import Path
 
 import anyio
 from rich.console import Console
+from rich.logging import RichHandler
 
 from . import daily, operate, transport
 from .adapter import Adapter, Argument, adapters
@@ -35,7 +36,7 @@ from .options import (
     written,
 )
 from .pages import today, usage
-from .progress import Bar, Lines
+from .progress import Bar, Lines, Progress
 from .settings import Settings
 from .spool import Spool
 from .store import Store
@@ -196,13 +197,17 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
 
 
 def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     settings = _settings(options, found)
     if settings.offline:
         raise MirrorError("--offline asks no upstream, and a capture asks nothing else: leave it out")
     logging.getLogger("httpcache").setLevel(settings.log_level.upper())
     console = Console(stderr=True)
-    progress = Bar(console) if console.is_terminal else Lines()
+    progress: Progress = Lines()
+    if console.is_terminal:  # where log lines and the bar must not write over each other
+        progress = Bar(console)
+        logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    else:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:
         anyio.run(daily.capture, settings, found, progress, lambda last: True, print, backend_options=daily.LOOP)
     except KeyboardInterrupt:

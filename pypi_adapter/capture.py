@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from itertools import repeat
 
 import anyio
 
-from httpcache.errors import BadUpstream, MirrorError, StoreError
+from httpcache.errors import BadUpstream, MirrorError, StoreFull
 from httpcache.progress import Progress
 
 from .catalog import Catalog
@@ -113,7 +114,8 @@ class Capture:
             again |= set(before.failed)
             again |= await self._catalog.moved(before.instant)
             again |= await self._rescue.allowed_since(before.started)
-        listed_now = dict(zip(names, serials or [None] * len(names), strict=True)) if again else {}
+        pairs = zip(names, serials or repeat(None), strict=False)
+        listed_now = {name: serial for name, serial in pairs if name in again}
         for name in filter(within, again):
             due[name] = Look(listed=name in listed_now, serial=listed_now.get(name))
         return due | dict.fromkeys(wanted.difference(names), Look(listed=False, serial=None))
@@ -159,7 +161,7 @@ class _Work:
         """Note a failure: it is the next pass's."""
         log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
         self.failed.append(project)
-        if isinstance(error, Hopeless | StoreError):
+        if isinstance(error, Hopeless | StoreFull):
             self._error = self._error or error
         elif len(self.failed) > FAILED_AT_MOST:
             self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one so: {error}")
