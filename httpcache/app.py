@@ -16,7 +16,8 @@ from .errors import Loop, MirrorError
 from .incoming import Incoming
 from .local import LocalStore
 from .mirror import Mirror, Want, running
-from .responses import answer_with, error_response, text
+from .ready import ReadyAnswers
+from .responses import Lasting, answer_with, error_response, text
 from .settings import Settings
 from .target import parse_target
 
@@ -29,11 +30,23 @@ class Front:
     def __init__(self, mirror: Mirror, adapters: Sequence[Bound]) -> None:
         self._mirror = mirror
         self._adapters = adapters
+        self._ready = ReadyAnswers(mirror.store.state, mirror.settings.credential_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        key = self._ready.key(scope)
+        ready = self._ready.find(key) if key else None
+        if ready:
+            await send(ready.start)
+            await send(ready.body)
+            return
+        state = self._ready.state()
         response = await self._answer(scope)
         try:
+            if key and isinstance(response, Lasting):
+                ready = await response.ready(scope)
+                if ready:
+                    self._ready.keep(key, state, ready)
             await response(scope, receive, send)
         except MirrorError as error:  # raised before the head of the response: a body that fails breaks off
             await error_response(error)(scope, receive, send)
@@ -93,7 +106,12 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
         store.close()
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
-        await scope["app"].state.front(scope, receive, send)
+        await app.state.front(scope, receive, send)
+
+    async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
+        """Own pages and the lifespan go through Starlette; what there are many of goes the short way."""
+        is_own = scope["type"] != "http" or scope["path"] == "/" or scope["path"].startswith("/-/")
+        await (app if is_own else front)(scope, receive, send)
 
     app = Starlette(
         routes=[
@@ -105,4 +123,4 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
     )
     app.router.default = front
     app.router.redirect_slashes = False
-    return RootPath(app, settings.root_path) if settings.root_path else app
+    return RootPath(outermost, settings.root_path) if settings.root_path else outermost

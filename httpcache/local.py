@@ -7,7 +7,7 @@ import fcntl
 import os
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from hashlib import sha256
@@ -21,6 +21,7 @@ import diskcache
 from .blobs import Blobs
 from .errors import Damaged
 from .folder import RESTORE, mapped, open_index
+from .reader import Reader
 from .store import Condition
 
 CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
@@ -39,6 +40,7 @@ class LocalStore:
         self.spool = folder / "spool"
         self._blobs = Blobs(folder / "blobs")
         self._index = open_index(folder)
+        self._reader = Reader(folder / "index" / "cache.db")
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
         # same. Writers wait for locks and for the disk, and have their own.
         self._readers = ThreadPoolExecutor(4, "store-read")
@@ -49,15 +51,28 @@ class LocalStore:
 
     async def get(self, key: str) -> bytes | None:
         """See Store."""
-        return await self._run(self._readers, lambda: self._get(key))
+        try:
+            value = self._reader.value(key)
+        except sqlite3.Error:  # a lock that has to be waited for, or a fault: what waits and tells is beside the loop
+            return await self._run(self._readers, lambda: self._get(key))
+        return None if value is None else _unsealed(key, value)
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """See Store."""
+        if len(keys) == 1:
+            return [await self.get(keys[0])]
         return await self._run(self._readers, lambda: [self._get(key) for key in keys])
 
     def _get(self, key: str) -> bytes | None:
         value = self._index.get(key)
         return None if value is None else _unsealed(key, value)
+
+    def state(self) -> Hashable:
+        """See Store."""
+        try:
+            return self._reader.state()
+        except sqlite3.Error:
+            return object()
 
     async def add(self, key: str, value: bytes) -> bytes:
         """See Store."""
@@ -173,6 +188,7 @@ class LocalStore:
         """Close the index, after what is being written."""
         self._readers.shutdown()
         self._writers.shutdown()
+        self._reader.close()
         self._index.close()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:

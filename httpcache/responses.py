@@ -9,16 +9,18 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
-from hashlib import sha256
+from typing import Protocol, runtime_checkable
 
 import anyio
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from .codings import IDENTITY, Body
 from .conditional import Plan, plan
 from .credentials import PUBLIC
 from .errors import MirrorError, UpstreamError
 from .flight import Live, Passed
+from .ready import Ready
 from .record import Record, damaged
 from .store import Condition, Store
 
@@ -30,11 +32,22 @@ VERIFIED_FIRST = 4 * 1024 * 1024  # bytes; files of up to this size whose digest
 STORED = "httpcache; fwd=uri-miss; stored"
 RENEWED = "httpcache; fwd=stale"
 DEFAULT_TYPE = "application/octet-stream"
+SMALL = 64 * 1024  # bytes of a file that is kept in memory: to open one takes longer than to send so much
 SAFETY = {
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
 }
+
+
+@runtime_checkable
+class Lasting(Protocol):
+    """A response that can be an answer for long."""
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+
+    async def ready(self, scope: Scope) -> Ready | None:
+        """Return the answer to a plain GET, if it is made of the store's entries alone. Raises MirrorError."""
 
 
 class FrozenResponse:
@@ -51,13 +64,7 @@ class FrozenResponse:
         condition = self._store.condition(record.digest, record.size)
         if condition is Condition.BROKEN:
             raise damaged(self._record)
-        lines = _described(record.headers)
-        lines["etag"] = record.etag
-        lines["accept-ranges"] = "bytes"
-        lines["cache-control"] = f"{'public' if record.scope == PUBLIC else 'private'}, {FOREVER}"
-        lines["cache-status"] = self._status_text
-        if self._vary:
-            lines["vary"] = self._vary
+        lines = self._lines()
         modified = record.headers.get("last-modified")
         planned = plan(scope["method"], Headers(scope=scope), etag=record.etag, modified=modified, size=record.size)
         is_sound = condition is Condition.SOUND
@@ -67,6 +74,32 @@ class FrozenResponse:
             return
         body = _Body(record.size, self._read if is_sound else self._read_checked)
         await _respond(scope, receive, send, planned, lines, body)
+
+    async def ready(self, scope: Scope) -> Ready | None:
+        """See Lasting."""
+        record = self._record
+        if record.scope != PUBLIC or not record.size or not _can_send_paths(scope) or not self._is_sound():
+            return None
+        start = _head(200, self._lines() | {"content-length": str(record.size)})
+        if record.size > SMALL:
+            path = str(self._store.blob_path(record.digest))
+            return Ready(start, {"type": "http.response.pathsend", "path": path}, self._is_sound, 0)
+        body = b"".join([chunk async for chunk in self._read(0, None)])
+        return Ready(start, {"type": "http.response.body", "body": body}, self._is_sound, len(body))
+
+    def _is_sound(self) -> bool:
+        return self._store.condition(self._record.digest, self._record.size) is Condition.SOUND
+
+    def _lines(self) -> dict[str, str]:
+        record = self._record
+        lines = _described(record.headers)
+        lines["etag"] = record.etag
+        lines["accept-ranges"] = "bytes"
+        lines["cache-control"] = f"{'public' if record.scope == PUBLIC else 'private'}, {FOREVER}"
+        lines["cache-status"] = self._status_text
+        if self._vary:
+            lines["vary"] = self._vary
+        return lines
 
     def _read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
         return self._store.read_blob(self._record.digest, start, self._record.size if stop is None else stop)
@@ -124,24 +157,40 @@ class LiveResponse:
 
 
 class BytesResponse:
-    """A page that the mirror made itself."""
+    """A page that the mirror made itself, in the content coding that the client likes.
 
-    def __init__(self, body: bytes, media_type: str, cache_control: str, headers: Mapping[str, str]) -> None:
+    `lasting`: it was made of the store's entries alone, and is the answer as long as these do not change.
+    """
+
+    def __init__(
+        self, body: Body, media_type: str, cache_control: str, headers: Mapping[str, str], *, lasting: bool = False
+    ) -> None:
         self._body = body
-        self._lines = {
-            "content-type": media_type,
-            "etag": f'"{sha256(body).hexdigest()}"',
-            "cache-control": cache_control,
-            **headers,
-        }
+        self._common = {"content-type": media_type, "cache-control": cache_control, **headers}
+        self._lasting = lasting
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        lines, body = await self._coded(scope)
         # `Range` is ignored, as it may be (RFC 9110 section 14.2): nobody resumes a page.
-        planned = plan(scope["method"], Headers(scope=scope), etag=self._lines["etag"], modified=None, size=None)
-        await _respond(scope, receive, send, planned, self._lines, _Body(len(self._body), self._read))
+        planned = plan(scope["method"], Headers(scope=scope), etag=lines["etag"], modified=None, size=None)
+        await _respond(scope, receive, send, planned, lines, _Body(len(body), lambda start, stop: _all(body)))
 
-    async def _read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
-        yield self._body[start:stop]
+    async def ready(self, scope: Scope) -> Ready | None:
+        """See Lasting."""
+        if not self._lasting:
+            return None
+        lines, body = await self._coded(scope)
+        start = _head(200, lines | {"content-length": str(len(body))})
+        return Ready(start, {"type": "http.response.body", "body": body}, lambda: True, len(body))
+
+    async def _coded(self, scope: Scope) -> tuple[dict[str, str], bytes]:
+        form = await self._body.form(", ".join(Headers(scope=scope).getlist("accept-encoding")))
+        coding = {} if form.coding == IDENTITY else {"content-encoding": form.coding}
+        return self._common | coding | {"etag": form.etag}, form.body
+
+
+async def _all(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 class PlainResponse:
@@ -287,9 +336,13 @@ async def _stream(
 
 
 async def _start(send: Send, status: int, lines: Mapping[str, str]) -> None:
+    await send(_head(status, lines))
+
+
+def _head(status: int, lines: Mapping[str, str]) -> Message:
     lines = SAFETY | dict(lines)
     headers = [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in lines.items()]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
+    return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 def _described(kept: Mapping[str, str]) -> dict[str, str]:

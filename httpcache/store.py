@@ -15,7 +15,7 @@ Keys in use, `<hash>` being a sha256 in hex:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from enum import Enum
 from hashlib import sha256
 from itertools import takewhile
@@ -42,6 +42,12 @@ class Store(Protocol):
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return the values of keys, in their order, None for those that have none."""
+
+    def state(self) -> Hashable:
+        """Return what is another value after any change of the entries, by whatever process.
+
+        What was made of the entries while it was the same is what would be made of them now.
+        """
 
     async def add(self, key: str, value: bytes) -> bytes:
         """Give a key its value unless it has one; return the value it has now, durably: the winner's."""

@@ -26,6 +26,10 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-
 # What has to change in a query: escapes, and bytes that may not stand in one (RFC 3986 section 3.4).
 _QUERY_PARTS = re.compile(rb"%([0-9A-Fa-f]{2})|[^A-Za-z0-9!$&'()*+,;=:@/?._~-]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# An address in its one form already, as most links are: nothing in it to lower, quote or leave out.
+_CANONICAL = re.compile(
+    r"https?://[a-z0-9]{1,60}(?:[.-][a-z0-9]{1,60}){0,3}(?:/(?!\.{1,2}(?:/|\Z))[\w!$&'()*,;=:@.~-]*)+", re.ASCII
+)
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # RFC 3986 pchar, less "+": object stores read a bare "+" in a path as a space, so it travels as %2B.
 _PATH_SAFE = "!$&'()*,;=:@-._~"
@@ -104,6 +108,8 @@ def canonical_url(raw: str, query: str = "") -> str:
     RFC 3986 section 6.2.2: case, percent-encoding and dot segments are normalised; a fragment is dropped.
     Raises BadAddress where it is no http or https URL, or carries a user name.
     """
+    if not query and _CANONICAL.fullmatch(raw):
+        return raw
     raw = raw.lstrip("/").partition("#")[0]
     found = _SCHEME.match(raw)
     if not found:

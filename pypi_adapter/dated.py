@@ -104,6 +104,7 @@ class Dated:
             prefix=prefix,
             cache_control=_DATED if lasting else _LIVE,
             cache_status=_status(when, observed=view.observed),
+            lasting=isinstance(when, AsOf) and not view.observed,
         )
 
     async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
@@ -115,6 +116,7 @@ class Dated:
             prefix=prefix,
             cache_control=_LIST if isinstance(when, AsOf) else _LIVE,
             cache_status=_status(when, observed=observed),
+            lasting=isinstance(when, AsOf) and not observed,
         )
 
     async def _file(self, source: Source, base: str, parts: list[str]) -> ASGIApp:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from packaging.utils import canonicalize_name
@@ -17,6 +16,7 @@ SAFE_FILENAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f]+")
 _HASH_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,31}", re.ASCII)
 _HASH_IN_FRAGMENT = re.compile(rf"(?:^|&)({'|'.join(HASHES)})=([0-9a-f]+)(?=&|$)", re.IGNORECASE)
 _API_VERSION_1 = re.compile(r"\s*1(?:\.\d+)?\s*")
+_LOWER_HEX = re.compile(r"[0-9a-f]+")
 # An address that needs no resolving and no quoting, as nearly all of them are.
 _PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::\d+)?/[\w.~!$&'()*+,;=:@%/?-]*", re.ASCII)
 _ILLEGAL_IN_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
@@ -81,8 +81,10 @@ def api_version(page: Page) -> str:
     return "1.1" if is_complete(page) else "1.0"
 
 
-def only_hashes(found: Mapping[str, str]) -> dict[str, str]:
+def only_hashes(found: dict[str, str]) -> dict[str, str]:
     """Those of the hashes that have the shape of one: what is written into links again is a name and hex."""
+    if len(found) == 1 and "sha256" in found and _LOWER_HEX.fullmatch(found["sha256"]):
+        return found  # as nearly all of them are
     return {
         name.lower(): digest.lower()
         for name, digest in found.items()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import anyio.to_thread
 from starlette.types import ASGIApp
 
+from httpcache.codings import Body
 from httpcache.errors import NotAcceptable
 from httpcache.responses import BytesResponse
 
@@ -27,19 +28,20 @@ async def index_response(
     prefix: str,
     cache_control: str,
     cache_status: str,
+    lasting: bool,
 ) -> ASGIApp:
     """Return a page in the form that `accept` asks for (PEP 691).
 
     `link` gives a file the address under which the mirror serves it, or None to leave it out; `prefix` is the address
-    of the index, for the links of a project list. Raises NotAcceptable.
+    of the index, for the links of a project list. `lasting`: see BytesResponse. Raises NotAcceptable.
     """
     form = choose(accept)
     if form is None:
         raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
     body = await anyio.to_thread.run_sync(_render, page, form, link, prefix)
     media_type = form.value if form is MediaType.JSON else f"{form.value}; charset=utf-8"
-    headers = {"vary": "Accept", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
-    return BytesResponse(body, media_type, cache_control, headers)
+    headers = {"vary": "Accept, Accept-Encoding", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
+    return BytesResponse(Body(body), media_type, cache_control, headers, lasting=lasting)
 
 
 def _render(page: Page | ProjectList, form: MediaType, link: Callable[[File], File | None], prefix: str) -> bytes:

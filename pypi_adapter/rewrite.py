@@ -125,6 +125,7 @@ class Pinned:
             prefix=pinned + record.final[: record.final.rindex("/") + 1],
             cache_control=f"{'private' if record.scope else 'public'}, {FOREVER}",
             cache_status=HIT if record.created < started else STORED,
+            lasting=not record.scope and record.created < started,
         )
 
     async def _file(self, incoming: Incoming, target: Target) -> ASGIApp:

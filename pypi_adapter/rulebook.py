@@ -6,8 +6,7 @@ The log holds what was commanded, in order. Of what was commanded about the same
 from __future__ import annotations
 
 import re
-import time
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
@@ -22,9 +21,6 @@ from httpcache.store import Log, Store
 
 from .block import Rule
 from .policy import Policy
-
-FRESH = 2.0
-"""Seconds for which a server takes the rules that it has read for those in force."""
 
 _LOG = "pypi/ rules"  # the space is in no project's name
 _CONTENT = re.compile(r" *(?:([^@]+?) *@ *)?sha256:([0-9A-Fa-f]{64}) *")
@@ -107,30 +103,31 @@ class Rulebook:
         self._settings = policy
         self._current = policy
         self._seen = 0
-        self._until = 0.0
+        self._store = store
+        self._state: Hashable = None  # of the store, when the commands were last read
         self._reading = anyio.Lock()
 
     async def current(self) -> Policy:
         """Return the policy in force; the same object while no rule has changed.
 
-        A command is followed within `FRESH` seconds. Raises StoreError where it cannot be known: what is withheld
-        must not be served then.
+        A command is followed from when it is kept, in every process. Raises StoreError where it cannot be known: what
+        is withheld must not be served then.
         """
-        if time.monotonic() >= self._until:
+        if self._store.state() != self._state:
             async with self._reading:
-                if time.monotonic() >= self._until:
+                state = self._store.state()
+                if state != self._state:
                     await self._follow()
+                    self._state = state
         return self._current
 
     async def _follow(self) -> None:
-        until = time.monotonic() + FRESH
         orders = await self._orders.all()
         if len(orders) != self._seen:
             rules = [(order.kind, order.rule) for order in in_force(orders)]
             blocked, allowed = ([rule for kind, rule in rules if kind == wanted] for wanted in ("block", "allow"))
             self._current = replace(self._settings, rules=self._settings.rules.below(blocked, allowed))
             self._seen = len(orders)
-        self._until = until
 
 
 def in_force(orders: Iterable[Order]) -> list[Order]:

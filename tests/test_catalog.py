@@ -59,7 +59,7 @@ def test_forms_and_links(root: str, filled: PyPI, mirror) -> None:
                 assert links == [f"{root}/{where}/app/", f"{root}/{where}/some-thing/"]
                 assert '<meta name="pypi:repository-version"' in found[accept].text
             for answer in found.values():
-                assert answer.headers["vary"] == "Accept"
+                assert answer.headers["vary"] == "Accept, Accept-Encoding"
             assert ask(address, "application/json").status_code == 406
             head = http.head(address, headers={"Accept": JSON})
             assert (head.headers["etag"], head.content) == (found[JSON].headers["etag"], b"")

@@ -117,7 +117,7 @@ def test_the_form_that_is_asked_for(where: str, upstream_form: str, filled: PyPI
         if FORMS[accept] is None:
             assert JSON in answer.text
             continue
-        assert answer.headers["vary"] == "Accept"
+        assert answer.headers["vary"] == "Accept, Accept-Encoding"
         if FORMS[accept] == JSON:
             assert [file["filename"] for file in answer.json()["files"]] == [THING.filename]
             assert answer.json()["files"][0]["url"] == link(THING)

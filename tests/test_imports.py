@@ -13,8 +13,8 @@ ROOT = Path(__file__).resolve().parents[1]
 # Modules of one line know nothing of each other.
 ORDER = [
     ["errors", "files"],
-    ["target", "guard", "credentials", "conditional", "store", "limits"],
-    ["settings", "record", "blobs", "spool", "folder", "progress"],
+    ["target", "guard", "credentials", "conditional", "store", "limits", "codings"],
+    ["settings", "record", "blobs", "spool", "folder", "progress", "reader", "ready"],
     ["transport", "local", "options"],
     ["upstream"],
     ["flight"],

@@ -150,6 +150,70 @@ def test_entries_while_others_write(store: Store) -> None:
     anyio.run(work)
 
 
+def test_the_state_tells_of_every_change_and_of_nothing_else(store: Store, maker: Maker, tmp_path: Path) -> None:
+    async def work(other: Store) -> None:
+        seen = [store.state()]
+
+        async def changed() -> None:
+            """The state is one that never was before, and stays."""
+            now = store.state()
+            assert now not in seen
+            assert (now, await store.get("m/x"), store.state()) == (now, None, now)
+            seen.append(now)
+
+        for writer in (store, other):
+            await writer.add("r/a", b"first")
+            await changed()
+            assert await writer.get("r/a") == b"first"
+            assert await writer.add("r/a", b"second") == b"first"
+            await writer.get_many(["r/a", "r/b"])
+            assert await writer.remove("r/b") is False
+            assert await writer.remove("r/a") is True
+            await changed()
+
+    with closing(maker.open(tmp_path)) as other:
+        run(work(other))
+
+
+def test_what_was_read_after_the_state_is_at_least_as_new(store: Store, maker: Maker, tmp_path: Path) -> None:
+    """A writer goes on all the time: whenever the state has not changed, a second look finds the same."""
+    numbers = range(300)
+
+    async def write(other: Store) -> None:
+        for number in numbers:
+            await other.add(f"r/{number}", b"x")
+
+    async def count() -> int:
+        return sum(value is not None for value in [await store.get(f"r/{number}") for number in numbers[:20]])
+
+    async def look() -> None:
+        same = 0
+        while await count() < 20 or not same:
+            before = store.state()
+            found = await count()
+            again = await count()
+            if store.state() == before:
+                assert found == again
+                same += 1
+
+    with closing(maker.open(tmp_path)) as other, ThreadPoolExecutor(1) as threads:
+        writing = threads.submit(anyio.run, write, other)
+        anyio.run(look)
+        writing.result()
+
+
+def test_a_value_of_another_kind_is_refused(store: Store, tmp_path: Path) -> None:
+    """What this program did not write is never taken for an entry."""
+    index = tmp_path / "store" / "index" / "cache.db"
+    with closing(sqlite3.connect(index)) as database, database:
+        insert = "INSERT INTO Cache (key, raw, store_time, mode, value) VALUES (?, 1, 0, ?, ?)"
+        database.execute(insert, ("r/pickled", 4, pickle.dumps(1)))
+        database.execute(insert, ("r/text", 1, "text"))
+    for key in ("r/pickled", "r/text"):
+        with pytest.raises(StoreError, match="did not write"):
+            run(store.get(key))
+
+
 RACER = """
 import sys
 from pathlib import Path

@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from httpcache.errors import BadAddress, redact
-from httpcache.target import Target, canonical_url, check_pin, looks_like_url, origin, parse_target
+from httpcache.target import _CANONICAL, Target, canonical_url, check_pin, looks_like_url, origin, parse_target
 from tests.support import http
 from tests.support.clients import Clients
 from tests.support.mirror import Mirror
@@ -122,6 +122,19 @@ def test_different_paths_are_different_targets(one: list[str], other: list[str])
     same = (one or [""]) == (other or [""])
     if not {".", ".."} & {*one, *other}:
         assert (canonical_url(urls[0]) == canonical_url(urls[1])) is same
+
+
+@given(st.from_regex(_CANONICAL, fullmatch=True) | st.from_regex(_CANONICAL))
+def test_the_short_way_is_the_same_as_the_long_one(url: str) -> None:
+    try:
+        found = canonical_url("/" + url)  # a slash in front goes the long way
+    except BadAddress:
+        found = None
+    if found is None:
+        assert not _CANONICAL.fullmatch(url)
+    else:
+        assert canonical_url(url) == found
+        assert canonical_url(found) == found
 
 
 @given(st.text(max_size=30), st.text(max_size=10))

@@ -1,0 +1,202 @@
+"""Answers that are kept ready: never what the store would not give at that moment, and bounded."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from httpcache import ready as ready_module
+from httpcache.ready import MAX_ANSWERS, MAX_BODY, MAX_BYTES, MAX_KEY, Key, Ready, ReadyAnswers
+from tests.support import http
+from tests.support.command import run
+from tests.support.index import JSON, ask, document, filenames
+from tests.support.mirror import Mirror
+from tests.support.packages import wheel
+from tests.support.registries import PyPI
+from tests.support.upstream import Response, Upstream
+
+HIT = "httpcache; hit"
+SIZES = [10, ready_module.MAX_KEY, 64 * 1024, 64 * 1024 + 1, 300_000]  # in memory, and from their files
+
+
+@pytest.fixture(params=SIZES)
+def frozen(request: pytest.FixtureRequest, upstream: Upstream, server: Mirror, pin: str) -> str:
+    """The address of a frozen file that is kept ready."""
+    upstream.pages["/file"] = Response(os.urandom(request.param), headers={"Content-Type": "text/x-thing"})
+    address = server.pin(pin, f"{upstream.url}/file")
+    first = http.get(address)
+    for _ in range(3):
+        answer = http.get(address)
+        assert (answer.content, answer.headers["cache-status"]) == (first.content, HIT)
+    return address
+
+
+def test_what_is_forgotten_is_fetched_anew(frozen: str, upstream: Upstream, server: Mirror, pin: str) -> None:
+    upstream.pages["/file"] = Response(b"another")
+    assert run("forget", pin, "--yes", "--data", server.data).returncode == 0
+    answer = http.get(frozen)
+    assert answer.content == b"another"
+    assert "fwd=uri-miss" in answer.headers["cache-status"]
+
+
+def test_a_damaged_file_is_not_sent(frozen: str, upstream: Upstream, server: Mirror) -> None:
+    right = http.get(frozen).content
+    blob = next(path for path in server.data.glob("blobs/*/*") if path.read_bytes() == right)
+    blob.write_bytes(bytes(len(right)))
+    assert http.get(frozen).content == right  # fetched again: the upstream has the same
+    assert blob.read_bytes() == right
+    upstream.stop()
+    blob.unlink()
+    assert http.get(frozen).status_code == 503
+
+
+def test_a_request_that_is_not_plain_gets_its_own_answer(frozen: str) -> None:
+    whole = http.get(frozen)
+    tag = whole.headers["etag"]
+    assert http.get(frozen, headers={"If-None-Match": tag}).status_code == 304
+    assert http.get(frozen, headers={"If-Match": '"other"'}).status_code == 412
+    part = http.get(frozen, headers={"Range": "bytes=1-2"})
+    assert (part.status_code, part.content) == (206, whole.content[1:3])
+    head = http.head(frozen)
+    assert (head.status_code, head.content, head.headers["etag"]) == (200, b"", tag)
+    assert http.request("POST", frozen).status_code == 405
+    again = http.get(frozen)
+    assert (again.status_code, again.content, again.headers["etag"]) == (200, whole.content, tag)
+
+
+def test_what_is_private_is_not_kept_for_others(upstream: Upstream, server: Mirror, pin: str) -> None:
+    upstream.auth = ("user", "password")
+    upstream.pages["/file"] = Response(b"secret")
+    address = server.pin(pin, f"{upstream.url}/file")
+    for _ in range(3):
+        assert http.get(address, auth=("user", "password")).content == b"secret"
+        assert http.get(address).status_code == 401
+        assert http.get(address, auth=("user", "wrong")).status_code == 401
+
+
+@pytest.fixture
+def filled(pypi: PyPI) -> PyPI:
+    """A PyPI with a file."""
+    pypi.upload(wheel("demo", "1.0"), "2023-06-01T00:00:00Z")
+    pypi.upload(wheel("other", "1.0"), "2023-06-01T00:00:00Z")
+    return pypi
+
+
+def kept(address: str) -> bytes:
+    """A page that has been asked for often enough to be kept ready."""
+    pages = {ask(address, JSON).content for _ in range(3)}
+    (page,) = pages
+    return page
+
+
+def test_a_rule_and_its_end_are_followed_at_once(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
+    server = mirror(filled)
+    page, other = server.at("2024-01-02/demo"), server.at("2024-01-02/other")
+    before = kept(page)
+    assert ask(other, JSON).status_code == 200
+    link = server.same(document(page)["files"][0]["url"])
+    assert {http.get(link).status_code for _ in range(3)} == {200}
+    for verb, files, status in (("block", 0, 403), ("unblock", 1, 200)):
+        assert run(verb, "demo", "--data", server.data).returncode == 0
+        assert len(filenames(page)) == files
+        assert http.get(link).status_code == status
+    assert kept(page) == before
+    assert ask(other, JSON).headers["cache-status"] == HIT
+
+
+def test_what_another_server_observes_counts_here(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
+    server, other = mirror(filled), mirror(filled)
+    other.stop()
+    other.data = server.data
+    other.start()
+    page = server.at("2024-01-02/demo")
+    assert kept(page)
+    link = server.same(document(page)["files"][0]["url"])
+    assert {http.get(link).status_code for _ in range(3)} == {200}
+    filled.set_status("demo", "quarantined")
+    assert filenames(other.at("live/demo")) == []
+    assert filenames(page) == []
+    assert http.get(link).status_code == 403
+
+
+def test_live_is_asked_for_each_time(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
+    server = mirror(filled)
+    for number in range(3):
+        filled.upload(wheel("demo", f"2.{number}"), "2023-06-02T00:00:00Z")
+        assert len(filenames(server.at("live/demo"))) == 2 + number
+
+
+# The bounds
+
+
+def scope(path: bytes = b"/a", *headers: tuple[bytes, bytes], method: str = "GET") -> dict[str, object]:
+    return {"method": method, "raw_path": path, "query_string": b"", "headers": list(headers)}
+
+
+def answer(size: int) -> Ready:
+    return Ready({}, {}, lambda: True, size)
+
+
+@pytest.mark.parametrize(
+    "name", [b"authorization", b"range", b"if-none-match", b"if-modified-since", b"x-secret", b"cdn-loop"]
+)
+def test_a_request_with_more_to_it_has_no_key(name: bytes) -> None:
+    answers = ReadyAnswers(lambda: 0, ["x-secret"])
+    assert answers.key(scope()) is not None
+    assert answers.key(scope(b"/a", (name, b"x"))) is None
+    assert answers.key(scope(method="HEAD")) is None
+
+
+def test_what_is_accepted_is_in_the_key() -> None:
+    answers = ReadyAnswers(lambda: 0, [])
+    accepted = [[], [b"a"], [b"b"], [b"a", b"b"], [b"b", b"a"]]
+    keys = {
+        answers.key(scope(b"/a", *((name, value) for value in values)))
+        for name in (b"accept", b"accept-encoding")
+        for values in accepted
+    }
+    assert len(keys) == 2 * len(accepted) - 1
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, MAX_BODY // 3, MAX_BODY, MAX_BODY + 1]))))
+def test_what_is_kept_is_bounded_and_the_last_is_there(kept: list[tuple[int, int]]) -> None:
+    answers = ReadyAnswers(lambda: 0, [])
+    held: dict[Key, Ready] = {}
+    for number, size in kept:
+        key = answers.key(scope(str(number).encode()))
+        assert key is not None
+        made = answer(size)
+        answers.keep(key, 0, made)
+        if size <= MAX_BODY:
+            held[key] = made
+            assert answers.find(key) is made
+        found = [each for each in map(answers.find, held) if each]
+        assert sum(each.size for each in found) <= MAX_BYTES
+        assert all(each is held[key] for key, each in zip(held, map(answers.find, held), strict=True) if each)
+
+
+def test_many_answers_and_long_addresses_are_bounded() -> None:
+    answers = ReadyAnswers(lambda: 0, [])
+    keys: list[Key] = [(b"/%d" % number, b"", b"", b"") for number in range(MAX_ANSWERS + 10)]
+    for key in keys:
+        answers.keep(key, 0, answer(1))
+    assert sum(answers.find(key) is not None for key in keys) == MAX_ANSWERS
+    long: Key = (b"/" * MAX_KEY, b"x", b"", b"")
+    answers.keep(long, 0, answer(1))
+    assert answers.find(long) is None
+
+
+def test_nothing_is_given_from_another_state() -> None:
+    state = 0
+    answers = ReadyAnswers(lambda: state, [])
+    key: Key = (b"/a", b"", b"", b"")
+    answers.keep(key, state, answer(1))
+    assert answers.find(key)
+    state = 1
+    assert answers.find(key) is None
+    state = 0
+    assert answers.find(key) is None
