@@ -1,12 +1,13 @@
 # Everything a person or CI does here. `make serve` and `make test` need nothing but Python 3.11 and the network.
 PYTHON ?= python3
 CLIENTS = current oldpip poetry pdm
+PEERS = proxpi devpi
 HOST ?= 127.0.0.1
 PORT ?= 8080
 DATA ?= data
 SECONDS ?= 60
 
-.PHONY: serve test soak fuzz bench-capture check lock clients clean
+.PHONY: serve test soak fuzz bench bench-tools bench-capture check lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA)
@@ -25,6 +26,18 @@ fuzz: .venv/fuzz
 bench-capture: .venv/dev
 	.venv/bin/python -m benchmarks.capture $(ARGS)
 
+# The speed of this mirror beside nginx, proxpi and devpi: 25 minutes. ARGS=--small takes two.
+bench: .venv/dev .clients/current/ready bench-tools
+	.venv/bin/python -m benchmarks.speed $(ARGS)
+
+# nginx, wrk and curl are Debian's. RUNLEVEL=1: nginx is installed, and not started.
+bench-tools:
+	@export PATH="$$PATH:/usr/sbin"; for tool in nginx wrk curl; do command -v $$tool >/dev/null || missing=1; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends nginx-light wrk curl; \
+	else echo "make bench needs nginx, wrk and curl (Debian: apt-get install nginx-light wrk curl)" >&2; exit 1; fi
+
 check: .venv/dev
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
@@ -41,6 +54,7 @@ lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
+	for p in $(PEERS); do $(COMPILE) requirements/peer-$$p.in -o requirements/peer-$$p.txt; done
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -63,5 +77,11 @@ lock: .clients/current/ready
 	.clients/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/client-$*.txt
 	touch $@
 
+# What the benchmark compares this mirror with.
+.peers/%/ready: requirements/peer-%.txt
+	$(PYTHON) -m venv .peers/$*
+	.peers/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/peer-$*.txt
+	touch $@
+
 clean:
-	rm -rf .venv .clients .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .clients .peers .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

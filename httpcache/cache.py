@@ -21,8 +21,10 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import anyio
@@ -33,7 +35,7 @@ from .errors import BadUpstream, Busy, MirrorError, OtherBytes
 from .flight import Digest, Flight, Live, Passed
 from .folder import store_error
 from .record import KEPT_HEADERS, Record, decode, encode
-from .spool import Claim, Head, Spool
+from .spool import Claim, Head, Spool, Writer
 from .store import Store
 from .upstream import Answer
 
@@ -43,6 +45,7 @@ FREEZES = frozenset({200, 203})
 PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
 PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+WRITERS = 8  # threads that write parts
 POLL = 0.02  # seconds between looks at another process's download
 
 
@@ -83,6 +86,7 @@ class Cache:
         self._spool = spool
         self._max_flights = max_flights
         self._flights: dict[str, Flight] = {}
+        self._writers = ThreadPoolExecutor(WRITERS, "spool-write")
         self._tasks: TaskGroup
 
     @asynccontextmanager
@@ -94,6 +98,7 @@ class Cache:
                 while pending := [flight for flight in self._flights.values() if not flight.done]:
                     await pending[0].changed()
             self._tasks.cancel_scope.cancel()
+        self._writers.shutdown()
 
     async def open(self, job: Job) -> Record | Live | Passed:
         """Return the record, or the answer as soon as its head is known. Raises MirrorError."""
@@ -177,14 +182,14 @@ class Cache:
         self, flight: Flight, job: Job, claim: Claim, head: Head, answer: Answer, *, shared: bool
     ) -> _Sums:
         sums = _Sums(flight.digests)
-        with claim.part.open("xb", buffering=0) as part:
-            if shared:
-                await anyio.to_thread.run_sync(claim.publish, head)
+        with claim.part.open("xb", buffering=0) as file:
             flight.begin(head, os.open(claim.part, os.O_RDONLY), shared=shared)
-            async for chunk in answer.body:
-                _check_size(job, sums.size + len(chunk))
-                await anyio.to_thread.run_sync(_write, part.fileno(), sums, chunk)
-                flight.advance(sums.size)
+            first = partial(claim.publish, head) if shared else _nothing
+            writer = Writer(self._writers, file.fileno(), first, sums.update, flight.advance)
+            async with writer.running():
+                async for chunk in answer.body:
+                    _check_size(job, writer.taken + len(chunk))
+                    await writer.take(chunk)
         return sums
 
     async def _look_again(self, job: Job, body: _Sums) -> None:
@@ -291,11 +296,8 @@ class _Sums:
         return self._hashes[digest.algorithm].hexdigest() == digest.value
 
 
-def _write(fd: int, sums: _Sums, chunk: bytes) -> None:
-    sums.update(chunk)
-    view = memoryview(chunk)
-    while view:
-        view = view[os.write(fd, view) :]
+def _nothing() -> None:
+    """What is for one reader only is not shown to other processes."""
 
 
 def _check_size(job: Job, size: int) -> None:

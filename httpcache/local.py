@@ -10,6 +10,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import ParamSpec, TypeVar
@@ -25,6 +26,7 @@ from .reader import Reader
 from .store import Condition
 
 CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
+NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux has it
 CHUNK = 128 * 1024  # bytes that are read at once; a client that takes none of them holds about ten times as many
 
 T = TypeVar("T")
@@ -206,12 +208,27 @@ class LocalStore:
 async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
     """Yield the bytes `start` to `stop` of an open file. Raises StoreError where it ends before."""
     while start < stop:
-        at, count = start, min(CHUNK, stop - start)
-        chunk = await _in_thread(lambda at=at, count=count: os.pread(fd, count, at))  # type: ignore[misc]
+        count = min(CHUNK, stop - start)
+        chunk = _read_cached(fd, count, start)
+        if chunk is None:
+            chunk = await _in_thread(partial(os.pread, fd, count, start))
+        else:
+            await asyncio.sleep(0)  # others get their turn, as they do while a thread reads
         if not chunk:
             raise Damaged("a file of the store is shorter than its record says: ask again")
         yield chunk
         start += len(chunk)
+
+
+def _read_cached(fd: int, count: int, at: int) -> bytes | None:
+    """Read what the system has in memory, without a thread. None where the disk would be waited for, or that fails."""
+    if NO_WAIT is None:
+        return None
+    buffer = bytearray(count)
+    try:
+        return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], at, NO_WAIT)])
+    except OSError:  # EAGAIN is one; a thread tells of the others
+        return None
 
 
 def _sealed(key: str, value: bytes) -> bytes:

@@ -16,7 +16,7 @@ from starlette.types import Message, Scope
 
 from .credentials import AUTHORIZATION
 
-MAX_BYTES = 32 * 1024 * 1024  # of bodies that are kept in memory
+MAX_BYTES = 24 * 1024 * 1024  # of bodies that are kept in memory
 MAX_BODY = MAX_BYTES // 2
 MAX_ANSWERS = 8192
 MAX_KEY = 1024  # bytes of an address and of what is accepted

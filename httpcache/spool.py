@@ -8,17 +8,24 @@ spool/
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import os
 import re
 import secrets
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
+from typing import Self
 
+import anyio
 import msgspec
 
 from .errors import StoreError
 
+BATCH = 256 * 1024  # bytes of a body that may wait to be written
 _PART = re.compile(r"[0-9a-f]+\.[0-9a-f]+\.part")
 
 
@@ -62,6 +69,79 @@ class Claim:
                 (self._folder / f"{self._key}.{kind}").unlink(missing_ok=True)
         finally:
             os.close(self._fd)  # lets go of the key, whatever the disk says
+
+
+class Writer:
+    """Writes a body to its part in a thread, and takes more of it meanwhile, up to BATCH bytes.
+
+    What has come by the time the thread is free is the next batch.
+    """
+
+    def __init__(
+        self,
+        threads: Executor,
+        fd: int,
+        first: Callable[[], object],
+        see: Callable[[bytes], object],
+        told: Callable[[int], object],
+    ) -> None:
+        """In the thread, `first` is called before anything is written, and `see` is given every piece.
+
+        `told` is told how many bytes the part has by now.
+        """
+        self.taken = 0
+        self._threads = threads
+        self._fd = fd
+        self._see = see
+        self._told = told
+        self._work: list[Callable[[], object]] = [first]
+        self._begun = 0  # bytes that the thread has been given
+        self._batch: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Take pieces inside the block. At its end all are written; after it nothing is, whatever ended it."""
+        try:
+            yield self
+            await self._until(0)
+        finally:
+            self._work.clear()
+            with anyio.CancelScope(shield=True):  # the thread has the number of a file that is about to be closed
+                if self._batch:
+                    await asyncio.wait([self._batch])
+
+    async def take(self, piece: bytes) -> None:
+        """Take a piece, and wait while too much of the body waits. Raises OSError for this piece or one before."""
+        self.taken += len(piece)
+        self._work.append(partial(self._write, piece))
+        if self._batch is None and self._error is None:
+            self._start()
+        await self._until(BATCH)
+
+    async def _until(self, waiting: int) -> None:
+        while self._batch and self.taken - self._begun >= waiting:
+            await asyncio.wait([self._batch])
+        if self._error:
+            raise self._error
+
+    def _start(self) -> None:
+        work, self._work, self._begun = self._work, [], self.taken
+        self._batch = asyncio.get_running_loop().run_in_executor(self._threads, _do, work)
+        self._batch.add_done_callback(partial(self._ended, self.taken))
+
+    def _ended(self, written: int, batch: asyncio.Future[None]) -> None:
+        self._batch, self._error = None, batch.exception()
+        if self._error is None:
+            self._told(written)
+            if self._work:
+                self._start()
+
+    def _write(self, piece: bytes) -> None:
+        self._see(piece)
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(self._fd, view) :]
 
 
 class Spool:
@@ -139,6 +219,11 @@ class Spool:
             (self._folder / self._head(key).part).unlink(missing_ok=True)
         for kind in ("head.new", "head"):
             (self._folder / f"{key}.{kind}").unlink(missing_ok=True)
+
+
+def _do(work: list[Callable[[], object]]) -> None:
+    for each in work:
+        each()
 
 
 def _is_same_file(fd: int, path: Path) -> bool:

@@ -7,7 +7,8 @@ environment. A transport, a request and a response are all that is needed.
 from __future__ import annotations
 
 import ssl
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -21,6 +22,8 @@ from .settings import Settings
 
 MAX_IDLE_CONNECTIONS = 32
 IDLE_SECONDS = 30.0
+LOOK_SECONDS = 1.0  # between two looks whether an idle connection is still good
+READ = 256 * 1024  # bytes that are read from a connection at once
 TARGET = "httpcache.target"  # extension of a request: its path and query, as they go over the wire
 
 
@@ -77,13 +80,60 @@ def guarded(settings: Settings) -> Transport:
     """Return the transport for addresses from requests."""
     guard = Guard(settings.allow_networks, settings.allow_ports)
     if settings.proxy:
-        return Transport(_pool(settings, httpcore.AnyIOBackend()), guard)
-    return Transport(_pool(settings, GuardedBackend(guard, httpcore.AnyIOBackend())))
+        return Transport(_pool(settings, _Backend()), guard)
+    return Transport(_pool(settings, GuardedBackend(guard, _Backend())))
 
 
 def trusted(settings: Settings) -> Transport:
     """Return the transport for the operator's own addresses."""
-    return Transport(_pool(settings, httpcore.AnyIOBackend()))
+    return Transport(_pool(settings, _Backend()))
+
+
+class _Backend(httpcore.AsyncNetworkBackend):
+    """httpcore's own network backend, with streams that are read in larger pieces."""
+
+    def __init__(self) -> None:
+        self._inner = httpcore.AnyIOBackend()
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        return _NetworkStream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
+
+    async def sleep(self, seconds: float) -> None:
+        await self._inner.sleep(seconds)
+
+
+class _NetworkStream(httpcore.AsyncNetworkStream):
+    """A stream that gives up to READ bytes at once, however few httpcore asks for: each time costs as much."""
+
+    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
+        self._inner = inner
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._inner.read(max(max_bytes, READ), timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._inner.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        return _NetworkStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
 
 
 class _Pool(httpcore.AsyncConnectionPool):
@@ -101,12 +151,23 @@ class _Connection(httpcore.AsyncConnectionInterface):
 
     They would be taken for the answer to the next request (RFC 9112 section 9.2), and frozen under its address.
     httpcore only sees those that are still in the socket.
+
+    The pool asks every idle connection twice for each request whether it has expired, and httpcore then looks at its
+    socket. Here that is done once a second, and for the one connection that is about to be used.
     """
 
     def __init__(self, inner: httpcore.AsyncConnectionInterface) -> None:
         self._inner = inner
+        self._looked = 0.0
 
     def has_expired(self) -> bool:
+        now = time.monotonic()
+        if now < self._looked + LOOK_SECONDS:
+            return False
+        self._looked = now
+        return self._is_spent()
+
+    def _is_spent(self) -> bool:
         return self._inner.has_expired() or (self._inner.is_idle() and self._has_leftover())
 
     def _has_leftover(self) -> bool:
@@ -116,6 +177,9 @@ class _Connection(httpcore.AsyncConnectionInterface):
         return inner is not None and bool(inner._h11_state.trailing_data[0])
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        if self._inner.is_idle() and self._is_spent():
+            await self._inner.aclose()
+            raise httpcore.ConnectionNotAvailable  # the pool takes another one
         return await self._inner.handle_async_request(request)
 
     async def aclose(self) -> None:

@@ -41,7 +41,7 @@ from .page import BadPage, File, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
 from .render import advertised, index_response
 
-PARSED_BYTES = 16 * 1024 * 1024  # of pages that are kept parsed; parsed they take many times as many
+PARSED_BYTES = 8 * 1024 * 1024  # of pages that are kept parsed; parsed they take many times as many
 HEAD_BYTES = 64 * 1024  # in which a page says that it is one
 FLAT = 20  # projects on a page from which on it is noted once, and not for each of them
 ANNOUNCED = 10_000  # pages of which it is remembered that nothing is left to note

@@ -1,0 +1,165 @@
+"""The speed benchmark: `make bench`, or `python -m benchmarks.speed`. Everything runs on 127.0.0.1.
+
+A generated registry on nginx (replica.py) is the upstream. Side by side stand nginx with the same files, nginx as a
+caching mirror (nginx.py), proxpi, devpi-server and this mirror (peers.py), each warm and checked to give the same
+answers (answers.py). The mirror has two columns: `mirror-dated` is the index of today and the files of `/files/`,
+`mirror-pinned` the index and the files behind a pin.
+
+    page-*, wheel-*   wrk: answers a second, CPU of the server for each (load.py)
+    compile, install  uv with an empty cache (clients.py)
+    first-fetch, crowd, 4g    downloads that are new to the mirror (fetch.py)
+    first-sight       CPU for a date of a project that nobody has asked for (sight.py)
+    records           start and hits with very many records (records.py)
+
+Peak memory is sampled all the while (process.py). report.py has the targets.
+"""
+
+from __future__ import annotations
+
+import argparse
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Final
+
+import msgspec
+
+from . import clients
+from .bench import Bench, say
+from .peers import SERVERS
+from .process import Sampler, Unavailable
+from .replica import FULL, SMALL, Sizes
+from .report import Report, lines, machine, targets
+
+LOADS: Final = (*FULL.pages, *FULL.wheels)
+WORKS: Final = (*LOADS, "compile", "install", "first-fetch", "crowd", "4g", "first-sight", "records")
+ALONE: Final = ("crowd", "4g", "first-sight", "records")
+"""Works that only the mirror does."""
+
+
+def main() -> int:
+    """Measure, print the tables, write all figures as JSON if that was asked for; 1 if it cannot be done at all."""
+    options = _options()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    started = time.monotonic()
+    try:
+        report = _measure(options)
+    except Unavailable as error:
+        print(f"benchmarks.speed: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    say(f"{time.monotonic() - started:.0f} seconds")
+    if options.json:
+        options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
+    print("\n".join(lines(report)))
+    return 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="benchmarks.speed", description="Measure this mirror beside others.")
+    parser.add_argument("--seconds", type=float, help="of load in each round (5; small: 1)")
+    parser.add_argument("--rounds", type=int, help="medians are taken over (3; small: 1)")
+    parser.add_argument("--only", type=_some(WORKS), default=list(WORKS), metavar="WORK,...", help=", ".join(WORKS))
+    parser.add_argument(
+        "--servers", type=_some(tuple(SERVERS)), default=list(SERVERS), metavar="NAME,...", help=", ".join(SERVERS)
+    )
+    parser.add_argument(
+        "--records", type=int, metavar="N", help="in the store that is started (1,000,000; small: 10,000)"
+    )
+    parser.add_argument("--workers", type=int, default=1, metavar="N", help="of nginx and the mirror (%(default)s)")
+    parser.add_argument("--small", action="store_true", help="small files and short runs: about two minutes")
+    parser.add_argument("--folder", type=Path, help="where all files are made, and removed; else with temporary files")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures to a file")
+    options = parser.parse_args()
+    options.seconds = options.seconds or (1.0 if options.small else 5.0)
+    options.rounds = options.rounds or (1 if options.small else 3)
+    return options
+
+
+def _measure(options: argparse.Namespace) -> Report:
+    sizes = SMALL if options.small else FULL
+    uv = clients.version()
+    with TemporaryDirectory(prefix="httpcache-bench-", dir=options.folder) as folder, Sampler() as sampler:
+        bench = Bench(
+            Path(folder), sizes, sampler, seconds=options.seconds, rounds=options.rounds, workers=options.workers
+        )
+        try:
+            bench.start(options.servers)
+            _run(bench, options, options.records or sizes.records)
+        finally:
+            bench.close()
+    return Report(
+        machine=machine(),
+        versions={**bench.versions, "uv": uv},
+        small=options.small,
+        seconds=options.seconds,
+        rounds=options.rounds,
+        workers=options.workers,
+        titles=_titles(sizes),
+        figures=bench.figures,
+        notes=bench.notes,
+        targets=targets(bench.figures),
+    )
+
+
+def _run(bench: Bench, options: argparse.Namespace, records: int) -> None:
+    """Do the works in their order; the last ones are the mirror's alone, when all servers have ended."""
+    works = options.only if "mirror" in options.servers else [work for work in options.only if work not in ALONE]
+    bench.load([work for work in LOADS if work in works])
+    for work, measure in (
+        ("compile", bench.compile),
+        ("install", bench.install),
+        ("first-fetch", bench.first_fetch),
+        ("crowd", bench.crowd),
+    ):
+        if work in works:
+            measure()
+    bench.stop()
+    if "4g" in works:
+        bench.large()
+    if "first-sight" in works:
+        bench.first_sight()
+    if "records" in works:
+        bench.records(records)
+    bench.memory()
+
+
+def _titles(sizes: Sizes) -> dict[str, str]:
+    """What the works were with these sizes."""
+    titles = {work: f"{_size(size)} page" for work, size in sizes.pages.items()}
+    titles |= {work: f"{_size(size)} wheel" for work, size in sizes.wheels.items()}
+    titles |= {f"first sight of {work}": f"first sight of a {_size(size)} page" for work, size in sizes.pages.items()}
+    titles["compile"] = f"uv pip compile of {sizes.graph} distributions"
+    titles["install"] = f"uv pip install of {min(clients.INSTALLED, sizes.graph)} of them"
+    titles["first-fetch"] = f"first fetch of {_size(sizes.first_fetch)}"
+    titles["crowd"] = f"{sizes.crowd} clients for {_size(sizes.crowd_file)}"
+    titles["4g"] = f"a file of {_size(sizes.large)}"
+    return titles
+
+
+def _size(size: int) -> str:
+    for unit, name in ((1_000_000_000, "GB"), (1_000_000, "MB"), (1_000, "KB")):
+        if size >= unit:
+            return f"{size / unit:g} {name}"
+    return f"{size} B"
+
+
+def _some(names: tuple[str, ...]) -> Callable[[str], list[str]]:
+    """Read some of these names, separated by commas."""
+
+    def read(text: str) -> list[str]:
+        given = text.split(",")
+        unknown = [name for name in given if name not in names]
+        if unknown:
+            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(names)}")
+        return given
+
+    return read
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""The measurements, one method each: what runs when, in which turns, and what becomes a figure.
+
+In each round every server has its turn, so that what else the machine does meets all alike; the median over the rounds
+is reported. What cannot be measured of a server becomes a note, and the run goes on.
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import msgspec
+
+from . import answers, clients, fetch, records, sight
+from .answers import Answer
+from .load import CONNECTIONS, Loaded, load
+from .nginx import Nginx
+from .peers import PIN, SERVERS, Place, Server, mirror, nginx_version
+from .process import Sampler, Unavailable
+from .replica import Replica, Sizes
+from .report import CPU, FIRST_BYTE, HITS, LIMIT, OURS, PSS, RATE, READY, RSS, SECONDS, SPEED, WRK, Figure
+
+MB = 1e6
+
+
+class Bench:
+    """One run. `figures` and `notes` grow; `close` ends every process that is left."""
+
+    def __init__(self, folder: Path, sizes: Sizes, sampler: Sampler, *, seconds: float, rounds: int, workers: int):
+        self.figures: list[Figure] = []
+        self.notes: list[str] = []
+        self.versions: dict[str, str] = {}
+        self._folder = folder
+        self._sizes = sizes
+        self._sampler = sampler
+        self._seconds = seconds
+        self._rounds = rounds
+        self._workers = workers
+        self._stack = ExitStack()
+        self._servers: dict[str, Server] = {}
+        self._upstream = Nginx(folder / "upstream", workers, self._stack)
+        static = Nginx(folder / "static", workers, self._stack)
+        self._replica = Replica(folder / "replica", {"upstream": self._upstream.url, "static": static.url}, sizes)
+        self._static = static
+
+    # --- servers
+
+    def start(self, names: list[str]) -> None:
+        """Write the replica's files and start the upstream, the static nginx, and the named servers."""
+        say("the replica's files")
+        self._replica.generate()
+        self._upstream.upstream(self._replica.folder)
+        child = self._static.static(self._replica.folder)
+        index = {LIMIT: f"{self._static.url}/simple/"}
+        self._add(Server(LIMIT, nginx_version(), child, self._static.url, index))
+        for name in names:
+            say(f"start of {name}")
+            with self._noting(name):
+                self._add(SERVERS[name](self._place(name, self._stack)))
+
+    def stop(self) -> None:
+        """End all that runs but the upstream."""
+        for server in self._servers.values():
+            server.child.stop()
+        self._servers = {}
+
+    def close(self) -> None:
+        """End every process."""
+        self._stack.close()
+
+    def _add(self, server: Server) -> None:
+        self._servers[server.name] = server
+        self.versions[server.name] = server.version
+        self._sampler.watch(server.name, server.child)
+
+    def _place(self, name: str, stack: ExitStack) -> Place:
+        return Place(self._folder / name, stack, self._upstream.url, self._workers)
+
+    def _columns(self) -> Iterator[tuple[str, Server, str]]:
+        for server in self._servers.values():
+            for column, index in server.indexes.items():
+                yield column, server, index
+
+    @contextmanager
+    def _noting(self, what: str) -> Iterator[None]:
+        """Turn what cannot be had into a note."""
+        try:
+            yield
+        except (Unavailable, httpx.HTTPError, msgspec.MsgspecError, OSError) as error:
+            self.notes.append(f"{what}: {error or type(error).__name__}")
+            say(self.notes[-1])
+
+    def _add_figure(self, work: str, what: str, column: str, values: list[float]) -> None:
+        if values:
+            self.figures.append(Figure(work, what, column, values))
+
+    # --- load
+
+    def load(self, works: list[str]) -> None:
+        """Warm and compare, then rounds of load for each work."""
+        self._sampler.phase = "load"
+        for work in works:
+            say(f"{work}: one answer of each")
+            found = {
+                column: answer for column, _, index in self._columns() if (answer := self._warm(work, column, index))
+            }
+            done: dict[str, list[Loaded]] = {column: [] for column in found}
+            for number in range(self._rounds):
+                say(f"{work}: round {number + 1} of {self._rounds}")
+                for column, server, _ in self._columns():
+                    if column in found:
+                        with self._noting(f"{work}, {column}"):
+                            done[column].append(self._one(server, found[column]))
+            for column, runs in done.items():
+                self._add_loaded(work, column, runs)
+
+    def _add_loaded(self, work: str, column: str, runs: list[Loaded]) -> None:
+        self._add_figure(work, RATE, column, [run.rate for run in runs])
+        self._add_figure(work, CPU, column, [1e3 * run.cpu for run in runs])
+        self._add_figure(work, WRK, column, [run.wrk for run in runs])
+        if errors := sum(run.errors for run in runs):
+            self.notes.append(f"{work}, {column}: {errors} errors under load, the figure is not valid")
+
+    def _warm(self, work: str, column: str, index: str) -> Answer | None:
+        answer = None
+        with self._noting(f"{work}, {column}"):
+            if work in self._sizes.pages:
+                answer = answers.page(index, work, self._upstream.url)
+            else:
+                answer = answers.wheel(index, work, self._replica.wheels[work].sha256)
+        return answer
+
+    def _one(self, server: Server, found: Answer) -> Loaded:
+        """One run of load; longer, up to four times, where all connections would not have two answers each in it."""
+        needed = 2 * CONNECTIONS * found.seconds
+        seconds = min(max(self._seconds, needed), 4 * self._seconds)
+        return load(server.child, found.url, found.accept, found.wire, seconds)
+
+    # --- clients
+
+    def compile(self) -> None:
+        """`uv pip compile` in turns, after one that is not counted."""
+        self._sampler.phase = "uv"
+        wanted = self._replica.top()
+        self._timed("compile", lambda index: clients.compile_seconds(self._folder, index, wanted))
+
+    def install(self) -> None:
+        """`uv pip install` of what an earlier resolution gave, in turns, after one that is not counted."""
+        self._sampler.phase = "uv"
+        upstream = self._servers[LIMIT].indexes[LIMIT]
+        with self._noting("install"):
+            _, locked = clients.compile_seconds(self._folder, upstream, self._replica.top())
+            self._timed("install", lambda index: (clients.install_seconds(self._folder, index, locked), []))
+
+    def _timed(self, work: str, run: Callable[[str], tuple[float, list[str]]]) -> None:
+        seconds: dict[str, list[float]] = {}
+        results: dict[str, list[str]] = {}
+        say(f"{work}: the first time")
+        for column, _, index in self._columns():
+            with self._noting(f"{work}, {column}"):
+                results[column] = run(index)[1]
+                if results[column] != results.get(LIMIT):
+                    raise Unavailable("uv locks something else than with the upstream's own files")
+                seconds[column] = []
+        for number in range(max(self._rounds, 5) if self._rounds > 1 else 1):
+            say(f"{work}: round {number + 1}")
+            for column, _, index in self._columns():
+                if column in seconds:
+                    with self._noting(f"{work}, {column}"):
+                        seconds[column].append(run(index)[0])
+        for column, values in seconds.items():
+            self._add_figure(work, SECONDS, column, values)
+
+    # --- downloads
+
+    def first_fetch(self) -> None:
+        """A large file that nobody has asked for, through the mirrors and from the upstream, in turns."""
+        self._sampler.phase = "first fetch"
+        size = self._sizes.first_fetch
+        with self._noting("first fetch"):
+            self._room((3 + 2 * self._rounds) * size)
+            file = self._replica.big("first", size)
+            rates: dict[str, list[float]] = {}
+            first_bytes: dict[str, list[float]] = {}
+            for number in range(self._rounds):
+                say(f"first fetch: round {number + 1} of {self._rounds}")
+                for column, url in self._downloads(f"/big/first?round={number}"):
+                    with self._noting(f"first fetch, {column}"):
+                        found = fetch.fetch(url, size)
+                        rates.setdefault(column, []).append(found.rate)
+                        first_bytes.setdefault(column, []).append(1e3 * found.first_byte)
+            for column, values in rates.items():
+                self._add_figure("first-fetch", SPEED, column, values)
+                self._add_figure("first-fetch", FIRST_BYTE, column, first_bytes[column])
+            file.unlink()
+
+    def _downloads(self, path: str) -> Iterator[tuple[str, str]]:
+        """The address of a file of the upstream on those that can be asked for any."""
+        yield LIMIT, f"{self._upstream.url}{path}"
+        if cache := self._servers.get("nginx-cache"):
+            yield cache.name, f"{cache.url}{path}"
+        if ours := self._servers.get("mirror"):
+            yield OURS[1], f"{ours.url}/{PIN}/{self._upstream.url}{path}"
+
+    def crowd(self) -> None:
+        """Many clients at once for a file that the mirror does not have."""
+        self._sampler.phase = "crowd"
+        size = self._sizes.crowd_file
+        say(f"{self._sizes.crowd} clients at once")
+        with self._noting("crowd"):
+            if "mirror" not in self._servers:
+                raise Unavailable("the mirror did not start")
+            self._room(2 * size)
+            file = self._replica.big("crowd", size)
+            url = dict(self._downloads("/big/crowd"))[OURS[1]]
+            found = fetch.crowd(url, file, self._sizes.crowd)
+            asked = self._upstream.requests.count("/big/crowd")
+            self._add_figure("crowd", "upstream requests", "mirror", [asked])
+            self._add_figure("crowd", "share right", "mirror", [found.right / found.clients])
+            self._add_figure("crowd", "seconds to the last byte", "mirror", [found.seconds])
+
+    def large(self) -> None:
+        """The memory of a mirror of its own while it fetches a very large file, and then serves it."""
+        size = self._sizes.large
+        say(f"a file of {size / 1e9:g} GB")
+        with self._noting("4g"), ExitStack() as stack:
+            self._room(size)
+            self._replica.big("large", size, sparse=True)
+            stack.callback(shutil.rmtree, self._folder / "large")
+            server = mirror(self._place("large", stack))
+            self._sampler.phase = "4g"
+            self._sampler.watch("mirror (4g)", server.child)
+            for what in ("first fetch", "hit"):
+                found = fetch.fetch(f"{server.url}/{PIN}/{self._upstream.url}/big/large", size)
+                self._add_figure("4g", f"{SPEED}, {what}", "mirror", [found.rate])
+
+    def _room(self, size: int) -> None:
+        """Raise Unavailable unless the disk has so many bytes free, and a gigabyte more."""
+        usage = shutil.disk_usage(self._folder)
+        if usage.free < size + 1_000_000_000:
+            raise Unavailable(f"needs {size / 1e9:.1f} GB free below {self._folder}: name another with --folder")
+
+    # --- the mirror alone
+
+    def first_sight(self) -> None:
+        """CPU of the first request for another date of a project whose history is known."""
+        self._sampler.phase = "first sight"
+        projects = [name for name in ("page-500k", "page-7m") if name in self._sizes.pages]
+        dates = len(sight.DATES) if self._rounds > 1 else 1
+        say("first sight of dated pages")
+        with self._noting("first sight"):
+            found = sight.first_sight(self._place("sight", self._stack), self._upstream, projects, self._sampler, dates)
+            for project, how, seconds in found:
+                self._add_figure(f"first sight of {project}", "CPU ms", how, [1e3 * value for value in seconds])
+
+    def records(self, count: int) -> None:
+        """Start to ready, and hits, with few records and with many."""
+        self._sampler.phase = "records"
+        amounts = {"few": min(records.FEW, count), "many": count}
+        with self._noting("records"), ExitStack() as stack:
+            for name, amount in amounts.items():
+                say(f"a store with {amount:,} records")
+                records.fill(self._folder / name / "data", amount)
+                stack.callback(shutil.rmtree, self._folder / name)
+            found: dict[tuple[str, str, str], list[float]] = {}
+            for number in range(self._rounds):
+                say(f"records: round {number + 1} of {self._rounds}")
+                for name, amount in amounts.items():
+                    for work, what, value in self._started(name, amount):
+                        found.setdefault((work, what, name), []).append(value)
+            for (work, what, name), values in found.items():
+                self._add_figure(work, what, name, values)
+
+    def _started(self, name: str, count: int) -> Iterator[tuple[str, str, float]]:
+        with ExitStack() as stack:
+            seconds, server = records.start_seconds(self._place(name, stack), self._sampler)
+            yield "records", READY, seconds
+            for what, rate in records.hits(server, count, self._seconds):
+                yield f"records, {what}", HITS, rate
+
+    def memory(self) -> None:
+        """Take the peaks that were sampled as figures."""
+        for (name, phase), peak in self._sampler.peaks.items():
+            self._add_figure(f"memory, {phase}", PSS, name, [peak.pss / MB])
+            self._add_figure(f"memory, {phase}", RSS, name, [peak.peak_rss / MB])
+
+
+def say(text: str) -> None:
+    """Tell on stderr how far it has come."""
+    print(f"{text} ...", file=sys.stderr, flush=True)

@@ -1,0 +1,79 @@
+"""A store with very many frozen records: seconds from the start to ready, and answers a second on hits.
+
+The records are written straight into the index, as the store itself writes them, and share one blob. Ready is the first
+200 of /-/ready, asked for every 5 ms; the index was just written, so the system has it in its cache. Hits go to one
+address, and to all addresses at random, with wrk.
+"""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import httpcache.local
+from httpcache import record
+from httpcache.folder import open_index
+from httpcache.target import Target
+
+from .answers import ANY, get
+from .load import load, wire_size
+from .peers import PIN, Place, Server, mirror
+from .process import Sampler, Unavailable
+
+FEW: Final = 1_000
+SIZE: Final = 20_000
+"""Bytes of the blob."""
+_PREFIX: Final = "http://127.0.0.1:9/records/"
+"""The discard port: a request that is no hit fails."""
+_BATCH: Final = 20_000
+
+
+def fill(data: Path, count: int) -> None:
+    """Make a data folder with that many records of one blob."""
+    body = random.Random(count).randbytes(SIZE)
+    digest = sha256(body).hexdigest()
+    with closing(open_index(data)) as index:
+        for start in range(0, count, _BATCH):
+            with index.transact():
+                for number in range(start, min(start + _BATCH, count)):
+                    key, value = _entry(number, digest)
+                    index.add(key, httpcache.local._sealed(key, value))
+    blob = data / "blobs" / digest[:2] / digest
+    blob.parent.mkdir(exist_ok=True)
+    blob.write_bytes(body)
+
+
+def _entry(number: int, digest: str) -> tuple[str, bytes]:
+    target = Target(PIN, f"{_PREFIX}{number}")
+    headers = {"content-type": "application/octet-stream"}
+    frozen = record.Record(
+        target.key, PIN, target.url, target.url, digest, SIZE, 1_767_225_600.0 + number, headers=headers
+    )
+    return f"r/{target.key}", record.encode(frozen)
+
+
+def start_seconds(place: Place, sampler: Sampler) -> tuple[float, Server]:
+    """Start a mirror on a folder; return the seconds until it was ready, and the mirror."""
+    started = time.perf_counter()
+    server = mirror(place, ready_every=0.005)
+    seconds = time.perf_counter() - started
+    sampler.watch(f"mirror ({place.folder.name})", server.child)
+    return seconds, server
+
+
+def hits(server: Server, count: int, seconds: float) -> Iterator[tuple[str, float]]:
+    """Yield answers a second on one address, and on all that there are. Raises Unavailable where one is no hit."""
+    address = f"{server.url}/{PIN}/{_PREFIX}"
+    if len(get(f"{address}{count - 1}").raise_for_status().content) != SIZE:
+        raise Unavailable("a record of the filled store is not served")
+    wire, _ = wire_size(f"{address}{count - 1}", ANY)
+    for what, url, arguments in (("one address", f"{address}0", ()), ("any address", address, (f"{count}",))):
+        found = load(server.child, url, ANY, wire, seconds, *arguments)
+        if found.errors:
+            raise Unavailable(f"{found.errors} errors on hits")
+        yield what, found.rate
