@@ -14,16 +14,17 @@ from hashlib import blake2b, sha256
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
-from typing import Final
+from typing import Final, Literal
 
 import anyio
 import msgspec
 
 from httpcache.local import LocalStore
-from httpcache.store import Log, Store
+from httpcache.store import Log
 from pypi_adapter.history import DAY, Entry, History, Observation, encode_entry
-from pypi_adapter.known import read_entries
+from pypi_adapter.known import Known
 from pypi_adapter.page import File, Page
+from pypi_adapter.shelf import Form, Shelf
 
 SIZES: Final = (5, 50, 5000)
 """Files that the project has at the end of the year."""
@@ -38,13 +39,15 @@ _SHORTEST: Final = 0.001
 class AsOf(msgspec.Struct, frozen=True):
     """The median times in seconds for a project with `files` files: observed once, and on each of `DAYS` days.
 
-    `day` is which day's page is asked for, `cold` whether the log is read from the store and decoded for it.
-    `ratio` is of the second to the first. `stored_once`, `stored_daily`: bytes of the logs, encoded.
+    `day` is which day's page is asked for, and rendered as JSON. `source` is where it comes from: the compact form of
+    the history in "memory"; a process that knows nothing of the project, finds the "form" in cache/ if there is one and
+    reads the log from there on; one that has to read all of the "log". `ratio` is of the second to the first.
+    `stored_once`, `stored_daily`: bytes of the logs, encoded.
     """
 
     files: int
     day: int
-    cold: bool
+    source: Literal["memory", "form", "log"]
     once: float
     daily: float
     ratio: float
@@ -53,12 +56,12 @@ class AsOf(msgspec.Struct, frozen=True):
 
 
 def measure(rounds: int) -> list[AsOf]:
-    """Return the times for each size, for the year's last day and its first, out of memory and out of a store."""
+    """Return the times for each size, for the year's last day and its first, from each source."""
     with TemporaryDirectory(prefix="httpcache-bench-") as folder, closing(LocalStore(Path(folder) / "data")) as store:
         return [found for size in SIZES for day in (DAYS, 1) for found in anyio.run(_measure, store, size, day, rounds)]
 
 
-async def _measure(store: Store, size: int, day: int, rounds: int) -> list[AsOf]:
+async def _measure(store: LocalStore, size: int, day: int, rounds: int) -> list[AsOf]:
     pages = list(_pages(size))
     instant = _instant(day)
     logs = {
@@ -73,19 +76,54 @@ async def _measure(store: Store, size: int, day: int, rounds: int) -> list[AsOf]
         for number, value in enumerate(values):
             await log.append(number, value)
 
+    shelf, empty = _Shelf(store.folder / "cache"), _Shelf(store.folder / "empty")
+    kept: dict[str, Known] = {}
+
+    async def page(known: Known) -> bytes:
+        moment = await known.as_of(instant)
+        assert moment
+        return moment.json()
+
+    async def read(name: str, where: Shelf) -> Known:
+        known = Known(store, _REGISTRY, _project(name, size, day), "", where)
+        await known.read_log()
+        return known
+
     async def from_memory(name: str) -> None:
-        histories[name].as_of(instant)
+        await page(kept[name])
 
-    async def from_store(name: str) -> None:
-        History(await read_entries(store, _REGISTRY, _project(name, size, day))).as_of(instant)
+    async def from_form(name: str) -> None:
+        await page(await read(name, shelf))
 
+    async def from_log(name: str) -> None:
+        await page(await read(name, empty))
+
+    for name in logs:
+        kept[name] = await read(name, shelf)
+        await page(kept[name])
+    for form in shelf.made:
+        shelf.write(form)
+    assert await page(kept["once"]) == (await page(kept["daily"])).replace(b"demo-daily", b"demo-once")
     found = []
-    for cold, work in ((False, from_memory), (True, from_store)):
+    sources: list[tuple[Literal["memory", "form", "log"], Callable[[str], Awaitable[None]]]]
+    sources = [("memory", from_memory), ("form", from_form), ("log", from_log)]
+    for source, work in sources:
         times = await _times(work, tuple(logs), rounds)
         once, daily = (median(times[name]) for name in logs)
         stored_once, stored_daily = (sum(map(len, stored[name])) for name in logs)
-        found.append(AsOf(size, day, cold, once, daily, daily / once, stored_once, stored_daily))
+        found.append(AsOf(size, day, source, once, daily, daily / once, stored_once, stored_daily))
     return found
+
+
+class _Shelf(Shelf):
+    """A shelf on which nothing is put while it is timed."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, lambda work: None)
+        self.made: list[Form] = []
+
+    def put(self, form: Form) -> None:
+        self.made.append(form)
 
 
 async def _times(work: Callable[[str], Awaitable[None]], names: tuple[str, ...], rounds: int) -> dict[str, list[float]]:

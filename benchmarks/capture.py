@@ -308,7 +308,8 @@ def _scaled(report: Report) -> list[str]:
 
 
 def _as_of_row(found: AsOf) -> list[str]:
-    title = f"{found.files:,} files, day {found.day}, {'read from the store' if found.cold else 'in memory'}"
+    source = {"memory": "in memory", "form": "from cache/", "log": "from the log"}[found.source]
+    title = f"{found.files:,} files, day {found.day}, {source}"
     return [title, f"{found.once * 1e3:.3f}", f"{found.daily * 1e3:.3f}", f"{found.ratio:.2f}"]
 
 

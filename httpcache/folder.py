@@ -5,6 +5,7 @@ DIR/
   index/           diskcache's SQLite database: the entries, each with a checksum
   blobs/           see blobs.py
   spool/           downloads on their way, see spool.py
+  cache/           what an adapter derives from entries; may be deleted at any time
   reserve          room that is given up when the disk is full
   lock             held shared while a blob and its record are written, exclusively while blobs are removed
 """

@@ -9,12 +9,16 @@ from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
 
+import anyio
+
 from .adapter import Adapter
 from .errors import Damaged, NotFound, StoreFull, redact
 from .pages import today
 from .record import Absence, Entry, Record, decode
 from .store import Store
 from .target import Target, looks_like_url, parse_target
+
+SETTLE = 0.5  # seconds after which a server has opened what it was about to send
 
 
 async def ls(store: Store, *, pin: str | None) -> int:
@@ -116,9 +120,15 @@ async def _remove(store: Store, keys: Sequence[str]) -> int:
         try:
             await store.remove(key)
         except StoreFull:
-            freed += await store.sweep(_named)
+            freed += await _sweep(store)
             await store.remove(key)
-    return freed + await store.sweep(_named)
+    return freed + await _sweep(store)
+
+
+async def _sweep(store: Store) -> int:
+    """Remove the bytes that no entry names; a moment later, since a server beside us may be about to open them."""
+    await anyio.sleep(SETTLE)
+    return await store.sweep(_named)
 
 
 def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:

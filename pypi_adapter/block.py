@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 
 import msgspec
@@ -82,6 +82,13 @@ class Rules:
             return next((_untold(rule) for _, rule in self._blocked.versions.get(name, ())), None)
         return rule
 
+    def may_block(self, name: str, contents: Callable[[], frozenset[str]]) -> bool:
+        """Whether any rule could block a project (normalised) or a file of it.
+
+        `contents` gives the sha256 of its files, and is called only where it needs to be known.
+        """
+        return self._blocked.may_match(name, contents)
+
 
 class _Table:
     """Rules by what they name. Where several name the same, the first counts."""
@@ -113,6 +120,13 @@ class _Table:
                 if specifiers.contains(version, prereleases=True):
                     return rule
         return None
+
+    def may_match(self, name: str, contents: Callable[[], frozenset[str]]) -> bool:
+        """Whether a rule could name a project or a file of it, whatever its version."""
+        if name in self.whole or name in self.versions:
+            return True
+        found = self.contents.keys() & contents() if self.contents else ()
+        return any(rule.project in (None, name) for text in found for rule in self.contents[text])
 
 
 def _untold(rule: Rule) -> Rule:

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from urllib.parse import quote, unquote
+from functools import partial
+from urllib.parse import unquote
 
 import msgspec
 from packaging.utils import canonicalize_name
@@ -20,19 +21,19 @@ from starlette.types import ASGIApp
 from httpcache.errors import NotFound
 from httpcache.incoming import Incoming
 from httpcache.record import Record
-from httpcache.responses import FOREVER, HIT, RENEWED, STORED, answer_with, redirect
+from httpcache.responses import HIT, RENEWED, STORED, answer_with, redirect
 from httpcache.store import Store
 
-from .files import token
+from .compact import Moment
+from .files import linked
 from .metadata import SUFFIX
-from .page import File, ProjectList, is_distribution
-from .render import advertised, index_response
+from .moments import PASSING
+from .page import SHA256, File, ProjectList, is_distribution
+from .render import chosen, in_form, index_response
 from .sources import Source, listed, owner
 from .when import AsOf, Now, When, now, parse_when
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_DATED = f"public, {FOREVER}"
-_LIVE = "public, max-age=60"
 _LIST = "public, max-age=600"
 
 
@@ -92,19 +93,24 @@ class Dated:
         if name != project or not slash:
             return redirect(f"{prefix}{name}/")
         source, view = await owner(self._sources, name, when)
-        page = await source.page(view)
+        page = view.page
         if page is None:
             owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
             raise NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")
-        lasting = isinstance(when, AsOf) and page is view.page  # what is withheld can be had again later
+        policy = await source.rulebook.current()
+        if isinstance(page, Moment):
+            form = chosen(incoming.accept)
+            body, cache_control = await source.moments.body(name, page, form, policy, view.status)
+            status = STORED if view.observed else HIT
+            return in_form(form, body, cache_control, status, lasting=not view.observed)
         return await index_response(
-            page,
+            policy.page(page, view.status),
             incoming.accept,
-            link=lambda file: _linked(file, incoming.root + source.registry.path, name),
+            link=lambda file: linked(file, incoming.root + source.registry.path, name),
             prefix=prefix,
-            cache_control=_DATED if lasting else _LIVE,
-            cache_status=_status(when, observed=view.observed),
-            lasting=isinstance(when, AsOf) and not view.observed,
+            cache_control=PASSING,
+            cache_status=RENEWED,
+            lasting=False,
         )
 
     async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
@@ -114,7 +120,7 @@ class Dated:
             incoming.accept,
             link=lambda file: file,
             prefix=prefix,
-            cache_control=_LIST if isinstance(when, AsOf) else _LIVE,
+            cache_control=_LIST if isinstance(when, AsOf) else PASSING,
             cache_status=_status(when, observed=observed),
             lasting=isinstance(when, AsOf) and not observed,
         )
@@ -127,28 +133,23 @@ class Dated:
         if not _PROJECT.fullmatch(project) or not is_distribution(wanted):
             raise NotFound(f"a file is at {base}/files/<project>/<sha256>/<filename>")
         registry = source.registry
-        file = await registry.file(project, content, wanted)
+        listed = partial(registry.file, project, content, wanted)
+        if SHA256.fullmatch(content) and await registry.files.is_frozen(project, content, filename):
+            file = File(wanted, "", {"sha256": content})  # it was listed, else it would not be frozen
+        else:
+            file = await listed()
         status = await registry.status(project)
         (await source.rulebook.current()).check(project, file, status)
+        find = None if file.url else listed
         if filename == wanted:
-            outcome = await registry.files.open(project, file)
-            if isinstance(outcome, Record):  # its sha256 is known, which the index may not have announced
+            outcome = await registry.files.open(project, file, find)
+            if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced it
                 hashed = msgspec.structs.replace(file, hashes={"sha256": outcome.digest})
                 (await source.rulebook.current()).check(project, hashed, status)
             return answer_with(self._store, outcome, vary=None)
         if not wanted.endswith(".whl"):
             raise NotFound("only wheels have a metadata file here (PEP 658)")
-        return answer_with(self._store, await registry.files.open_metadata(project, file), vary=None)
-
-
-def _linked(file: File, base: str, project: str) -> File:
-    """Give a file its address on the mirror; every wheel has a metadata file there (PEP 658)."""
-    return msgspec.structs.replace(
-        file,
-        url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
-        core_metadata=advertised(file),
-        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
-    )
+        return answer_with(self._store, await registry.files.open_metadata(project, file, find), vary=None)
 
 
 def _status(when: When, *, observed: bool) -> str:

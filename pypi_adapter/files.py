@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
-import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
+from typing import TypeAlias
+from urllib.parse import quote
+
+import msgspec
 
 from httpcache.flight import Digest, Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
 from httpcache.target import Target
+from httpcache.upstream import Answer
 
 from .asking import Asking
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
-from .page import File, strongest
+from .page import SHA256, File, strongest
+from .render import advertised
 
-_SHA256 = re.compile(r"[0-9a-f]{64}")
+Find: TypeAlias = Callable[[], Awaitable[File]]
+"""Finds the listing of a file."""
 
 
 def token(file: File) -> str:
     """Return what stands for a file's content in its address: its sha256, or where the index has none, its URL's."""
     announced = file.hashes.get("sha256", "")
-    return announced if _SHA256.fullmatch(announced) else f"url-{sha256(file.url.encode()).hexdigest()}"
+    return announced if SHA256.fullmatch(announced) else f"url-{sha256(file.url.encode()).hexdigest()}"
+
+
+def linked(file: File, base: str, project: str) -> File:
+    """Return a file with its address on the mirror below `base`; every wheel has a metadata file there (PEP 658)."""
+    return msgspec.structs.replace(
+        file,
+        url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
+        core_metadata=advertised(file),
+        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
+    )
 
 
 class Files:
@@ -32,35 +50,60 @@ class Files:
         self._asking = asking
         self._mirror = mirror
 
-    async def open(self, project: str, file: File) -> Record | Live | Passed:
-        """Return a file, frozen after its digest was checked. Raises MirrorError."""
-        return await self._mirror.answer(self._target(project, file), self._want(project, file))
+    async def is_frozen(self, project: str, content: str, filename: str) -> bool:
+        """Whether there is a frozen copy, by the parts of its address; `filename` can be that of a metadata file."""
+        target = _target(self._path, project, content, filename)
+        return await self._mirror.record_key(target, Want()) is not None
 
-    async def open_metadata(self, project: str, file: File) -> Record | Live | Passed:
-        """Return the metadata file of a wheel (PEP 658). Raises MirrorError."""
-        return await self._mirror.answer(self._target(project, file, SUFFIX), self._metadata_want(project, file))
+    async def open(self, project: str, file: File, find: Find | None = None) -> Record | Live | Passed:
+        """Return a file, frozen after its digest was checked. Raises MirrorError.
+
+        Of one that is frozen, `file` need only have what its address has, if `find` finds the listing: it is needed
+        where the frozen copy is damaged.
+        """
+        return await self._mirror.answer(self._target(project, file), self._want(project, file, find))
+
+    async def open_metadata(self, project: str, file: File, find: Find | None = None) -> Record | Live | Passed:
+        """Return the metadata file of a wheel (PEP 658). `find` is as for `open`. Raises MirrorError."""
+
+        @asynccontextmanager
+        async def source() -> AsyncIterator[Answer]:
+            async with self._metadata_source(project, await listing())() as answer:
+                yield answer
+
+        async def expect() -> Expected:
+            return Expected(metadata_digests(await listing()))
+
+        listing = find or _given(file)
+        return await self._mirror.answer(self._target(project, file, SUFFIX), Want(source=source, expect=expect))
 
     async def freeze(self, project: str, file: File) -> Record | Passed:
         """Return a file once it is frozen and checked, or what the registry says now. Raises MirrorError."""
         return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
 
     def _target(self, project: str, file: File, suffix: str = "") -> Target:
-        address = f"{self._path}/files/{project}/{token(file)}/{file.filename}{suffix}"
-        return Target(*address.removeprefix("/").split("/", 1))
+        return _target(self._path, project, token(file), f"{file.filename}{suffix}")
 
-    def _want(self, project: str, file: File) -> Want:
+    def _want(self, project: str, file: File, find: Find | None = None) -> Want:
+        @asynccontextmanager
+        async def source() -> AsyncIterator[Answer]:
+            async with self._asking.ask((await listing()).url) as answer:
+                yield answer
+
         async def expect() -> Expected:
-            return Expected(file_digests(file), file.size)
+            listed = await listing()
+            return Expected(file_digests(listed), listed.size)
 
         async def frozen(wheel: Record) -> None:
-            if file.filename.endswith(".whl") and not metadata_digests(file):
+            if file.filename.endswith(".whl") and not metadata_digests(await listing()):
                 await settle(self._mirror, self._target(project, file, SUFFIX), Want(), file.filename, wheel)
 
-        return Want(source=lambda: self._asking.ask(file.url), expect=expect, frozen=frozen)
+        listing = find or _given(file)
+        return Want(source=source, expect=expect, frozen=frozen)
 
-    def _metadata_want(self, project: str, file: File) -> Want:
+    def _metadata_source(self, project: str, file: File) -> MetadataSource:
         target, want = self._target(project, file), self._want(project, file)
-        source = MetadataSource(
+        return MetadataSource(
             filename=file.filename,
             url=file.url,
             own=(lambda: self._asking.ask(metadata_url(file.url))) if file.core_metadata else None,
@@ -72,10 +115,17 @@ class Files:
             announced=bool(metadata_digests(file)),
         )
 
-        async def expect() -> Expected:
-            return Expected(metadata_digests(file))
 
-        return Want(source=source, expect=expect)
+def _target(path: str, project: str, content: str, filename: str) -> Target:
+    address = f"{path}/files/{project}/{content}/{filename}"
+    return Target(*address.removeprefix("/").split("/", 1))
+
+
+def _given(file: File) -> Find:
+    async def find() -> File:
+        return file
+
+    return find
 
 
 def file_digests(file: File) -> tuple[Digest, ...]:

@@ -17,19 +17,17 @@ All instants are microseconds since 1970-01-01T00:00:00Z.
 
 from __future__ import annotations
 
-import re
 import zlib
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
 from operator import itemgetter
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
-from packaging.version import VERSION_PATTERN, Version
 
-from pypi_adapter.page import QUARANTINED, File, Page, ProjectStatus
+from .page import QUARANTINED, File, Page, ProjectStatus
+from .versions import by_version, versions_of
 
 DAY = 86_400_000_000
 """Microseconds of a day."""
@@ -37,10 +35,10 @@ DAY = 86_400_000_000
 Identity: TypeAlias = tuple[str, str]
 """What makes two listings the same file: the name and the content."""
 
+FOREVER = 2**63 - 1
+"""An instant after all others: the end of what has not ended."""
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_SDIST_ENDING = re.compile(r"\.(?:zip|t[gblx]z|tar(?:\.\w+)?)$", re.IGNORECASE)
-_OTHER_ENDING = re.compile(r"\.\w+$")
-_VERSION_IN_NAME = re.compile(rf"-({VERSION_PATTERN})(?=[-.]|$)", re.IGNORECASE | re.VERBOSE)
 
 
 class StaleObservation(ValueError):
@@ -68,7 +66,11 @@ class Project(msgspec.Struct, frozen=True, array_like=True):
     alternate_locations: tuple[str, ...]
 
 
-class Showing(msgspec.Struct, frozen=True, array_like=True):
+State: TypeAlias = tuple[int, Project | None]
+"""What a project is from an instant on; None for nothing."""
+
+
+class Showing(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A file as an observation showed it, and its version as that page spelled it; None if it cannot be told."""
 
     file: File
@@ -101,6 +103,14 @@ class Missing(msgspec.Struct, frozen=True):
 
     file: File
     gone: int
+
+
+class Span(NamedTuple):
+    """The instants, from `start` to before `end`, at which a file is listed in one and the same way."""
+
+    start: int
+    end: int
+    showing: Showing
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -139,7 +149,7 @@ class History:
         It is the first observation's, if that showed a file without a time that can be read: when such a file came is
         not known, so nothing is known of the instants before.
         """
-        self._projects: list[tuple[int, Project | None]] = []
+        self._projects: list[State] = []
         self._lives: dict[Identity, _Life] = {}
         for entry in entries:
             self.extend(entry)
@@ -175,7 +185,7 @@ class History:
         return Entry(
             instant=observation.instant,
             serial=page.serial,
-            shown=tuple(_showings(changed, page.versions or ())),
+            shown=tuple(map(Showing, changed, versions_of([file.filename for file in changed], page.versions or ()))),
             missed=tuple(key for key in present if key not in files),
             project=project if project != latest else None,
             etag=observation.etag,
@@ -184,8 +194,6 @@ class History:
     def extend(self, entry: Entry) -> None:
         """Take an entry in. Entries come in the order in which they were observed, else `StaleObservation`."""
         self._check_later(entry.instant)
-        if self.instant is None and any(upload_instant(showing.file.upload_time) is None for showing in entry.shown):
-            self.earliest = entry.instant
         births = self._show(entry)
         if self.first is None and entry.project:
             self.first = min([entry.instant, *births.values()])
@@ -220,8 +228,19 @@ class History:
     @property
     def status(self) -> ProjectStatus | None:
         """The project's status as last observed (PEP 792); of a project that is gone, the last that it had."""
-        latest = next((project for _, project in reversed(self._projects) if project), None)
-        return latest.status if latest else None
+        return last_status(self._projects)
+
+    @property
+    def states(self) -> tuple[State, ...]:
+        """What the project was from when on, in order."""
+        return tuple(self._projects)
+
+    def spans(self) -> Iterator[list[Span]]:
+        """Yield for each file ever shown when it was listed and how, the files in the order in which they were first.
+
+        What `as_of` finds of a file at an instant that was observed is the showing of the span that it is in.
+        """
+        return (life.spans() for life in self._lives.values())
 
     def named(self, filename: str) -> list[File]:
         """The files of that name as they were ever shown, each the newest first."""
@@ -266,16 +285,20 @@ class History:
         """Take in the files an entry shows. Returns the names of those never seen before, and their births."""
         births: dict[str, int] = {}
         for showing in entry.shown:
-            key = identity(showing.file)
-            if key not in self._lives:
-                birth = _birth(showing.file, entry.instant, self.instant)
-                births[showing.file.filename] = min(birth, births.get(showing.file.filename, birth))
-                self._lives[key] = _Life(birth, [])
-            self._lives[key].changes.append((entry.instant, showing))
+            key = name, _ = identity(showing.file)
+            life = self._lives.get(key)
+            if life is None:
+                uploaded = upload_instant(showing.file.upload_time)
+                if uploaded is None and self.instant is None:
+                    self.earliest = entry.instant
+                birth = _birth(uploaded, entry.instant, self.instant)
+                births[name] = min(birth, births.get(name, birth))
+                life = self._lives[key] = _Life(birth, [])
+            life.changes.append((entry.instant, showing))
         return births
 
 
-class _Life(msgspec.Struct):
+class _Life(msgspec.Struct, gc=False):
     """When a file was born, and each change of it since it was first shown; None where it was missed."""
 
     birth: int
@@ -298,10 +321,23 @@ class _Life(msgspec.Struct):
         known = bisect_right(self.changes, instant, key=itemgetter(0))
         return self.changes[max(known - 1, 0)][1]
 
+    def spans(self) -> list[Span]:
+        """What `at` gives from the birth on: the spans in which it is the same, but for those in which it is None."""
+        if len(self.changes) == 1 and self.latest:  # as of nearly all
+            return [Span(self.birth, FOREVER, self.latest)]
+        starts = [self.birth, *(max(instant, self.birth) for instant, _ in self.changes[1:])]
+        spans = zip(starts, [*starts[1:], FOREVER], self.changes, strict=True)
+        return [Span(start, end, showing) for start, end, (_, showing) in spans if showing and start < end]
 
-def _birth(file: File, shown: int, previous: int | None) -> int:
+
+def last_status(states: Sequence[State]) -> ProjectStatus | None:
+    """The last status that a project had by what it was (PEP 792)."""
+    latest = next((project for _, project in reversed(states) if project), None)
+    return latest.status if latest else None
+
+
+def _birth(uploaded: int | None, shown: int, previous: int | None) -> int:
     """When a file was born that was first shown at `shown`, after an observation at `previous`."""
-    uploaded = upload_instant(file.upload_time)
     if uploaded is None or (previous is not None and previous >= uploaded):
         return shown
     return uploaded + 1
@@ -323,72 +359,8 @@ def _page(project: Project, showings: list[Showing]) -> Page:
     return Page(
         name=project.name,
         files=tuple(showing.file for showing in showings),
-        versions=tuple(sorted(versions, key=_sort_key)),
+        versions=tuple(sorted(versions, key=by_version)),
         status=project.status,
         tracks=project.tracks,
         alternate_locations=project.alternate_locations,
     )
-
-
-# --- the versions of files
-
-
-def file_version(filename: str, versions: Iterable[str] = ()) -> str | None:
-    """The version of a file by its name: as one of `versions` spells it, else normalised; None if it has none."""
-    return _file_version(filename, {_version(text) or text: text for text in versions})
-
-
-def _showings(files: list[File], versions: Iterable[str]) -> Iterator[Showing]:
-    spellings = {_version(text) or text: text for text in versions}
-    return (Showing(file, _file_version(file.filename, spellings)) for file in files)
-
-
-def _file_version(filename: str, spellings: dict[Version | str, str]) -> str | None:
-    """A file's version: as the page spells it if the page lists it, else normalised; None if there is none."""
-    ending = _SDIST_ENDING.search(filename) or _OTHER_ENDING.search(filename)
-    stem = filename[: ending.start()] if ending else filename
-    texts = _possible_versions(stem, ending[0].lower() if ending else "")
-    for text in texts:
-        if (spelling := spellings.get(_version(text) or text)) is not None:
-            return spelling
-    listed = _listed_version(stem, spellings.values())
-    return listed or next((str(version) for text in texts if (version := _version(text))), None)
-
-
-def _possible_versions(stem: str, ending: str) -> list[str]:
-    """What can be the version in a file name, the likeliest first.
-
-    It is the second part of a wheel's name (PEP 427) and the last of an sdist's (PEP 625), where old ones can
-    have a `-` in it. In the names of eggs, installers and dumb archives more follows.
-    """
-    parts = stem.split("-")
-    if ending == ".whl":
-        return parts[1:2] if len(parts) in (5, 6) else []
-    match = _VERSION_IN_NAME.search(stem)
-    texts = [match[1]] if match else []
-    if _SDIST_ENDING.fullmatch(ending):
-        texts = ["-".join(parts[-count:]) for count in (3, 2, 1) if count < len(parts)] + texts
-    return texts
-
-
-def _listed_version(stem: str, versions: Iterable[str]) -> str | None:
-    """The longest of the versions that stands in a file name after a `-` and is not the start of a longer one."""
-    stem = stem.replace("_", "-")
-    found = [version for version in versions if f"-{version.replace('_', '-')}" in stem]
-    whole = (v for v in found if re.search(rf"-{re.escape(v.replace('_', '-'))}(?=-|\.\D|$)", stem))
-    return max(whole, key=len, default=None)
-
-
-@lru_cache(maxsize=1 << 16)
-def _version(text: str) -> Version | None:
-    """The version a text is (PEP 440), with `_` for `-` as file names have it; None if it is none."""
-    try:
-        return Version(text.replace("_", "-"))
-    except ValueError:
-        return None
-
-
-def _sort_key(text: str) -> tuple[bool, Version, str]:
-    """Versions in their order, then what is no version."""
-    version = _version(text)
-    return version is None, version or Version("0"), text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -15,6 +16,7 @@ from .links import (
     check_count,
     file_link,
     is_complete,
+    lowest_version,
     only_hashes,
     project_of,
     provenance_url,
@@ -63,6 +65,7 @@ class _JsonDocument(msgspec.Struct, rename="kebab"):
 
 
 _DECODER = msgspec.json.Decoder(_JsonDocument)
+_FILES = msgspec.json.Decoder(tuple[File, ...])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
@@ -129,8 +132,37 @@ def to_json(page: Page | ProjectList) -> bytes:
     if isinstance(page, ProjectList):
         projects = [{"name": name} for name in page.names]
         return _ENCODER.encode({"meta": {"api-version": "1.0"}, "projects": projects})
-    meta: dict[str, object] = {"api-version": api_version(page) if is_complete(page) else "1.0"}
-    document: dict[str, object] = {"meta": meta, "name": page.name, "files": page.files}
+    return _document(page, page.files, api_version(page) if is_complete(page) else "1.0")
+
+
+def file_json(file: File) -> bytes:
+    """Render one file as it stands on a page."""
+    return _ENCODER.encode(file)
+
+
+def files_from_json(files: Sequence[bytes]) -> tuple[File, ...]:
+    """Read files that `file_json` rendered."""
+    return _FILES.decode(_array(files))
+
+
+def joined_json(page: Page, files: Sequence[bytes], *, attested: bool, complete: bool) -> bytes:
+    """Render a page whose files are rendered already, as `to_json` does; those of `page` do not count.
+
+    `attested`: any of them has a provenance; `complete`: the page has all that PEP 700 requires.
+    """
+    version = lowest_version(page, attested=attested, complete=complete) if complete else "1.0"
+    return _document(page, msgspec.Raw(_array(files)), version)
+
+
+def _array(files: Sequence[bytes]) -> bytes:
+    first, *rest = files or (b"",)
+    *rest, last = [b"[" + first, *rest]
+    return b",".join([*rest, last + b"]"])  # what can be megabytes is copied once
+
+
+def _document(page: Page, files: object, version: str) -> bytes:
+    meta: dict[str, object] = {"api-version": version}
+    document: dict[str, object] = {"meta": meta, "name": page.name, "files": files}
     if page.tracks:
         meta["tracks"] = page.tracks
     if page.versions is not None:

@@ -1,9 +1,15 @@
-"""What is known of a project: its history, as far as it has been read from the log; and how the log grows."""
+"""What is known of a project, as far as it has been read from the log; and how the log grows.
+
+Dates are answered from the compact form of the history. It is made of the history, or comes from the shelf; then the
+log is read from the last entry on that it was made of. The history itself is read where it is needed: to observe, for
+live pages, for a file by its name, and to make the compact form anew after something has changed.
+"""
 
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
 from typing import TypeVar
 
 import anyio
@@ -11,122 +17,226 @@ import anyio
 from httpcache.errors import StoreError
 from httpcache.store import Log, Store
 
+from .compact import Compact, Moment, compacted
+from .files import linked
 from .history import Entry, History, Observation, StaleObservation, decode_entry, encode_entry
-from .page import ProjectStatus
-from .parsing import beside
+from .page import File, ProjectStatus
+from .parsing import beside, in_parser
+from .shelf import Form, Shelf
+
+LONG = 8  # entries of a log after which to read a form is quicker than to read them
+MANY = 200  # files of a project of which a form is kept however short its log is
+_FILE = 2000  # bytes of memory that a file in a history takes
+_SELF = 4000  # bytes of memory that everything else takes
 
 T = TypeVar("T")
 
 
 class Known:
-    """What is known of a project: its history, as far as it has been read from the log.
+    """What is known of a project (normalised) of a registry.
 
-    `observing` is held while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether
-    anything had changed or not. `noted`: the name is in the list of those that were requested.
+    `base` is what the addresses of its files begin with; without a `shelf` the log alone is read. `observing` is held
+    while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether anything had changed
+    or not. `noted`: the name is in the list of those that were requested.
     """
 
-    def __init__(self, project: str, log: Log) -> None:
+    def __init__(self, store: Store, registry: str, project: str, base: str = "", shelf: Shelf | None = None) -> None:
         self.project = project
         self.observing = anyio.Lock()
         self.asked = 0
         self.noted = False
-        self._log = log
-        self._length = 0
-        self._history = History()
+        self._name = f"{registry}/{project}"
+        self._log = Log(store, self._name)
+        self._base = base
+        self._shelf = shelf
         self._working = anyio.Lock()  # a history may not grow while a thread reads it
+        # Of the entries that were read, one of these has them all, or both do; `_head` is one that does.
+        self._head: History | Compact = History()
+        self._history: History | None = self._head
+        self._compact: Compact | None = None
+        self._length = 0
+        self._last = b""  # the sha256 of the last of them
+        self._shelved: int | None = None  # entries that the form on the shelf is made of; None: not looked yet
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        compact, history = self._compact, self._history
+        return _SELF + (compact.size if compact else 0) + (history.size * _FILE if history else 0)
 
     @property
     def instant(self) -> int:
         """When the last observation in the log was made."""
-        return self._history.instant or 0
+        return self._head.instant or 0
 
     @property
     def serial(self) -> int:
         """The newest serial seen, -1 for none."""
-        return -1 if self._history.serial is None else self._history.serial
+        return -1 if self._head.serial is None else self._head.serial
 
     @property
     def etag(self) -> str | None:
         """The entity tag of the page as last observed."""
-        return self._history.etag
+        return self._head.etag
 
     @property
     def status(self) -> ProjectStatus | None:
-        return self._history.status
+        return self._head.status
 
     @property
     def earliest(self) -> int | None:
-        return self._history.earliest
+        return self._head.earliest
 
     def owned_by(self, instant: int) -> bool:
         """Whether there was such a project at an instant or ever before."""
-        return self._history.first is not None and self._history.first <= instant
+        return self._head.first is not None and self._head.first <= instant
 
     @property
     def has_page(self) -> bool:
         """Whether the last observation found the project."""
-        return self._history.exists
+        return self._head.exists
 
     def covers(self, instant: int) -> bool:
-        return self._history.instant is not None and self._history.instant >= instant
+        return self._head.instant is not None and self._head.instant >= instant
+
+    async def as_of(self, instant: int) -> Moment | None:
+        """The project at an instant, None if there was none. Raises NotObserved and StoreError."""
+        compact = self._compact
+        if compact is None:
+            async with self._working:
+                compact = self._compact or await self._compacted()
+        return compact.at(instant)
 
     async def work(self, what: Callable[[History], T]) -> T:
-        """Run what may take long for a page of megabytes beside the event loop."""
+        """Run what may take long for a page of megabytes beside the event loop. Raises StoreError."""
         async with self._working:
-            return await beside(lambda: what(self._history), self._history.size)
+            history = await self._recalled()
+            return await beside(lambda: what(history), history.size)
 
     async def read_log(self) -> None:
         """Take in what other processes have appended. Raises StoreError."""
         async with self._working:
-            for value in await self._log.read(self._length):
-                self._take_in(_decoded(self.project, value))
-
-    def _take_in(self, entry: Entry) -> None:
-        try:
-            self._history.extend(entry)
-        except (StaleObservation, KeyError) as error:
-            raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
-        self._length += 1
+            values = await self._restored() if self._shelved is None else None
+            if values is None:
+                values = await self._log.read(self._length)
+            if values:
+                await self._take_in(await self._decoded(values), values[-1])
 
     async def append(self, observation: Observation, *, always: bool) -> Entry | None:
         """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation.
 
         Returns what was appended, None where nothing was.
         """
-
-        def entry(history: History) -> Entry | None:
-            found = history.observe(observation)
-            newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
-            return found if always or newer or found.changed else None
-
         size = len(observation.page.files) if observation.page else 0
-        return await self._extend(observation.instant, entry, size)
+
+        async def make() -> tuple[Entry, bytes] | None:
+            history = await self._recalled()
+
+            def work() -> tuple[Entry, bytes] | None:
+                found = history.observe(observation)
+                newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
+                return (found, encode_entry(found)) if always or newer or found.changed else None
+
+            return await beside(work, size + history.size)
+
+        return await self._extend(observation.instant, make)
 
     async def confirm(self, instant: int) -> None:
         """Append that nothing had changed by an instant."""
-        await self._extend(instant, lambda history: Entry(instant, history.serial, etag=history.etag), 0)
 
-    async def _extend(self, instant: int, make: Callable[[History], Entry | None], files: int) -> Entry | None:
-        """Append what `make` makes of the history as it is by then; return what was appended.
+        async def make() -> tuple[Entry, bytes]:
+            entry = Entry(instant, self._head.serial, etag=self._head.etag)
+            return entry, encode_entry(entry)
 
-        `files` is how many it has to do with.
-        """
+        await self._extend(instant, make)
 
-        def encoded() -> tuple[Entry, bytes] | None:
-            entry = make(self._history)
-            return (entry, encode_entry(entry)) if entry else None
-
+    async def _extend(self, instant: int, make: Callable[[], Awaitable[tuple[Entry, bytes] | None]]) -> Entry | None:
+        """Append what `make` makes of what is known by then; return what was appended."""
         while not self.covers(instant):  # else another process has made a later one
             async with self._working:  # the entry belongs to this length: others may read on in the meantime
-                made = await beside(encoded, files + self._history.size)
+                made = await make()
                 if made is None:
                     return None
                 entry, value = made
                 if await self._log.append(self._length, value):
-                    self._take_in(entry)
+                    await self._take_in([entry], value)
                     return entry
             await self.read_log()
         return None
+
+    # What follows is called while `_working` is held.
+
+    async def _restored(self) -> list[bytes] | None:
+        """Begin with the form on the shelf; return what was appended since. None where there is no form to begin with.
+
+        The log is read from the last entry on that the form was made of: if that is another one, so is the log.
+        """
+        self._shelved = 0
+        form = await self._shelf.get(self._name, self._base) if self._shelf else None
+        values = await self._log.read(form.length - 1) if form else []
+        if form is None or not values or sha256(values[0]).digest() != form.last:
+            return None
+        self._shelved = form.length
+        self._hold(None, form.compact, form.length, form.last)
+        return values[1:]
+
+    async def _take_in(self, entries: Sequence[Entry], last: bytes) -> None:
+        """Take in entries that come next in the log; `last` is the last one as the log has it."""
+        history, compact = self._history, self._compact
+        for entry in entries:
+            compact = compact and compact.followed_by(entry)
+        if history is None and compact is None:
+            await self._recalled()
+            return
+        if history is not None:
+            await self._grow(history, entries)
+        self._hold(history, compact, self._length + len(entries), sha256(last).digest())
+        if compact and self._length - (self._shelved or 0) > LONG:
+            self._shelve(compact)
+
+    async def _recalled(self) -> History:
+        """The history; read from the log again where only the compact form is in memory."""
+        if self._history is not None:
+            return self._history
+        values, history = await self._log.read(), History()
+        await self._grow(history, await self._decoded(values))
+        compact = self._compact if len(values) == self._length else None
+        self._hold(history, compact, len(values), sha256(values[-1]).digest())
+        return history
+
+    async def _compacted(self) -> Compact:
+        """The compact form, made of the history."""
+        history = await self._recalled()
+        compact = await beside(lambda: compacted(history, self._link), history.size)
+        self._hold(history, compact, self._length, self._last)
+        if self._length > LONG or history.size > MANY:
+            self._shelve(compact)
+        return compact
+
+    def _hold(self, history: History | None, compact: Compact | None, length: int, last: bytes) -> None:
+        self._history, self._compact, self._length, self._last = history, compact, length, last
+        self._head = compact or history or self._head
+
+    def _link(self, file: File) -> File:
+        return linked(file, self._base, self.project)
+
+    def _shelve(self, compact: Compact) -> None:
+        if self._shelf:
+            self._shelf.put(Form(self._name, self._base, self._length, self._last, compact))
+            self._shelved = self._length
+
+    async def _decoded(self, values: Sequence[bytes]) -> list[Entry]:
+        return await in_parser(lambda: [_decoded(self.project, value) for value in values], sum(map(len, values)))
+
+    async def _grow(self, history: History, entries: Sequence[Entry]) -> None:
+        def work() -> None:
+            for entry in entries:
+                history.extend(entry)
+
+        try:
+            await beside(work, sum(len(entry.shown) for entry in entries))
+        except (StaleObservation, KeyError) as error:
+            raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
 
 
 async def read_entries(store: Store, registry: str, project: str) -> list[Entry]:

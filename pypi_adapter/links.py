@@ -72,13 +72,20 @@ def is_complete(page: Page) -> bool:
 
 
 def api_version(page: Page) -> str:
+    """The lowest API version that has what the page says."""
+    attested = any(file.provenance is not None for file in page.files)
+    return lowest_version(page, attested=attested, complete=is_complete(page))
+
+
+def lowest_version(page: Page, *, attested: bool, complete: bool) -> str:
+    """The lowest API version of a page, by whether any of its files has attestations, and whether it is complete."""
     if page.status:
         return "1.4"
-    if any(file.provenance is not None for file in page.files):
+    if attested:
         return "1.3"
     if page.tracks or page.alternate_locations:
         return "1.2"
-    return "1.1" if is_complete(page) else "1.0"
+    return "1.1" if complete else "1.0"
 
 
 def only_hashes(found: dict[str, str]) -> dict[str, str]:

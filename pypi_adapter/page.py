@@ -20,6 +20,8 @@ HASHES = (
 )  # fmt: skip
 _DIGEST_LENGTHS = {name: 2 * hashlib.new(name, usedforsecurity=False).digest_size for name in HASHES}
 HEX = re.compile(r"[0-9a-fA-F]+", re.ASCII)
+SHA256 = re.compile(r"[0-9a-f]{64}")
+"""A sha256 as pages of the mirror have it."""
 _DISTRIBUTION_ENDINGS = (
     ".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma",
     ".tar.z", ".tar", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg",
@@ -33,7 +35,7 @@ class BadPage(ValueError):
     """The body is not an index page that can be understood."""
 
 
-class File(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True):
+class File(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True, gc=False):
     """One distribution file as an index lists it. `None` is what the index does not say.
 
     `url` is absolute and has no fragment. `size` is in bytes, `upload_time` as the index wrote it (PEP 700).

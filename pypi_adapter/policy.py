@@ -23,6 +23,7 @@ the operator's file, which `config` reads:
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -32,9 +33,9 @@ from packaging.utils import canonicalize_name
 from httpcache.errors import Refused
 
 from .block import Rule, Rules, read_rules
-from .history import file_version
 from .osv import read_advisories
 from .page import QUARANTINED, File, Page, ProjectStatus
+from .versions import file_version
 
 log = logging.getLogger("httpcache")
 
@@ -63,6 +64,10 @@ class Policy:
 
     rules: Rules = field(default_factory=lambda: Rules((), ()))
     exempt: frozenset[str] = frozenset()
+
+    def may_change(self, project: str, contents: Callable[[], frozenset[str]], status: ProjectStatus | None) -> bool:
+        """Whether `page` could change any page of a project; `contents` gives the sha256 of all of its files."""
+        return (status is not None and status.status == QUARANTINED) or self.rules.may_block(project, contents)
 
     def page(self, page: Page, status: ProjectStatus | None) -> Page:
         """Return a page without the files that are withheld; `status` is the project's as last observed.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,16 +13,18 @@ import msgspec
 from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
 from httpcache.mirror import NOBODY, Mirror
-from httpcache.store import Log
 
 from .address import Address
 from .asking import Asking
+from .compact import Moment
 from .files import Files, token
 from .history import Entry, History, Missing, NotObserved, StaleObservation
+from .kept import Kept
 from .known import Known
 from .page import QUARANTINED, File, Page, ProjectStatus
 from .passes import Passes
 from .requested import Requested
+from .shelf import Shelf
 from .when import date_from, now, to_segment
 
 PYPI = "pypi"
@@ -33,7 +34,7 @@ SECOND_LOOK = 1.0  # seconds until a project that was there and now answers 404 
 RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
 CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the clock
 LAG = 3_600_000_000  # microseconds that a page may be older than the list, from a cache on the way, in a pass
-HISTORIES = 256  # projects whose decoded log is kept in memory
+HISTORIES = 64 * 1024 * 1024  # bytes of memory for what is known of projects, for each registry
 
 OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
 
@@ -42,11 +43,11 @@ OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
 class View:
     """A project's page, None if there is no such project; and whether the registry was asked for it now.
 
-    `owned`: there was such a project at the instant, or ever before. `status` is the project's as last observed, at
-    whatever instant the page is.
+    What was at an instant has its links to the mirror, a page of now has the registry's. `owned`: there was such a
+    project at the instant, or ever before. `status` is the project's as last observed, at whatever instant the page is.
     """
 
-    page: Page | None
+    page: Page | Moment | None
     observed: bool
     owned: bool
     status: ProjectStatus | None = None
@@ -96,7 +97,9 @@ class Registry:
         self.requested = Requested(mirror.store, name)
         self.on_missed: OnMissed | None = None
         self._store = mirror.store
-        self._histories: OrderedDict[str, Known] = OrderedDict()
+        self._base = mirror.settings.root_path + self.path
+        self._shelf = Shelf(mirror.settings.data / "cache", mirror.start)
+        self._kept: Kept[str, Known] = Kept(HISTORIES)
 
     async def as_of(self, project: str, instant: int) -> View:
         """Return a project's page as it stood at an instant (microseconds).
@@ -117,14 +120,15 @@ class Registry:
         await self._note(known)
         _check_known(known, instant)
         try:
-            page = await known.work(lambda history: history.as_of(instant))
-            return View(page, observed, known.owned_by(instant), known.status)
+            page = await known.as_of(instant)
         except NotObserved:
             raise BadUpstream(
                 f"the registry gave a page of {project} that is older than the instant asked for "
                 "(a cache on the way): ask again in some minutes",
                 headers={"Retry-After": "60"},
             ) from None
+        self._keep(known)
+        return View(page, observed, known.owned_by(instant), known.status)
 
     async def live(self, project: str, days: int) -> View:
         """Return a project's page now, less what is younger than so many days. Raises MirrorError."""
@@ -136,6 +140,7 @@ class Registry:
                     await self._observe(known, always=False)
         await self._note(known)
         page = await known.work(lambda history: history.cooled(now(), days) if days else history.latest())
+        self._keep(known)
         return View(page, True, known.owned_by(known.instant), known.status)
 
     async def file(self, project: str, content: str, filename: str) -> File:
@@ -162,7 +167,7 @@ class Registry:
         Its history is not kept in memory: a pass goes over many. Raises StaleObservation where what the registry shows
         does not go with its list: it is from a cache on the way. Raises MirrorError.
         """
-        known = self._unread(project)
+        known = Known(self._store, self.name, project)
         await known.read_log()
         before, instant = known.instant, None
         asked = look.always or not known.has_page or known.serial < (look.serial or 0)
@@ -177,22 +182,20 @@ class Registry:
         """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
         return (await self._known(project)).status
 
-    def _unread(self, project: str) -> Known:
-        return Known(project, Log(self._store, f"{self.name}/{project}"))
-
     async def _known(self, project: str) -> Known:
-        known = self._histories.get(project)
-        if known is None:
-            known = self._histories[project] = self._unread(project)
-            while len(self._histories) > HISTORIES:
-                self._histories.popitem(last=False)
-        self._histories.move_to_end(project)
+        known = self._kept.get(project) or Known(self._store, self.name, project, self._base, self._shelf)
+        self._keep(known)  # so that others who ask for it now share it
         await known.read_log()
+        self._keep(known)
         if known.instant > now() + CLOCK_SKEW:
             raise StoreError(
                 f"{project} was observed in the future: the clock of this machine is wrong, or was when it was observed"
             )
         return known
+
+    def _keep(self, known: Known) -> None:
+        """Keep what is known of a project in memory, with what it takes by now."""
+        self._kept.put(known.project, known, known.size)
 
     async def _confirm(self, known: Known, instant: int) -> None:
         """Take from the last pass of the capture that a project had not changed, where an answer needs to know.
@@ -248,7 +251,7 @@ class Registry:
         known = await self._known(project)
         if not known.covers(instant):
             return False
-        return await known.work(lambda history: history.as_of(instant)) is not None
+        return await known.as_of(instant) is not None
 
 
 def _goes_with(known: Known, look: Look, instant: int, since: int) -> bool:

@@ -35,13 +35,24 @@ async def index_response(
     `link` gives a file the address under which the mirror serves it, or None to leave it out; `prefix` is the address
     of the index, for the links of a project list. `lasting`: see BytesResponse. Raises NotAcceptable.
     """
+    form = chosen(accept)
+    body = await anyio.to_thread.run_sync(_render, page, form, link, prefix)
+    return in_form(form, Body(body), cache_control, cache_status, lasting=lasting)
+
+
+def chosen(accept: str) -> MediaType:
+    """Return the form that `accept` asks for. Raises NotAcceptable."""
     form = choose(accept)
     if form is None:
         raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
-    body = await anyio.to_thread.run_sync(_render, page, form, link, prefix)
+    return form
+
+
+def in_form(form: MediaType, body: Body, cache_control: str, cache_status: str, *, lasting: bool) -> BytesResponse:
+    """Return a rendered page as a response; `lasting`: see BytesResponse."""
     media_type = form.value if form is MediaType.JSON else f"{form.value}; charset=utf-8"
     headers = {"vary": "Accept, Accept-Encoding", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
-    return BytesResponse(Body(body), media_type, cache_control, headers, lasting=lasting)
+    return BytesResponse(body, media_type, cache_control, headers, lasting=lasting)
 
 
 def _render(page: Page | ProjectList, form: MediaType, link: Callable[[File], File | None], prefix: str) -> bytes:

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from httpcache.errors import MirrorError
 
 from .catalog import Catalog
-from .page import Page
+from .moments import Moments
 from .registry import Registry, View
 from .rescue import Rescue
 from .rulebook import Rulebook
@@ -32,6 +32,7 @@ class Source:
     catalog: Catalog
     rulebook: Rulebook
     rescue: Rescue
+    moments: Moments = field(default_factory=Moments)
 
     async def view(self, project: str, when: When) -> View:
         """Return what the registry had of a project (normalised). Raises MirrorError."""
@@ -39,10 +40,6 @@ class Source:
             return await self.registry.as_of(project, when.instant)
         exempt = (await self.rulebook.current()).exempt
         return await self.registry.live(project, 0 if project in exempt else when.days)
-
-    async def page(self, view: View) -> Page | None:
-        """Return the page of a view, without what is withheld; the same one where nothing is. Raises StoreError."""
-        return view.page and (await self.rulebook.current()).page(view.page, view.status)
 
     async def names(self, when: When) -> tuple[set[str], bool]:
         """Return the listed projects that are not withheld, and whether the list was observed for it.

@@ -79,8 +79,9 @@ def test_changed_files_are_counted_from_the_pages(report: Report) -> None:
 
 
 def test_as_of_is_timed_for_each_size(report: Report) -> None:
-    cases = [(found.files, found.day, found.cold) for found in report.as_of]
-    assert cases == [(size, day, cold) for size in SIZES for day in (DAYS, 1) for cold in (False, True)]
+    cases = [(found.files, found.day, found.source) for found in report.as_of]
+    sources = ("memory", "form", "log")
+    assert cases == [(size, day, source) for size in SIZES for day in (DAYS, 1) for source in sources]
     for found in report.as_of:
         assert found.once > 0
         assert found.ratio == pytest.approx(found.daily / found.once)

@@ -1,0 +1,35 @@
+"""What was used last, up to so many bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import Generic, TypeVar
+
+K = TypeVar("K")
+V = TypeVar("V")
+
+
+class Kept(Generic[K, V]):
+    """Values in memory: those that were used last, up to `limit` bytes; the last one in any case."""
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._values: OrderedDict[K, tuple[V, int]] = OrderedDict()
+        self._size = 0
+
+    def get(self, key: K) -> V | None:
+        """Return the value of a key, None where it is not kept."""
+        found = self._values.get(key)
+        if found is None:
+            return None
+        self._values.move_to_end(key)
+        return found[0]
+
+    def put(self, key: K, value: V, size: int) -> None:
+        """Keep a value of so many bytes, which is the size that it has by now."""
+        _, before = self._values.pop(key, (None, 0))
+        self._values[key] = value, size
+        self._size += size - before
+        while self._size > self._limit and len(self._values) > 1:
+            _, (_, dropped) = self._values.popitem(last=False)
+            self._size -= dropped

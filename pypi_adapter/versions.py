@@ -1,0 +1,75 @@
+"""The versions of files, which the simple index does not tell: by the names of the files. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from functools import lru_cache
+
+from packaging.version import VERSION_PATTERN, Version
+
+_SDIST_ENDING = re.compile(r"\.(?:zip|t[gblx]z|tar(?:\.\w+)?)$", re.IGNORECASE)
+_OTHER_ENDING = re.compile(r"\.\w+$")
+_VERSION_IN_NAME = re.compile(rf"-({VERSION_PATTERN})(?=[-.]|$)", re.IGNORECASE | re.VERBOSE)
+
+
+def file_version(filename: str, versions: Iterable[str] = ()) -> str | None:
+    """The version of a file by its name: as one of `versions` spells it, else normalised; None if it has none."""
+    return _file_version(filename, {_version(text) or text: text for text in versions})
+
+
+def versions_of(filenames: Iterable[str], versions: Iterable[str]) -> Iterator[str | None]:
+    """The versions of files by their names, as `file_version` tells each."""
+    spellings = {_version(text) or text: text for text in versions}
+    return (_file_version(filename, spellings) for filename in filenames)
+
+
+def _file_version(filename: str, spellings: dict[Version | str, str]) -> str | None:
+    """A file's version: as the page spells it if the page lists it, else normalised; None if there is none."""
+    ending = _SDIST_ENDING.search(filename) or _OTHER_ENDING.search(filename)
+    stem = filename[: ending.start()] if ending else filename
+    texts = _possible_versions(stem, ending[0].lower() if ending else "")
+    for text in texts:
+        if (spelling := spellings.get(_version(text) or text)) is not None:
+            return spelling
+    listed = _listed_version(stem, spellings.values())
+    return listed or next((str(version) for text in texts if (version := _version(text))), None)
+
+
+def _possible_versions(stem: str, ending: str) -> list[str]:
+    """What can be the version in a file name, the likeliest first.
+
+    It is the second part of a wheel's name (PEP 427) and the last of an sdist's (PEP 625), where old ones can
+    have a `-` in it. In the names of eggs, installers and dumb archives more follows.
+    """
+    parts = stem.split("-")
+    if ending == ".whl":
+        return parts[1:2] if len(parts) in (5, 6) else []
+    match = _VERSION_IN_NAME.search(stem)
+    texts = [match[1]] if match else []
+    if _SDIST_ENDING.fullmatch(ending):
+        texts = ["-".join(parts[-count:]) for count in (3, 2, 1) if count < len(parts)] + texts
+    return texts
+
+
+def _listed_version(stem: str, versions: Iterable[str]) -> str | None:
+    """The longest of the versions that stands in a file name after a `-` and is not the start of a longer one."""
+    stem = stem.replace("_", "-")
+    found = [version for version in versions if f"-{version.replace('_', '-')}" in stem]
+    whole = (v for v in found if re.search(rf"-{re.escape(v.replace('_', '-'))}(?=-|\.\D|$)", stem))
+    return max(whole, key=len, default=None)
+
+
+@lru_cache(maxsize=1 << 16)
+def _version(text: str) -> Version | None:
+    """The version a text is (PEP 440), with `_` for `-` as file names have it; None if it is none."""
+    try:
+        return Version(text.replace("_", "-"))
+    except ValueError:
+        return None
+
+
+def by_version(text: str) -> tuple[bool, Version, str]:
+    """Versions in their order, then what is no version."""
+    version = _version(text)
+    return version is None, version or Version("0"), text
