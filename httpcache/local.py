@@ -42,7 +42,8 @@ class LocalStore:
         self.spool = folder / "spool"
         self._blobs = Blobs(folder / "blobs")
         self._index = open_index(folder)
-        self._reader = Reader(folder / "index" / "cache.db")
+        self._near = threading.local()
+        self._opened: list[Reader] = []
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
         # same. Writers wait for locks and for the disk, and have their own.
         self._readers = ThreadPoolExecutor(4, "store-read")
@@ -54,10 +55,9 @@ class LocalStore:
     async def get(self, key: str) -> bytes | None:
         """See Store."""
         try:
-            value = self._reader.value(key)
+            return self._read(key)
         except sqlite3.Error:  # a lock that has to be waited for, or a fault: what waits and tells is beside the loop
             return await self._run(self._readers, lambda: self._get(key))
-        return None if value is None else _unsealed(key, value)
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """See Store."""
@@ -66,8 +66,23 @@ class LocalStore:
         return await self._run(self._readers, lambda: [self._get(key) for key in keys])
 
     def _get(self, key: str) -> bytes | None:
-        value = self._index.get(key)
+        try:
+            return self._read(key)
+        except sqlite3.Error:
+            value = self._index.get(key)
+            return None if value is None else _unsealed(key, value)
+
+    def _read(self, key: str) -> bytes | None:
+        """Read a key with this thread's reader, without waiting. Raises sqlite3.Error."""
+        value = self._reader.value(key)
         return None if value is None else _unsealed(key, value)
+
+    @property
+    def _reader(self) -> Reader:
+        if not hasattr(self._near, "reader"):
+            self._near.reader = Reader(self.folder / "index" / "cache.db")
+            self._opened.append(self._near.reader)
+        return self._near.reader  # type: ignore[no-any-return]
 
     def state(self) -> Hashable:
         """See Store."""
@@ -190,7 +205,8 @@ class LocalStore:
         """Close the index, after what is being written."""
         self._readers.shutdown()
         self._writers.shutdown()
-        self._reader.close()
+        for reader in self._opened:
+            reader.close()
         self._index.close()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:

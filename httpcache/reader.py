@@ -1,4 +1,4 @@
-"""Reads single entries of the index at once, on the event loop, and tells whether anything has changed.
+"""Reads single entries of the index without waiting, and tells whether anything has changed.
 
 A point read of SQLite takes microseconds where its pages are in memory; to hand it to a thread takes a hundred.
 """

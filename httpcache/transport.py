@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -19,11 +19,11 @@ import httpx
 from .errors import BadAddress
 from .guard import Guard, GuardedBackend
 from .settings import Settings
+from .sockets import Backend
 
 MAX_IDLE_CONNECTIONS = 32
 IDLE_SECONDS = 30.0
 LOOK_SECONDS = 1.0  # between two looks whether an idle connection is still good
-READ = 256 * 1024  # bytes that are read from a connection at once
 TARGET = "httpcache.target"  # extension of a request: its path and query, as they go over the wire
 
 
@@ -80,60 +80,13 @@ def guarded(settings: Settings) -> Transport:
     """Return the transport for addresses from requests."""
     guard = Guard(settings.allow_networks, settings.allow_ports)
     if settings.proxy:
-        return Transport(_pool(settings, _Backend()), guard)
-    return Transport(_pool(settings, GuardedBackend(guard, _Backend())))
+        return Transport(_pool(settings, Backend()), guard)
+    return Transport(_pool(settings, GuardedBackend(guard, Backend())))
 
 
 def trusted(settings: Settings) -> Transport:
     """Return the transport for the operator's own addresses."""
-    return Transport(_pool(settings, _Backend()))
-
-
-class _Backend(httpcore.AsyncNetworkBackend):
-    """httpcore's own network backend, with streams that are read in larger pieces."""
-
-    def __init__(self) -> None:
-        self._inner = httpcore.AnyIOBackend()
-
-    async def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
-        local_address: str | None = None,
-        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
-    ) -> httpcore.AsyncNetworkStream:
-        return _NetworkStream(await self._inner.connect_tcp(host, port, timeout, local_address, socket_options))
-
-    async def sleep(self, seconds: float) -> None:
-        await self._inner.sleep(seconds)
-
-
-class _NetworkStream(httpcore.AsyncNetworkStream):
-    """A stream that gives up to READ bytes at once, however few httpcore asks for: each time costs as much."""
-
-    def __init__(self, inner: httpcore.AsyncNetworkStream) -> None:
-        self._inner = inner
-
-    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return await self._inner.read(max(max_bytes, READ), timeout)
-
-    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
-        await self._inner.write(buffer, timeout)
-
-    async def aclose(self) -> None:
-        await self._inner.aclose()
-
-    async def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,  # noqa: ASYNC109
-    ) -> httpcore.AsyncNetworkStream:
-        return _NetworkStream(await self._inner.start_tls(ssl_context, server_hostname, timeout))
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._inner.get_extra_info(info)
+    return Transport(_pool(settings, Backend()))
 
 
 class _Pool(httpcore.AsyncConnectionPool):

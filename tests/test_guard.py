@@ -15,6 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from httpcache import transport
 from httpcache.errors import BadAddress, BadUpstream, MirrorError, Refused, Unreachable
 from httpcache.guard import Address, Guard, GuardedBackend, is_public
 from httpcache.settings import Settings
@@ -350,7 +351,7 @@ def test_unix_sockets() -> None:
 
 def ask(monkeypatch: pytest.MonkeyPatch, network: Recording, url: str, *, trusted: bool = False) -> int:
     """The status of a URL, asked through the guard on a network that is not there."""
-    monkeypatch.setattr(httpcore, "AnyIOBackend", lambda: network)
+    monkeypatch.setattr(transport, "Backend", lambda: network)
 
     async def asked(data: Path) -> int:
         async with asking(Settings(data)) as asker, asker.ask(url, trusted=trusted) as answer:

@@ -1,0 +1,105 @@
+"""Connections as sockets that are read when somebody reads, up to 256 KiB at once.
+
+A transport of the event loop reads ahead: uvloop's takes up to 8 MB of a fast upstream before anybody is woken, for
+every connection. Here what nobody has read yet stays in the kernel, whose windows are bounded.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+import aiohappyeyeballs
+import anyio
+import httpcore
+from anyio.abc import ByteStream, SocketAttribute
+from httpcore._backends.anyio import AnyIOStream
+
+READ = 256 * 1024  # bytes that are read at once, however few httpcore asks for: each time costs as much
+ATTEMPT = 0.25  # seconds until the next address is tried beside one that does not answer (RFC 8305 section 5)
+
+
+class Backend(httpcore.AsyncNetworkBackend):
+    """Connects to the first address of a host that answers."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
+        local_address: str | None = None,
+        socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
+    ) -> httpcore.AsyncNetworkStream:
+        """Return a connection. Raises httpcore.ConnectError, httpcore.ConnectTimeout."""
+        try:
+            with anyio.fail_after(timeout):
+                found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+                connected = await aiohappyeyeballs.start_connection(found, happy_eyeballs_delay=ATTEMPT)
+        except TimeoutError as error:
+            raise httpcore.ConnectTimeout(str(error)) from error
+        except OSError as error:
+            raise httpcore.ConnectError(str(error)) from error
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return _Stream(_Socket(connected))
+
+    async def sleep(self, seconds: float) -> None:
+        """Sleep (httpcore's retries use it)."""
+        await anyio.sleep(seconds)
+
+
+class _Stream(AnyIOStream):
+    """httpcore's own stream over one of anyio's, read in larger pieces."""
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await super().read(max(max_bytes, READ), timeout)
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> httpcore.AsyncNetworkStream:
+        secure = await super().start_tls(ssl_context, server_hostname, timeout)
+        return _Stream(secure._stream)  # type: ignore[attr-defined]
+
+
+class _Socket(ByteStream):
+    """A connected socket as a stream of anyio."""
+
+    def __init__(self, connected: socket.socket) -> None:
+        self._socket = connected
+        self._loop = asyncio.get_running_loop()
+
+    async def receive(self, max_bytes: int = 65536) -> bytes:
+        try:
+            data = await self._loop.sock_recv(self._socket, max_bytes)
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+        if not data:
+            raise anyio.EndOfStream
+        return data
+
+    async def send(self, item: bytes) -> None:
+        try:
+            await self._loop.sock_sendall(self._socket, item)
+        except OSError as error:
+            raise anyio.BrokenResourceError from error
+
+    async def send_eof(self) -> None:
+        self._socket.shutdown(socket.SHUT_WR)
+
+    async def aclose(self) -> None:
+        if self._socket.fileno() >= 0:
+            self._loop.remove_reader(self._socket)  # of a task that was cancelled, and has not run since
+            self._loop.remove_writer(self._socket)
+            self._socket.close()
+
+    @property
+    def extra_attributes(self) -> Mapping[Any, Callable[[], Any]]:
+        return {
+            SocketAttribute.family: lambda: self._socket.family,
+            SocketAttribute.raw_socket: lambda: self._socket,
+        }
