@@ -86,11 +86,16 @@ class Rescue:
                     counts[FAILED] += 1
                     log.warning("%s is gone from the registry and not rescued yet: %s", file.filename, error.text)
 
-        async with anyio.create_task_group() as tasks:
-            for each in missing:
-                loss = (each.file.filename, token(each.file), each.gone)
+        losses = ((each.file, (each.file.filename, token(each.file), each.gone)) for each in missing)
+
+        async def settle_next() -> None:
+            for file, loss in losses:  # which all of these share
                 if ledger.last(loss) in (None, WITHHELD):
-                    tasks.start_soon(settle_one, each.file, loss)
+                    await settle_one(file, loss)
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(min(AT_ONCE, len(missing))):
+                tasks.start_soon(settle_next)
         return Outcomes(**counts)
 
     async def _outcome(self, project: str, file: File, loss: Loss, status: ProjectStatus | None) -> Outcome:
