@@ -36,8 +36,13 @@ async def index_response(
     of the index, for the links of a project list. `lasting`: see BytesResponse. Raises NotAcceptable.
     """
     form = chosen(accept)
-    body = await anyio.to_thread.run_sync(_render, page, form, link, prefix)
-    return in_form(form, Body(body), cache_control, cache_status, lasting=lasting)
+    body = await rendered(page, form, link, prefix)
+    return in_form(form, body, cache_control, cache_status, lasting=lasting)
+
+
+async def rendered(page: Page | ProjectList, form: MediaType, link: Callable[[File], File | None], prefix: str) -> Body:
+    """Return a page in a form; for `link` and `prefix` see `index_response`."""
+    return Body(await anyio.to_thread.run_sync(_render, page, form, link, prefix))
 
 
 def chosen(accept: str) -> MediaType:

@@ -21,6 +21,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
+from httpcache.codings import Body
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.flight import Live, Passed
 from httpcache.incoming import Incoming
@@ -35,13 +36,15 @@ from .asking import INDEX_ACCEPT
 from .coding import BadCoding, decoded
 from .files import file_digests, metadata_digests
 from .forms import parse
+from .kept import Kept
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
-from .negotiate import is_installer
+from .negotiate import MediaType, is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
-from .render import advertised, index_response
+from .render import advertised, chosen, in_form, rendered
 
 PARSED_BYTES = 8 * 1024 * 1024  # of pages that are kept parsed; parsed they take many times as many
+RENDERED_BYTES = 24 * 1024 * 1024  # of pages that are kept as they are sent
 HEAD_BYTES = 64 * 1024  # in which a page says that it is one
 FLAT = 20  # projects on a page from which on it is noted once, and not for each of them
 ANNOUNCED = 10_000  # pages of which it is remembered that nothing is left to note
@@ -65,6 +68,7 @@ class Pinned:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._pages = _Pages(mirror)
+        self._bodies: Kept[tuple[str, str, MediaType], Body] = Kept(RENDERED_BYTES)
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Answer index pages, distribution files and their metadata; None for everything else. Raises MirrorError."""
@@ -112,19 +116,24 @@ class Pinned:
     async def _rewritten(
         self, incoming: Incoming, target: Target, want: Want, record: Record, started: float
     ) -> ASGIApp:
-        page = await self._pages.read(record)
-        if page is None:
-            return answer_with(self._mirror.store, record)
-        if isinstance(page, Page):
-            await self._pages.announce(target, want, record, page)
+        form = chosen(incoming.accept)
         pinned = f"{incoming.root}/{target.pin}/"
-        return await index_response(
-            page,
-            incoming.accept,
-            link=lambda file: _linked(file, pinned),
-            prefix=pinned + record.final[: record.final.rindex("/") + 1],
-            cache_control=f"{'private' if record.scope else 'public'}, {FOREVER}",
-            cache_status=HIT if record.created < started else STORED,
+        key = (_page_key(record), pinned, form)
+        body = self._bodies.get(key)
+        if body is None or not self._pages.is_announced(target, record):
+            page = await self._pages.read(record)
+            if page is None:
+                return answer_with(self._mirror.store, record)
+            if isinstance(page, Page):
+                await self._pages.announce(target, want, record, page)
+            prefix = pinned + record.final[: record.final.rindex("/") + 1]
+            body = body or await rendered(page, form, lambda file: _linked(file, pinned), prefix)
+        self._bodies.put(key, body, body.size)
+        return in_form(
+            form,
+            body,
+            f"{'private' if record.scope else 'public'}, {FOREVER}",
+            HIT if record.created < started else STORED,
             lasting=not record.scope and record.created < started,
         )
 
@@ -221,8 +230,7 @@ class _Pages:
 
     async def announce(self, target: Target, want: Want, record: Record, page: Page) -> None:
         """Note for the projects on a page that this page lists files of them, for `find`."""
-        noted = f"{target.key} {record.digest}"
-        if noted in self._announced:
+        if self.is_announced(target, record):
             return
         key = await self._mirror.record_key(target, want)
         value = (key or "").encode()
@@ -232,9 +240,13 @@ class _Pages:
             values = await log.read()
             while value not in values and not await log.append(len(values), value):
                 values = await log.read()
-        self._announced[noted] = None
+        self._announced[_noted(target, record)] = None
         while len(self._announced) > ANNOUNCED:
             self._announced.popitem(last=False)
+
+    def is_announced(self, target: Target, record: Record) -> bool:
+        """Whether nothing is left to note of a page."""
+        return _noted(target, record) in self._announced
 
     async def find(self, target: Target) -> list[File]:
         """Return what the index pages of the pin announced of a file.
@@ -287,6 +299,10 @@ class _Pages:
             if _is_simple(record.headers):
                 raise BadUpstream(f"{record.final} is no index page: {error}") from error
             return None, 0
+
+
+def _noted(target: Target, record: Record) -> str:
+    return f"{target.key} {record.digest}"
 
 
 def _page_key(record: Record) -> str:
