@@ -36,18 +36,18 @@ class Front:
         """Answer one request."""
         key = self._ready.key(scope)
         ready = self._ready.find(key) if key else None
-        if ready:
-            await send(ready.start)
-            await send(ready.body)
-            return
-        state = self._ready.state()
-        response = await self._answer(scope)
+        state = None if ready else self._ready.state()
         try:
+            response = None if ready else await self._answer(scope)
             if key and isinstance(response, Lasting):
                 ready = await response.ready(scope)
                 if ready:
                     self._ready.keep(key, state, ready)
-            await response(scope, receive, send)
+            if ready:
+                await send(ready.start)
+                await send(ready.body)
+            elif response:
+                await response(scope, receive, send)
         except MirrorError as error:  # raised before the head of the response: a body that fails breaks off
             await error_response(error)(scope, receive, send)
 

@@ -184,7 +184,7 @@ class Cache:
         sums = _Sums(flight.digests)
         with claim.part.open("xb", buffering=0) as file:
             flight.begin(head, os.open(claim.part, os.O_RDONLY), shared=shared)
-            first = partial(claim.publish, head) if shared else _nothing
+            first = partial(claim.publish, head) if shared else None
             writer = Writer(self._writers, file.fileno(), first, sums.update, flight.advance)
             async with writer.running():
                 async for chunk in answer.body:
@@ -294,10 +294,6 @@ class _Sums:
 
     def has(self, digest: Digest) -> bool:
         return self._hashes[digest.algorithm].hexdigest() == digest.value
-
-
-def _nothing() -> None:
-    """What is for one reader only is not shown to other processes."""
 
 
 def _check_size(job: Job, size: int) -> None:

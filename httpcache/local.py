@@ -226,7 +226,7 @@ async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
     while start < stop:
         count = min(CHUNK, stop - start)
         chunk = _read_cached(fd, count, start)
-        if chunk is None:
+        if not chunk:  # there are versions of Linux that say so of what is not in memory
             chunk = await _in_thread(partial(os.pread, fd, count, start))
         else:
             await asyncio.sleep(0)  # others get their turn, as they do while a thread reads
@@ -236,15 +236,15 @@ async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
         start += len(chunk)
 
 
-def _read_cached(fd: int, count: int, at: int) -> bytes | None:
-    """Read what the system has in memory, without a thread. None where the disk would be waited for, or that fails."""
+def _read_cached(fd: int, count: int, at: int) -> bytes:
+    """Read what the system has in memory, without a thread; nothing where it has none, or that fails."""
     if NO_WAIT is None:
-        return None
+        return b""
     buffer = bytearray(count)
     try:
         return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], at, NO_WAIT)])
     except OSError:  # EAGAIN is one; a thread tells of the others
-        return None
+        return b""
 
 
 def _sealed(key: str, value: bytes) -> bytes:

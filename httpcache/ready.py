@@ -8,18 +8,20 @@ checked.
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
+from functools import lru_cache
 from typing import NamedTuple
 
 from starlette.types import Message, Scope
 
+from .codings import choose
 from .credentials import AUTHORIZATION
+from .kept import Kept
 
-MAX_BYTES = 24 * 1024 * 1024  # of bodies that are kept in memory
+MAX_BYTES = 16 * 1024 * 1024  # that answers take in memory
 MAX_BODY = MAX_BYTES // 2
-MAX_ANSWERS = 8192
 MAX_KEY = 1024  # bytes of an address and of what is accepted
+OVERHEAD = 1500  # bytes that an answer takes besides its body, its address and its headers
 
 # What changes the answer to a request, and is not in the key: these requests are looked at one by one.
 _SPECIAL = (
@@ -33,16 +35,24 @@ _SPECIAL = (
     "range",
 )
 
-Key = tuple[bytes, bytes, bytes, bytes]
+Key = tuple[bytes, bytes, bytes | None, str]
 
 
 class Ready(NamedTuple):
-    """An answer as ASGI sends it. `holds`: what is sent from a file is still there; `size`: bytes held in memory."""
+    """An answer as ASGI sends it: its head, and its body or the path of it.
+
+    `holds`: what is sent from a file is still there.
+    """
 
     start: Message
     body: Message
     holds: Callable[[], bool]
-    size: int
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        headers = sum(len(name) + len(value) for name, value in self.start["headers"])
+        return len(self.body.get("body", b"")) + 2 * headers + OVERHEAD
 
 
 class ReadyAnswers:
@@ -52,22 +62,25 @@ class ReadyAnswers:
         """`state` is the store's; `credential_headers` those that the settings add to `Authorization`."""
         self.state = state
         self._special = frozenset(name.encode() for name in (*_SPECIAL, *credential_headers))
-        self._answers: OrderedDict[Key, tuple[Hashable, Ready]] = OrderedDict()
-        self._size = 0
+        self._answers: Kept[Key, tuple[Hashable, Ready]] = Kept(MAX_BYTES)
 
     def key(self, scope: Scope) -> Key | None:
         """Return what the answer to a plain GET depends on, besides the store; None for any other request."""
         if scope["method"] != "GET":
             return None
-        accept = encoding = b""
+        accept = encoding = None
         for name, value in scope["headers"]:
-            if name in self._special:
-                return None
             if name == b"accept":
-                accept = accept + b"," + value if accept else value
+                if accept is not None:
+                    return None
+                accept = value
             elif name == b"accept-encoding":
-                encoding = encoding + b"," + value if encoding else value
-        return scope["raw_path"], scope["query_string"], accept, encoding
+                if encoding is not None:
+                    return None
+                encoding = value
+            elif name in self._special:
+                return None
+        return scope["raw_path"], scope["query_string"], accept, _coding(encoding or b"")
 
     def find(self, key: Key) -> Ready | None:
         """Return the answer to a request, None where there is none that holds."""
@@ -76,22 +89,19 @@ class ReadyAnswers:
             return None
         state, ready = found
         if state != self.state() or not ready.holds():
-            self._drop(key)
+            self._answers.drop(key)
             return None
-        self._answers.move_to_end(key)
         return ready
 
     def keep(self, key: Key, state: Hashable, ready: Ready) -> None:
         """Keep an answer that was made while the store was in a state, or later."""
-        if ready.size > MAX_BODY or sum(map(len, key)) > MAX_KEY:
-            return
-        if key in self._answers:
-            self._drop(key)
-        self._answers[key] = state, ready
-        self._size += ready.size
-        while self._size > MAX_BYTES or len(self._answers) > MAX_ANSWERS:
-            self._drop(next(iter(self._answers)))
+        path, query, accept, _ = key
+        length = len(path) + len(query) + len(accept or b"")
+        if length <= MAX_KEY and ready.size <= MAX_BODY:
+            self._answers.put(key, (state, ready), ready.size + length)
 
-    def _drop(self, key: Key) -> None:
-        _, ready = self._answers.pop(key)
-        self._size -= ready.size
+
+@lru_cache(maxsize=256)
+def _coding(accept_encoding: bytes) -> str:
+    """Return the coding that an answer would have: the header itself differs more than answers do."""
+    return choose(accept_encoding.decode("latin-1"))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import secrets
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from typing import Protocol, runtime_checkable
 
 import anyio
@@ -83,12 +84,14 @@ class FrozenResponse:
         start = _head(200, self._lines() | {"content-length": str(record.size)})
         if record.size > SMALL:
             path = str(self._store.blob_path(record.digest))
-            return Ready(start, {"type": "http.response.pathsend", "path": path}, self._is_sound, 0)
+            return Ready(start, {"type": "http.response.pathsend", "path": path}, self._is_sound)
         body = b"".join([chunk async for chunk in self._read(0, None)])
-        return Ready(start, {"type": "http.response.body", "body": body}, self._is_sound, len(body))
+        return Ready(start, {"type": "http.response.body", "body": body}, self._is_sound)
 
     def _is_sound(self) -> bool:
-        return self._store.condition(self._record.digest, self._record.size) is Condition.SOUND
+        with suppress(MirrorError):  # who looks again tells of it
+            return self._store.condition(self._record.digest, self._record.size) is Condition.SOUND
+        return False
 
     def _lines(self) -> dict[str, str]:
         record = self._record
@@ -181,7 +184,7 @@ class BytesResponse:
             return None
         lines, body = await self._coded(scope)
         start = _head(200, lines | {"content-length": str(len(body))})
-        return Ready(start, {"type": "http.response.body", "body": body}, lambda: True, len(body))
+        return Ready(start, {"type": "http.response.body", "body": body}, lambda: True)
 
     async def _coded(self, scope: Scope) -> tuple[dict[str, str], bytes]:
         form = await self._body.form(", ".join(Headers(scope=scope).getlist("accept-encoding")))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import resource
@@ -45,6 +46,9 @@ HANDLES_PER_DOWNLOAD: Final = 4
 HANDLES_OF_ITS_OWN: Final = 128
 """What a worker needs before anybody asks: SQLite once per thread, event loops, pipes, name resolution."""
 FEWEST_CLIENTS: Final = 16
+LARGE: Final = 512 * 1024
+"""Bytes from which on memory is asked of the system, and given back to it, piece by piece."""
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 UNLIMITED: Final = 1 << 20
 """Handles to reckon with where there is no limit."""
 
@@ -82,6 +86,7 @@ def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
 def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
     """Return the application in a worker, which from now on ends when its parent does."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    _bound_memory()
     app = build(settings, adapters)
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
@@ -100,6 +105,17 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
             await app(scope, receive, shorten)
 
     return told
+
+
+def _bound_memory() -> None:
+    """Have glibc give back what large pages took: by default each thread has a heap of its own, and keeps it.
+
+    mallopt(3); other C libraries have no such thing.
+    """
+    with suppress(AttributeError, OSError):
+        mallopt = ctypes.CDLL(None).mallopt
+        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, LARGE)):
+            mallopt(option, value)
 
 
 def _watch(parent: int) -> None:

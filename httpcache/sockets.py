@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from contextvars import ContextVar
 from typing import Any
 
 import aiohappyeyeballs
@@ -18,7 +19,9 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from httpcore._backends.anyio import AnyIOStream
 
-READ = 256 * 1024  # bytes that are read at once, however few httpcore asks for: each time costs as much
+READ = 256 * 1024  # bytes of a body that are read at once, however few httpcore asks for: each time costs as much
+IN_HEAD = ContextVar("IN_HEAD", default=False)
+"""Set while the head of an answer is read: httpcore takes in all that was read before others get their turn."""
 ATTEMPT = 0.25  # seconds until the next address is tried beside one that does not answer (RFC 8305 section 5)
 
 
@@ -54,7 +57,7 @@ class _Stream(AnyIOStream):
     """httpcore's own stream over one of anyio's, read in larger pieces."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return await super().read(max(max_bytes, READ), timeout)
+        return await super().read(max_bytes if IN_HEAD.get() else max(max_bytes, READ), timeout)
 
     async def start_tls(
         self,

@@ -26,6 +26,7 @@ import msgspec
 from .errors import StoreError
 
 BATCH = 256 * 1024  # bytes of a body that may wait to be written
+PIECE = 256  # bytes that a piece takes besides its own
 _PART = re.compile(r"[0-9a-f]+\.[0-9a-f]+\.part")
 
 
@@ -81,11 +82,11 @@ class Writer:
         self,
         threads: Executor,
         fd: int,
-        first: Callable[[], object],
+        first: Callable[[], object] | None,
         see: Callable[[bytes], object],
         told: Callable[[int], object],
     ) -> None:
-        """In the thread, `first` is called before anything is written, and `see` is given every piece.
+        """In the thread, `first`, if given, is called before anything is written, and `see` is given every piece.
 
         `told` is told how many bytes the part has by now.
         """
@@ -94,8 +95,8 @@ class Writer:
         self._fd = fd
         self._see = see
         self._told = told
-        self._work: list[Callable[[], object]] = [first]
-        self._begun = 0  # bytes that the thread has been given
+        self._work: list[Callable[[], object]] = [first] if first else []
+        self._waiting = 0  # bytes that the thread has yet to be given
         self._batch: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
 
@@ -114,19 +115,21 @@ class Writer:
     async def take(self, piece: bytes) -> None:
         """Take a piece, and wait while too much of the body waits. Raises OSError for this piece or one before."""
         self.taken += len(piece)
+        self._waiting += len(piece) + PIECE
         self._work.append(partial(self._write, piece))
         if self._batch is None and self._error is None:
             self._start()
         await self._until(BATCH)
+        await asyncio.sleep(0)  # an upstream with many small pieces must not keep all others waiting
 
     async def _until(self, waiting: int) -> None:
-        while self._batch and self.taken - self._begun >= waiting:
+        while self._batch and self._waiting >= waiting:
             await asyncio.wait([self._batch])
         if self._error:
             raise self._error
 
     def _start(self) -> None:
-        work, self._work, self._begun = self._work, [], self.taken
+        work, self._work, self._waiting = self._work, [], 0
         self._batch = asyncio.get_running_loop().run_in_executor(self._threads, _do, work)
         self._batch.add_done_callback(partial(self._ended, self.taken))
 

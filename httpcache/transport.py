@@ -19,7 +19,7 @@ import httpx
 from .errors import BadAddress
 from .guard import Guard, GuardedBackend
 from .settings import Settings
-from .sockets import Backend
+from .sockets import IN_HEAD, Backend
 
 MAX_IDLE_CONNECTIONS = 32
 IDLE_SECONDS = 30.0
@@ -42,17 +42,18 @@ class Transport(httpx.AsyncBaseTransport):
         url = request.url
         if self._guard:
             await self._guard.check_name(url.host, url.port or {"http": 80, "https": 443}[url.scheme])
-        response = await self._pool.handle_async_request(
-            httpcore.Request(
-                request.method,
-                # httpx would quote the target its own way
-                httpcore.URL(
-                    scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=request.extensions[TARGET]
-                ),
-                headers=request.headers.raw,
-                extensions={"timeout": request.extensions["timeout"]},
-            )
+        asked = httpcore.Request(
+            request.method,
+            # httpx would quote the target its own way
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=request.extensions[TARGET]),
+            headers=request.headers.raw,
+            extensions={"timeout": request.extensions["timeout"]},
         )
+        before = IN_HEAD.set(True)
+        try:
+            response = await self._pool.handle_async_request(asked)
+        finally:
+            IN_HEAD.reset(before)
         answer = httpx.Response(
             response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions
         )

@@ -10,18 +10,18 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from httpcache.codings import Body
+from httpcache.kept import Kept
 from httpcache.responses import FOREVER
 
 from .compact import Moment
 from .html_page import to_html
 from .json_page import to_json
-from .kept import Kept
 from .negotiate import MediaType
 from .page import ProjectStatus
 from .parsing import beside
 from .policy import Policy
 
-LIMIT = 24 * 1024 * 1024  # bytes of pages, for each registry
+LIMIT = 12 * 1024 * 1024  # bytes of pages, for each registry
 DATED = f"public, {FOREVER}"
 PASSING = "public, max-age=60"
 _QUICK = 20  # times as many files as of other work are joined in the same time

@@ -12,6 +12,7 @@ import msgspec
 
 from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
+from httpcache.kept import Kept
 from httpcache.mirror import NOBODY, Mirror
 
 from .address import Address
@@ -19,7 +20,6 @@ from .asking import Asking
 from .compact import Moment
 from .files import Files, token
 from .history import Entry, History, Missing, NotObserved, StaleObservation
-from .kept import Kept
 from .known import Known
 from .page import QUARANTINED, File, Page, ProjectStatus
 from .passes import Passes
@@ -34,7 +34,7 @@ SECOND_LOOK = 1.0  # seconds until a project that was there and now answers 404 
 RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
 CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the clock
 LAG = 3_600_000_000  # microseconds that a page may be older than the list, from a cache on the way, in a pass
-HISTORIES = 64 * 1024 * 1024  # bytes of memory for what is known of projects, for each registry
+HISTORIES = 24 * 1024 * 1024  # bytes of memory for what is known of projects, for each registry
 
 OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
 

@@ -25,6 +25,7 @@ from httpcache.codings import Body
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.flight import Live, Passed
 from httpcache.incoming import Incoming
+from httpcache.kept import Kept
 from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
 from httpcache.responses import FOREVER, HIT, STORED, answer_with
@@ -36,7 +37,6 @@ from .asking import INDEX_ACCEPT
 from .coding import BadCoding, decoded
 from .files import file_digests, metadata_digests
 from .forms import parse
-from .kept import Kept
 from .metadata import SUFFIX, MetadataSource, metadata_url, settle
 from .negotiate import MediaType, is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution
@@ -44,7 +44,7 @@ from .parsing import PARSERS, in_parser
 from .render import advertised, chosen, in_form, rendered
 
 PARSED_BYTES = 8 * 1024 * 1024  # of pages that are kept parsed; parsed they take many times as many
-RENDERED_BYTES = 24 * 1024 * 1024  # of pages that are kept as they are sent
+RENDERED_BYTES = 12 * 1024 * 1024  # of pages that are kept as they are sent
 HEAD_BYTES = 64 * 1024  # in which a page says that it is one
 FLAT = 20  # projects on a page from which on it is noted once, and not for each of them
 ANNOUNCED = 10_000  # pages of which it is remembered that nothing is left to note

@@ -9,12 +9,12 @@ import anyio
 import pytest
 
 from httpcache.codings import Body
+from httpcache.kept import Kept
 from httpcache.local import LocalStore
 from pypi_adapter.block import Rule, Rules
 from pypi_adapter.compact import compacted
 from pypi_adapter.files import linked
 from pypi_adapter.history import History, Observation
-from pypi_adapter.kept import Kept
 from pypi_adapter.moments import Moments
 from pypi_adapter.negotiate import MediaType
 from pypi_adapter.page import File, Page, ProjectStatus

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Callable
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from httpcache import ready as ready_module
-from httpcache.ready import MAX_ANSWERS, MAX_BODY, MAX_BYTES, MAX_KEY, Key, Ready, ReadyAnswers
+from httpcache.ready import MAX_BODY, MAX_BYTES, MAX_KEY, OVERHEAD, Key, Ready, ReadyAnswers
 from tests.support import http
 from tests.support.command import run
-from tests.support.index import JSON, ask, document, filenames
+from tests.support.index import JSON, PIP, ask, document, filenames
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
@@ -130,6 +132,37 @@ def test_live_is_asked_for_each_time(filled: PyPI, mirror: Callable[..., Mirror]
         assert len(filenames(server.at("live/demo"))) == 2 + number
 
 
+def test_nobody_gets_what_another_form_of_the_request_got(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
+    """An empty `Accept` in front of an installer's: the mirror looks at the first, and must keep nothing for others."""
+    server = mirror(filled)
+    page = server.pin("p-2024-01-02", f"{filled.url}demo/")
+    right = ask(page, PIP).content
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", server.port)) as raw:
+            lines = [f"GET {urlsplit(page).path} HTTP/1.1", "Host: x", "Accept:", f"Accept: {PIP}", "Connection: close"]
+            raw.sendall("\r\n".join([*lines, "", ""]).encode())
+            while raw.recv(65536):
+                pass
+        assert ask(page, PIP, **{"Accept-Encoding": ""}).content == right
+        assert http.request("GET", page, headers={"Accept": PIP}).headers["content-type"] == JSON
+
+
+def test_a_fault_of_the_disk_is_told(frozen: str, server: Mirror) -> None:
+    content = http.get(frozen).content
+    folder = next(path for path in server.data.glob("blobs/*/*") if path.read_bytes() == content).parent
+    folder.rename(folder.with_suffix(".away"))
+    folder.write_bytes(b"")
+    try:
+        for _ in range(2):
+            answer = http.get(frozen)
+            assert answer.status_code == 503
+            assert "store" in answer.text
+    finally:
+        folder.unlink()
+        folder.with_suffix(".away").rename(folder)
+    assert http.get(frozen).content == content
+
+
 # The bounds
 
 
@@ -137,8 +170,8 @@ def scope(path: bytes = b"/a", *headers: tuple[bytes, bytes], method: str = "GET
     return {"method": method, "raw_path": path, "query_string": b"", "headers": list(headers)}
 
 
-def answer(size: int) -> Ready:
-    return Ready({}, {}, lambda: True, size)
+def answer(size: int, *headers: tuple[bytes, bytes]) -> Ready:
+    return Ready({"headers": list(headers)}, {"body": bytes(size)}, lambda: True)
 
 
 @pytest.mark.parametrize(
@@ -153,16 +186,22 @@ def test_a_request_with_more_to_it_has_no_key(name: bytes) -> None:
 
 def test_what_is_accepted_is_in_the_key() -> None:
     answers = ReadyAnswers(lambda: 0, [])
-    accepted = [[], [b"a"], [b"b"], [b"a", b"b"], [b"b", b"a"]]
-    keys = {
-        answers.key(scope(b"/a", *((name, value) for value in values)))
-        for name in (b"accept", b"accept-encoding")
-        for values in accepted
-    }
-    assert len(keys) == 2 * len(accepted) - 1
+    accept, coding = b"accept", b"accept-encoding"
+    headers = [[], [(accept, b"")], [(accept, b"a")], [(accept, b"b")], [(coding, b"gzip")], [(coding, b"zstd, gzip")]]
+    keys = [answers.key(scope(b"/a", *lines)) for lines in headers]
+    assert None not in keys
+    assert len(set(keys)) == len(keys)
+    assert answers.key(scope(b"/a", (coding, b"br"))) == keys[0]  # we have none of it
 
 
-@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, MAX_BODY // 3, MAX_BODY, MAX_BODY + 1]))))
+@pytest.mark.parametrize("name", [b"accept", b"accept-encoding"])
+@pytest.mark.parametrize("values", [(b"", b"a"), (b"a", b""), (b"a", b"a")])
+def test_who_accepts_twice_has_no_key(name: bytes, values: tuple[bytes, bytes]) -> None:
+    """Which of them counts is decided in one place only, and it is not here."""
+    assert ReadyAnswers(lambda: 0, []).key(scope(b"/a", *((name, value) for value in values))) is None
+
+
+@given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, MAX_BODY // 3, MAX_BODY - OVERHEAD, MAX_BODY]))))
 def test_what_is_kept_is_bounded_and_the_last_is_there(kept: list[tuple[int, int]]) -> None:
     answers = ReadyAnswers(lambda: 0, [])
     held: dict[Key, Ready] = {}
@@ -171,7 +210,7 @@ def test_what_is_kept_is_bounded_and_the_last_is_there(kept: list[tuple[int, int
         assert key is not None
         made = answer(size)
         answers.keep(key, 0, made)
-        if size <= MAX_BODY:
+        if made.size <= MAX_BODY:
             held[key] = made
             assert answers.find(key) is made
         found = [each for each in map(answers.find, held) if each]
@@ -179,21 +218,24 @@ def test_what_is_kept_is_bounded_and_the_last_is_there(kept: list[tuple[int, int
         assert all(each is held[key] for key, each in zip(held, map(answers.find, held), strict=True) if each)
 
 
-def test_many_answers_and_long_addresses_are_bounded() -> None:
+@pytest.mark.parametrize("header", [0, 60_000])
+def test_all_that_an_answer_takes_counts(header: int) -> None:
     answers = ReadyAnswers(lambda: 0, [])
-    keys: list[Key] = [(b"/%d" % number, b"", b"", b"") for number in range(MAX_ANSWERS + 10)]
+    made = answer(0, (b"content-disposition", bytes(header)))
+    keys: list[Key] = [(b"/%d" % number, b"", b"", "") for number in range(MAX_BYTES // (OVERHEAD + header) + 10)]
     for key in keys:
-        answers.keep(key, 0, answer(1))
-    assert sum(answers.find(key) is not None for key in keys) == MAX_ANSWERS
-    long: Key = (b"/" * MAX_KEY, b"x", b"", b"")
-    answers.keep(long, 0, answer(1))
+        answers.keep(key, 0, made)
+    kept = sum(answers.find(key) is not None for key in keys)
+    assert 0 < kept <= MAX_BYTES // (OVERHEAD + 2 * header)
+    long: Key = (b"/" * MAX_KEY, b"x", b"", "")
+    answers.keep(long, 0, made)
     assert answers.find(long) is None
 
 
 def test_nothing_is_given_from_another_state() -> None:
     state = 0
     answers = ReadyAnswers(lambda: state, [])
-    key: Key = (b"/a", b"", b"", b"")
+    key: Key = (b"/a", b"", b"", "")
     answers.keep(key, state, answer(1))
     assert answers.find(key)
     state = 1

@@ -33,3 +33,8 @@ class Kept(Generic[K, V]):
         while self._size > self._limit and len(self._values) > 1:
             _, (_, dropped) = self._values.popitem(last=False)
             self._size -= dropped
+
+    def drop(self, key: K) -> None:
+        """Keep a value no longer."""
+        _, size = self._values.pop(key)
+        self._size -= size
