@@ -28,6 +28,8 @@ from .store import Condition
 CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
 NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux has it
 CHUNK = 128 * 1024  # bytes that are read at once; a client that takes none of them holds about ten times as many
+LEAST = 16 * 1024  # bytes that are read at once for many clients
+READ_AHEAD = 6 * 1024 * 1024  # bytes that are read at once for all clients together
 
 T = TypeVar("T")
 P = ParamSpec("P")
@@ -221,10 +223,29 @@ class LocalStore:
             raise
 
 
+class _Reading:
+    """How many files are being read for clients. The more there are, the smaller the pieces: memory stays bounded."""
+
+    files = 0
+
+    @classmethod
+    def piece(cls) -> int:
+        return max(LEAST, min(CHUNK, READ_AHEAD // cls.files))
+
+
 async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
     """Yield the bytes `start` to `stop` of an open file. Raises StoreError where it ends before."""
+    _Reading.files += 1
+    try:
+        async for chunk in _pieces(fd, start, stop):
+            yield chunk
+    finally:
+        _Reading.files -= 1
+
+
+async def _pieces(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
     while start < stop:
-        count = min(CHUNK, stop - start)
+        count = min(_Reading.piece(), stop - start)
         chunk = _read_cached(fd, count, start)
         if not chunk:  # there are versions of Linux that say so of what is not in memory
             chunk = await _in_thread(partial(os.pread, fd, count, start))
