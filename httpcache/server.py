@@ -48,6 +48,8 @@ HANDLES_OF_ITS_OWN: Final = 128
 FEWEST_CLIENTS: Final = 16
 LARGE: Final = 512 * 1024
 """Bytes from which on memory is asked of the system, and given back to it, piece by piece."""
+SPARE: Final = 8 * 1024 * 1024
+"""Free bytes that a heap may keep: what downloads take and leave all the time."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 UNLIMITED: Final = 1 << 20
 """Handles to reckon with where there is no limit."""
@@ -114,7 +116,7 @@ def _bound_memory() -> None:
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
-        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, LARGE)):
+        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, SPARE)):
             mallopt(option, value)
 
 
