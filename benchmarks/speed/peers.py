@@ -86,9 +86,10 @@ def devpi(place: Place) -> Server:
     mirror = ("type=mirror", f"mirror_url={place.upstream}/simple/", f"mirror_cache_expiry={DAY}")
     _run(commands / "devpi", "use", *here, url)
     _run(commands / "devpi", "login", *here, "root", "--password=")
-    _run(commands / "devpi", "index", *here, "-c", "root/replica", *mirror)
+    index = "root/replica"
+    _run(commands / "devpi", "index", *here, "-c", index, *mirror)
     version = _version(commands, "devpi-server")
-    return Server("devpi", version, child, url, {"devpi": f"{url}/root/replica/+simple/"})
+    return Server("devpi", version, child, url, {"devpi": f"{url}/{index}/+simple/"})
 
 
 def mirror(place: Place, *, ready_every: float = 0.05) -> Server:
