@@ -19,12 +19,11 @@ from __future__ import annotations
 
 import argparse
 import os
-import platform
 import sqlite3
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 from subprocess import run
 from tempfile import TemporaryDirectory
@@ -37,6 +36,7 @@ import msgspec
 from benchmarks import asof
 from benchmarks.asof import AsOf
 from benchmarks.catalogue import Day, Running
+from benchmarks.machine import machine
 from httpcache.local import LocalStore
 from pypi_adapter.passes import Passes
 
@@ -129,7 +129,7 @@ def main() -> None:
     options = parser.parse_args()
     with TemporaryDirectory(prefix="httpcache-bench-", dir=options.folder) as folder:
         passes = list(_passes(Path(folder), options.projects, options.changed, options.days))
-    report = Report(_machine(), options.projects, options.changed, passes, asof.measure(options.rounds))
+    report = Report(machine(), options.projects, options.changed, passes, asof.measure(options.rounds))
     if options.json:
         options.json.write_bytes(msgspec.json.format(msgspec.json.encode(report), indent=1) + b"\n")
     print("\n".join(lines(report)))
@@ -228,20 +228,6 @@ def _files(client: httpx.Client, name: str) -> dict[tuple[str, str], _Listed]:
         return {}
     page = msgspec.json.decode(answer.raise_for_status().content, type=_Files)
     return {(file.filename, file.hashes["sha256"]): file for file in page.files}
-
-
-def _machine() -> str:
-    """Say what it was measured on."""
-    models = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    model = models[0] if models else platform.machine()
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GB, Python {platform.python_version()}"
-
-
-def _cpuinfo() -> list[str]:
-    with suppress(OSError):
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    return []
 
 
 # --- the table

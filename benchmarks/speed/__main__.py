@@ -27,12 +27,14 @@ from typing import Final
 
 import msgspec
 
+from benchmarks.machine import machine
+
 from . import clients
 from .bench import Bench, say
 from .peers import SERVERS
 from .process import Sampler, Unavailable
 from .replica import FULL, SMALL, Sizes
-from .report import Report, lines, machine, targets
+from .report import Report, lines, targets
 
 LOADS: Final = (*FULL.pages, *FULL.wheels)
 WORKS: Final = (*LOADS, "compile", "install", "first-fetch", "crowd", "4g", "first-sight", "records")

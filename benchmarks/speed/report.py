@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
-import platform
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
-from pathlib import Path
 from statistics import median
 from typing import Final
 
@@ -143,20 +139,6 @@ def _other_targets(table: Table) -> Iterator[Target]:
     for what in ("one address", "any address"):
         ratio = table.ratio(f"records, {what}", HITS, "many", "few")
         yield Target(f"records: hits on {what}, many / few", _NOISE, True, ratio)
-
-
-def machine() -> str:
-    """Say what it was measured on."""
-    models = [line.partition(":")[2].strip() for line in _cpuinfo() if line.startswith("model name")]
-    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9
-    model = models[0] if models else platform.machine()
-    return f"{os.cpu_count()} cores ({model}), {memory:.0f} GB, Linux {platform.release()}"
-
-
-def _cpuinfo() -> list[str]:
-    with suppress(OSError):
-        return Path("/proc/cpuinfo").read_text().splitlines()
-    return []
 
 
 def lines(report: Report) -> Iterator[str]:
