@@ -36,18 +36,19 @@ class Front:
         """Answer one request."""
         key = self._ready.key(scope)
         ready = self._ready.find(key) if key else None
-        state = None if ready else self._ready.state()
         try:
-            response = None if ready else await self._answer(scope)
-            if key and isinstance(response, Lasting):
-                ready = await response.ready(scope)
-                if ready:
+            if ready is None:
+                state = self._ready.state()
+                response = await self._answer(scope)
+                if key and isinstance(response, Lasting):
+                    ready = await response.ready(scope)
+                if key and ready:
                     self._ready.keep(key, state, ready)
-            if ready:
-                await send(ready.start)
-                await send(ready.body)
-            elif response:
-                await response(scope, receive, send)
+                if ready is None:
+                    await response(scope, receive, send)
+                    return
+            await send(ready.start)
+            await send(ready.body)
         except MirrorError as error:  # raised before the head of the response: a body that fails breaks off
             await error_response(error)(scope, receive, send)
 

@@ -20,8 +20,9 @@ import anyio.to_thread
 import diskcache
 
 from .blobs import Blobs
+from .changes import Changes
 from .errors import Damaged
-from .folder import RESTORE, mapped, open_index
+from .folder import RESTORE, mapped, open_index, store_error
 from .reader import Reader
 from .store import Condition
 
@@ -44,6 +45,8 @@ class LocalStore:
         self.spool = folder / "spool"
         self._blobs = Blobs(folder / "blobs")
         self._index = open_index(folder)
+        with mapped():
+            self._changes = Changes(folder / "index" / "changes")
         self._near = threading.local()
         self._opened: list[Reader] = []
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
@@ -88,6 +91,9 @@ class LocalStore:
 
     def state(self) -> Hashable:
         """See Store."""
+        count = self._changes.count()
+        if count is not None:
+            return count
         try:
             return self._reader.state()
         except sqlite3.Error:
@@ -98,18 +104,21 @@ class LocalStore:
         return await self._run(self._writers, lambda: self._add(key, value))
 
     def _add(self, key: str, value: bytes) -> bytes:
-        with self._writing:
-            added = self._index.add(key, _sealed(key, value))
-        if added:
-            return value
         winner = self._get(key)
-        return self._add(key, value) if winner is None else winner  # the operator removed it in between
+        while winner is None:
+            with self._writing, self._changes.change():
+                if self._index.add(key, _sealed(key, value)):
+                    return value
+            winner = self._get(key)  # None: the operator removed it in between
+        return winner
 
     async def remove(self, key: str) -> bool:
         """See Store."""
 
         def work() -> bool:
-            with self._writing:
+            if key not in self._index:
+                return False
+            with self._writing, self._changes.change():
                 return bool(self._index.delete(key))
 
         return await self._run(self._writers, work)
@@ -137,8 +146,10 @@ class LocalStore:
 
     def condition(self, digest: str, size: int) -> Condition:
         """See Store."""
-        with mapped():
+        try:  # `mapped` takes as long as the look itself
             return self._blobs.condition(digest, size)
+        except OSError as error:
+            raise store_error(error) from error
 
     async def check(self, digest: str, size: int) -> bool:
         """See Store."""
@@ -210,6 +221,7 @@ class LocalStore:
         for reader in self._opened:
             reader.close()
         self._index.close()
+        self._changes.close()
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, _guarded, self._connected, work)

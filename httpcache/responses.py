@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import logging
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
-from typing import Protocol, runtime_checkable
 
 import anyio
 from starlette.datastructures import Headers
@@ -41,17 +41,19 @@ SAFETY = {
 }
 
 
-@runtime_checkable
-class Lasting(Protocol):
+class Lasting(ABC):
     """A response that can be an answer for long."""
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None: ...
+    @abstractmethod
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it."""
 
+    @abstractmethod
     async def ready(self, scope: Scope) -> Ready | None:
         """Return the answer to a plain GET, if it is made of the store's entries alone. Raises MirrorError."""
 
 
-class FrozenResponse:
+class FrozenResponse(Lasting):
     """A frozen answer: whole, in ranges, or not modified."""
 
     def __init__(self, store: Store, record: Record, status_text: str = HIT, vary: str | None = "Accept") -> None:
@@ -159,7 +161,7 @@ class LiveResponse:
         await _respond(scope, receive, send, planned, lines, _Body(size, live.read))
 
 
-class BytesResponse:
+class BytesResponse(Lasting):
     """A page that the mirror made itself, in the content coding that the client likes.
 
     `lasting`: it was made of the store's entries alone, and is the answer as long as these do not change.

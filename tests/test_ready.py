@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import sys
 from collections.abc import Callable
+from ipaddress import ip_network
+from pathlib import Path
+from types import FrameType
 from urllib.parse import urlsplit
 
+import anyio
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from starlette.types import Message
 
 from httpcache import ready as ready_module
+from httpcache.app import build
 from httpcache.ready import MAX_BODY, MAX_BYTES, MAX_KEY, OVERHEAD, Key, Ready, ReadyAnswers
+from httpcache.settings import Settings
 from tests.support import http
 from tests.support.command import run
 from tests.support.index import JSON, PIP, ask, document, filenames
@@ -161,6 +170,66 @@ def test_a_fault_of_the_disk_is_told(frozen: str, server: Mirror) -> None:
         folder.unlink()
         folder.with_suffix(".away").rename(folder)
     assert http.get(frozen).content == content
+
+
+# What a hit costs
+
+
+def test_a_hit_calls_few_functions_and_asks_nobody(upstream: Upstream, tmp_path: Path) -> None:
+    """A clock would tell too, but not each time: the calls of a hit are counted."""
+    upstream.pages["/file"] = Response(b"x" * 20_000)
+    app = build(Settings(data=tmp_path / "data", allow_networks=(ip_network("127.0.0.0/8"),)), [])
+    path = f"/tools-2024-01-02/{upstream.url}/file"
+    headers = [(b"accept", b"*/*"), (b"accept-encoding", b"gzip"), (b"host", b"mirror")]
+    scope = {
+        "type": "http",
+        "method": "GET",
+        "path": path,
+        "raw_path": path.encode(),
+        "query_string": b"",
+        "headers": headers,
+        "extensions": {"http.response.pathsend": {}},
+    }
+    called: list[str] = []
+
+    def note(frame: FrameType, event: str, function: object) -> None:
+        if event == "call":
+            called.append(frame.f_code.co_qualname)
+        elif event == "c_call":
+            called.append(getattr(function, "__qualname__", ""))
+
+    async def ask() -> list[Message]:
+        sent: list[Message] = []
+
+        async def send(message: Message) -> None:
+            sent.append(message)
+
+        await app(scope, anyio.sleep_forever, send)
+        return sent
+
+    async def work() -> None:
+        for _ in range(3):
+            first = await ask()
+        sys.setprofile(note)
+        try:
+            again = await ask()
+        finally:
+            sys.setprofile(None)
+        assert again == first
+        assert dict(again[0]["headers"])[b"cache-status"] == HIT.encode()
+
+    async def live() -> None:
+        said, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
+        lifespan = asyncio.create_task(app({"type": "lifespan"}, said.get, heard.put))
+        await said.put({"type": "lifespan.startup"})
+        assert await heard.get() == {"type": "lifespan.startup.complete"}
+        await work()
+        await said.put({"type": "lifespan.shutdown"})
+        await lifespan
+
+    asyncio.run(asyncio.wait_for(live(), 30))
+    assert len(called) < 40, called
+    assert not {"execute", "fetchall", "__instancecheck__", "run_sync"} & set(called)
 
 
 # The bounds

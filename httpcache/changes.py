@@ -1,0 +1,77 @@
+"""Counts the changes of the index, for all processes of the machine that have it open.
+
+    index/changes    a count of 8 bytes: even while nothing is written, odd while a change is under way
+
+SQLite tells too whether anything has changed, but a question to it lets other threads have the interpreter, and to get
+that back takes longer than all the rest of a hit. The count is mapped into memory: to look at it is to read a number.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import mmap
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+SIZE = 8
+
+
+class Changes:
+    """The count in a file. Whoever changes the index does it inside of `change`."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, making it where it is missing. Raises OSError."""
+        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with self._alone():
+                if os.fstat(self._fd).st_size < SIZE:
+                    self._write(0)
+            self._map = mmap.mmap(self._fd, SIZE, access=mmap.ACCESS_READ)
+        except BaseException:
+            os.close(self._fd)
+            raise
+        self._counts = memoryview(self._map).cast("Q")
+
+    def count(self) -> int | None:
+        """Return the count, which no later state of the index has again; None while a change is under way.
+
+        It stays None after a change that was cut off, until the next one.
+        """
+        count = self._counts[0]
+        return None if count % 2 else count
+
+    @contextmanager
+    def change(self) -> Iterator[None]:
+        """Count what is changed and committed inside the block. One thread of a process at a time. Raises OSError.
+
+        It is odd before anything is committed and even again after that. So while it is the same even number nothing
+        has been committed, also where a process ends in between.
+        """
+        with self._alone():
+            under_way = self._counts[0] | 1
+            self._write(under_way)
+            try:
+                yield
+            finally:
+                with suppress(OSError):  # it stays odd: the change is made, and nobody relies on the count
+                    self._write(under_way + 1)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        fcntl.flock(self._fd, fcntl.LOCK_EX)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _write(self, count: int) -> None:
+        os.pwrite(self._fd, count.to_bytes(SIZE, sys.byteorder), 0)  # by a mapping, a full disk would be a signal
+
+    def close(self) -> None:
+        """Close the file."""
+        self._counts.release()
+        self._map.close()
+        os.close(self._fd)
