@@ -144,13 +144,13 @@ class Bench:
     # --- clients
 
     def compile(self) -> None:
-        """`uv pip compile` in turns, after one that is not counted."""
+        """`uv pip compile` in turns, after two that are not counted."""
         self._sampler.phase = "uv"
         wanted = self._replica.top()
         self._timed("compile", lambda index: clients.compile_seconds(self._folder, index, wanted))
 
     def install(self) -> None:
-        """`uv pip install` of what an earlier resolution gave, in turns, after one that is not counted."""
+        """`uv pip install` of what an earlier resolution gave, in turns, after two that are not counted."""
         self._sampler.phase = "uv"
         upstream = self._servers[LIMIT].indexes[LIMIT]
         with self._noting("install"):
@@ -160,10 +160,11 @@ class Bench:
     def _timed(self, work: str, run: Callable[[str], tuple[float, list[str]]]) -> None:
         seconds: dict[str, list[float]] = {}
         results: dict[str, list[str]] = {}
-        say(f"{work}: the first time")
+        say(f"{work}: the first and the second time")
         for column, _, index in self._columns():
             with self._noting(f"{work}, {column}"):
-                results[column] = run(index)[1]
+                run(index)  # a mirror fetches
+                results[column] = run(index)[1]  # and finds for the first time what it has fetched
                 if results[column] != results.get(LIMIT):
                     raise Unavailable("uv locks something else than with the upstream's own files")
                 seconds[column] = []
@@ -172,9 +173,15 @@ class Bench:
             for column, _, index in self._columns():
                 if column in seconds:
                     with self._noting(f"{work}, {column}"):
+                        self._rest()
                         seconds[column].append(run(index)[0])
         for column, values in seconds.items():
             self._add_figure(work, SECONDS, column, values)
+
+    def _rest(self) -> None:
+        """Wait until no server works any more on what the turns before have left it."""
+        for server in self._servers.values():
+            server.child.cpu_at_rest()
 
     # --- downloads
 
