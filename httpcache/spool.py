@@ -155,7 +155,8 @@ class Writer:
 
     def _start_sync(self, written: int) -> None:
         self._synced = written
-        self._sync = asyncio.get_running_loop().run_in_executor(self._threads, os.fdatasync, self._fd)
+        # in one of the loop's threads: those that write small bodies would wait for the disk with this one
+        self._sync = asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._fd)
         self._sync.add_done_callback(self._sync_ended)
 
     def _sync_ended(self, sync: asyncio.Future[None]) -> None:
