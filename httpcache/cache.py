@@ -221,7 +221,8 @@ class Cache:
         )
         await job.verify(record, claim.part)
         key = job.name(head)
-        winner = decode(await self._store.freeze(key, encode(record), record.digest, claim.part))
+        value = encode(record)
+        winner = decode(await self._store.freeze(key, value, record.digest, claim.part, precedes=head.varies))
         if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{job.label} was frozen by another with other bytes: ask again for those")
         log.info("froze %s (%d bytes, sha256 %s)", job.label, record.size, record.digest)

@@ -1,6 +1,6 @@
-"""Counts the changes of the index, for all processes of the machine that have it open.
+"""Counts the changes of the index that can change an answer, for all processes of the machine that have it open.
 
-    index/changes    a count of 8 bytes: even while nothing is written, odd while a change is under way
+    index/changes    a count of 8 bytes: even while nothing changes, odd while a change is under way
 
 SQLite tells too whether anything has changed, but a question to it lets other threads have the interpreter, and to get
 that back takes longer than all the rest of a hit. The count is mapped into memory: to look at it is to read a number.
@@ -20,7 +20,7 @@ SIZE = 8
 
 
 class Changes:
-    """The count in a file. Whoever changes the index does it inside of `change`."""
+    """The count in a file. Whoever changes what may have been answered does it inside of `change`."""
 
     def __init__(self, path: Path) -> None:
         """Open the file, making it where it is missing. Raises OSError."""
@@ -47,7 +47,7 @@ class Changes:
     def change(self) -> Iterator[None]:
         """Count what is changed and committed inside the block. One thread of a process at a time. Raises OSError.
 
-        It is odd before anything is committed and even again after that. So while it is the same even number nothing
+        It is odd before anything is committed and even again after that. So while it is the same even number no change
         has been committed, also where a process ends in between.
         """
         with self._alone():

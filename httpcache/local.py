@@ -9,7 +9,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -101,12 +101,12 @@ class LocalStore:
 
     async def add(self, key: str, value: bytes) -> bytes:
         """See Store."""
-        return await self._run(self._writers, lambda: self._add(key, value))
+        return await self._run(self._writers, lambda: self._add(key, value, self._changes.change))
 
-    def _add(self, key: str, value: bytes) -> bytes:
+    def _add(self, key: str, value: bytes, change: Callable[[], AbstractContextManager[None]]) -> bytes:
         winner = self._get(key)
         while winner is None:
-            with self._writing, self._changes.change():
+            with self._writing, change():
                 if self._index.add(key, _sealed(key, value)):
                     return value
             winner = self._get(key)  # None: the operator removed it in between
@@ -134,13 +134,13 @@ class LocalStore:
             if value is not None:
                 yield key, value
 
-    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path, *, precedes: bool = False) -> bytes:
         """See Store."""
 
         def work() -> bytes:
             with self._locked(fcntl.LOCK_SH):
                 self._blobs.put(digest, file)
-                return self._add(key, value)
+                return self._add(key, value, self._changes.change if precedes else nullcontext)
 
         return await self._run(self._writers, work)
 
@@ -158,7 +158,8 @@ class LocalStore:
 
     async def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """See Store."""
-        fd = await _in_thread(lambda: os.open(self._blobs.path(digest), os.O_RDONLY))
+        with mapped():  # no thread: after the look at the file (`condition`) the system knows where it is
+            fd = os.open(self._blobs.path(digest), os.O_RDONLY)
         try:
             async for chunk in read_file(fd, start, stop):
                 yield chunk

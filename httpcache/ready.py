@@ -1,4 +1,4 @@
-"""Answers that are ready to be sent: made once, and good as long as nothing in the store has changed.
+"""Answers that are ready to be sent: made once, and good as long as the state of the store is the same.
 
 What a mirror answers from its store is a function of the request and of the store's entries. So the answer to a plain
 GET is kept as the two messages of ASGI that it is, with the state of the store in which it was made; while that is the
@@ -97,8 +97,9 @@ class ReadyAnswers:
         """Keep an answer that was made while the store was in a state, or later."""
         path, query, accept, _ = key
         length = len(path) + len(query) + len(accept or b"")
-        if length <= MAX_KEY and ready.size <= MAX_BODY:
-            self._answers.put(key, (state, ready), ready.size + length)
+        size = ready.size
+        if length <= MAX_KEY and size <= MAX_BODY:
+            self._answers.put(key, (state, ready), size + length)
 
 
 @lru_cache(maxsize=256)

@@ -44,9 +44,10 @@ class Store(Protocol):
         """Return the values of keys, in their order, None for those that have none."""
 
     def state(self) -> Hashable:
-        """Return what is another value after any change of the entries, by whatever process.
+        """Return what is another value after any change of the entries that can change an answer, by whatever process.
 
-        What was made of the entries while it was the same is what would be made of them now.
+        What was answered from the entries while it was the same is what would be answered now. So it need not tell of
+        what `freeze` adds: who asked for that before had no answer from the store.
         """
 
     async def add(self, key: str, value: bytes) -> bytes:
@@ -61,10 +62,11 @@ class Store(Protocol):
     def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every key that starts with `prefix`, with its value."""
 
-    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path, *, precedes: bool = False) -> bytes:
         """Take a complete file in as the blob `digest`, moving it, then `add` the entry that names it.
 
-        Both are durable on return; what returns is the winner's value, as with `add`.
+        Both are durable on return; what returns is the winner's value, as with `add`. `precedes`: requests that another
+        entry has answered so far are answered by this one from now on, so the state changes.
         """
 
     def condition(self, digest: str, size: int) -> Condition:

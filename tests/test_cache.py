@@ -46,7 +46,7 @@ def target(upstream: Upstream, name: str = "/file") -> Target:
 class Full(LocalStore):
     """A store without room."""
 
-    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path, *, precedes: bool = False) -> bytes:
         raise StoreFull("no room")
 
 
@@ -57,10 +57,10 @@ class Held(LocalStore):
         super().__init__(folder)
         self.asked, self.let = anyio.Event(), anyio.Event()
 
-    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path, *, precedes: bool = False) -> bytes:
         self.asked.set()
         await self.let.wait()
-        return await super().freeze(key, value, digest, file)
+        return await super().freeze(key, value, digest, file, precedes=precedes)
 
 
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": str(len(BODY))}], ids=["chunked", "length"])

@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import sys
+import threading
 from collections.abc import Callable
 from ipaddress import ip_network
 from pathlib import Path
@@ -28,7 +29,7 @@ from tests.support.index import JSON, PIP, ask, document, filenames
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
-from tests.support.upstream import Response, Upstream
+from tests.support.upstream import Request, Response, Upstream
 
 HIT = "httpcache; hit"
 SIZES = [10, ready_module.MAX_KEY, 64 * 1024, 64 * 1024 + 1, 300_000]  # in memory, and from their files
@@ -134,6 +135,28 @@ def test_what_another_server_observes_counts_here(filled: PyPI, mirror: Callable
     assert http.get(link).status_code == 403
 
 
+def test_what_a_client_has_got_goes_before_what_is_ready(upstream: Upstream, server: Mirror, pin: str) -> None:
+    """An upstream that says of one answer only that it varies: who has asked with that `Accept` got it."""
+    end = threading.Event()
+
+    def page(request: Request) -> Response:
+        if request.headers.get("accept") == "application/slow":
+            return Response([b"slow", end], headers={"Vary": "Accept"})
+        return Response(b"quick")
+
+    upstream.pages["/file"] = page
+    address = server.pin(pin, f"{upstream.url}/file")
+    with http.stream("GET", address, headers={"Accept": "application/slow"}) as first:
+        assert http.get(address).content == b"quick"
+        for _ in range(3):
+            assert http.get(address, headers={"Accept": "application/slow"}).content == b"quick"
+        end.set()
+        assert first.read() == b"slow"
+    for _ in range(3):
+        assert http.get(address, headers={"Accept": "application/slow"}).content == b"slow"
+        assert http.get(address).content == b"quick"
+
+
 def test_live_is_asked_for_each_time(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     for number in range(3):
@@ -198,18 +221,20 @@ def test_a_hit_calls_few_functions_and_asks_nobody(upstream: Upstream, tmp_path:
         elif event == "c_call":
             called.append(getattr(function, "__qualname__", ""))
 
-    async def ask() -> list[Message]:
+    async def ask(query: bytes = b"") -> list[Message]:
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await app(scope, anyio.sleep_forever, send)
+        await app({**scope, "query_string": query}, anyio.sleep_forever, send)
         return sent
 
     async def work() -> None:
         for _ in range(3):
             first = await ask()
+        for name in (b"another", b"one more"):
+            await ask(name)  # what is frozen beside it costs a hit nothing
         sys.setprofile(note)
         try:
             again = await ask()

@@ -150,7 +150,9 @@ def test_entries_while_others_write(store: Store) -> None:
     anyio.run(work)
 
 
-def test_the_state_tells_of_every_change_and_of_nothing_else(store: Store, maker: Maker, tmp_path: Path) -> None:
+def test_the_state_tells_of_what_is_added_and_removed_and_of_nothing_else(
+    store: Store, maker: Maker, tmp_path: Path
+) -> None:
     async def work(other: Store) -> None:
         seen = [store.state()]
 
@@ -170,6 +172,25 @@ def test_the_state_tells_of_every_change_and_of_nothing_else(store: Store, maker
             assert await writer.remove("r/b") is False
             assert await writer.remove("r/a") is True
             await changed()
+
+    with closing(maker.open(tmp_path)) as other:
+        run(work(other))
+
+
+def test_the_state_does_not_tell_of_what_is_frozen_where_nothing_was(
+    store: Store, maker: Maker, tmp_path: Path
+) -> None:
+    async def work(other: Store) -> None:
+        first = store.state()
+        for number, writer in enumerate((store, other)):
+            await writer.freeze(f"r/{number}", b"record", DIGEST, file(tmp_path))
+            assert store.state() == first
+        await other.freeze("r/0", b"another", DIGEST, file(tmp_path), precedes=True)
+        assert store.state() == first  # it was there
+        await other.freeze("r/variant", b"record", DIGEST, file(tmp_path), precedes=True)
+        assert (second := store.state()) != first
+        await store.remove("r/0")
+        assert store.state() not in (first, second)
 
     with closing(maker.open(tmp_path)) as other:
         run(work(other))
