@@ -164,6 +164,9 @@ def test_every_work_has_its_figures(ran: tuple[str, Report]) -> None:
     for work in ("compile", "install"):
         for column in columns:
             assert (table.get(work, SECONDS, column) or 0) > 0
+    for work in ("hits alone", "hits beside"):
+        for column in ("nginx-cache", "mirror-pinned"):
+            assert (table.get(work, HITS, column) or 0) > 0
     assert table.get("crowd", "upstream requests", "mirror") == 1
     assert table.get("crowd", "share right", "mirror") == 1
     assert (table.get("records, any address", HITS, "many") or 0) > 0

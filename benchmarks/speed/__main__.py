@@ -6,6 +6,7 @@ answers (answers.py). The mirror has two columns: `mirror-dated` is the index of
 `mirror-pinned` the index and the files behind a pin.
 
     page-*, wheel-*   wrk: answers a second, CPU of the server for each (load.py)
+    mixed             wrk on files that are there, while others are fetched for the first time (mixed.py)
     compile, install  uv with an empty cache (clients.py)
     first-fetch, crowd, 4g    downloads that are new to the mirror (fetch.py)
     first-sight       CPU for a date of a project that nobody has asked for (sight.py)
@@ -29,7 +30,7 @@ import msgspec
 
 from benchmarks.machine import machine
 
-from . import clients
+from . import clients, mixed
 from .bench import Bench, say
 from .peers import SERVERS
 from .process import Sampler, Unavailable
@@ -37,7 +38,7 @@ from .replica import FULL, SMALL, Sizes
 from .report import Report, lines, targets
 
 LOADS: Final = (*FULL.pages, *FULL.wheels)
-WORKS: Final = (*LOADS, "compile", "install", "first-fetch", "crowd", "4g", "first-sight", "records")
+WORKS: Final = (*LOADS, "mixed", "compile", "install", "first-fetch", "crowd", "4g", "first-sight", "records")
 ALONE: Final = ("crowd", "4g", "first-sight", "records")
 """Works that only the mirror does."""
 
@@ -113,6 +114,7 @@ def _run(bench: Bench, options: argparse.Namespace, records: int) -> None:
     works = options.only if "mirror" in options.servers else [work for work in options.only if work not in ALONE]
     bench.load([work for work in LOADS if work in works])
     for work, measure in (
+        ("mixed", bench.mixed),
         ("compile", bench.compile),
         ("install", bench.install),
         ("first-fetch", bench.first_fetch),
@@ -135,6 +137,8 @@ def _titles(sizes: Sizes) -> dict[str, str]:
     titles = {work: f"{_size(size)} page" for work, size in sizes.pages.items()}
     titles |= {work: f"{_size(size)} wheel" for work, size in sizes.wheels.items()}
     titles |= {f"first sight of {work}": f"first sight of a {_size(size)} page" for work, size in sizes.pages.items()}
+    titles["hits alone"] = f"{mixed.FILES} files at random"
+    titles["hits beside"] = f"beside {mixed.RATE:g} new files a second"
     titles["compile"] = f"uv pip compile of {sizes.graph} distributions"
     titles["install"] = f"uv pip install of {min(clients.INSTALLED, sizes.graph)} of them"
     titles["first-fetch"] = f"first fetch of {_size(sizes.first_fetch)}"

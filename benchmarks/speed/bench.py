@@ -10,15 +10,16 @@ import os
 import shutil
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
+from statistics import median
 
 import httpx
 import msgspec
 
-from . import answers, clients, fetch, records, sight
-from .answers import Answer
-from .load import CONNECTIONS, Loaded, load
+from . import answers, clients, fetch, mixed, records, sight
+from .answers import ANY, Answer
+from .load import CONNECTIONS, Loaded, load, wire_size, wrk
 from .nginx import Nginx
 from .peers import PIN, SERVERS, Place, Server, mirror, nginx_version
 from .process import Sampler, Unavailable
@@ -140,6 +141,36 @@ class Bench:
         needed = 2 * CONNECTIONS * found.seconds
         seconds = min(max(self._seconds, needed), 4 * self._seconds)
         return load(server.child, found.url, found.accept, found.wire, seconds)
+
+    def mixed(self) -> None:
+        """Hits alone, and beside files that are fetched for the first time, in turns."""
+        self._sampler.phase = "mixed"
+        with self._noting("mixed"):
+            self._replica.big("mixed", mixed.SIZE)
+            urls = list(self._downloads("/big/mixed?hit="))[1:]
+            for _, url in urls:
+                mixed.warm(url)
+            found: dict[tuple[str, str, str], list[float]] = {}
+            for number in range(self._rounds):
+                say(f"mixed: round {number + 1} of {self._rounds}")
+                new = dict(self._downloads(f"/big/mixed?round={number}&new="))
+                for column, url in urls:
+                    with self._noting(f"mixed, {column}"):
+                        for work, what, value in self._alone_and_beside(column, url, new[column]):
+                            found.setdefault((work, what, column), []).append(value)
+            for (work, what, column), values in found.items():
+                self._add_figure(work, what, column, values)
+
+    def _alone_and_beside(self, column: str, hits: str, new: str) -> Iterator[tuple[str, str, float]]:
+        wire, _ = wire_size(f"{hits}0", ANY)
+        newcomers = mixed.Newcomers(new)
+        for work, beside in (("hits alone", nullcontext()), ("hits beside", newcomers.running())):
+            with beside:
+                ran = wrk(hits, ANY, self._seconds, f"{mixed.FILES}")
+            if ran.errors:
+                raise Unavailable(f"{ran.errors} errors on hits")
+            yield work, HITS, ran.rate(wire)
+        yield "hits beside", "ms for a new file", 1e3 * median(newcomers.seconds)
 
     # --- clients
 
