@@ -19,7 +19,6 @@ from .mirror import Mirror, Want, running
 from .ready import ReadyAnswers
 from .responses import Lasting, answer_with, error_response, text
 from .settings import Settings
-from .target import parse_target
 
 log = logging.getLogger("httpcache")
 
@@ -62,7 +61,7 @@ class Front:
                 response = await adapter.answer(incoming)
                 if response is not None:
                     return response
-            target = parse_target(incoming.path, incoming.query)
+            target = incoming.target
             credentials = self._mirror.credentials(target, incoming.credentials)
             outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
             return answer_with(self._mirror.store, outcome)

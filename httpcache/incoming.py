@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from .credentials import Credentials, read_credentials
 from .settings import Settings
+from .target import Target, parse_target
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,11 @@ class Incoming:
         credentials = read_credentials(headers, settings.credential_headers)
         query = scope["query_string"].decode("utf-8", "surrogateescape")
         return cls(scope, path, query, settings.root_path, headers, credentials)
+
+    @cached_property
+    def target(self) -> Target:
+        """What it asks the generic mirror for. Raises BadAddress."""
+        return parse_target(self.path, self.query)
 
     @property
     def accept(self) -> str:

@@ -30,7 +30,7 @@ from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
 from httpcache.responses import FOREVER, HIT, STORED, answer_with
 from httpcache.store import Log
-from httpcache.target import Target, canonical_url, looks_like_url, origin, parse_target
+from httpcache.target import Target, canonical_url, looks_like_url, origin
 from httpcache.upstream import Answer, Headers
 
 from .asking import INDEX_ACCEPT
@@ -74,7 +74,7 @@ class Pinned:
         """Answer index pages, distribution files and their metadata; None for everything else. Raises MirrorError."""
         if not looks_like_url(incoming.path.removeprefix("/").partition("/")[2]):
             return None
-        target = parse_target(incoming.path, incoming.query)
+        target = incoming.target
         incoming = replace(incoming, credentials=self._mirror.credentials(target, incoming.credentials))
         metadata = _metadata_of(target)
         if metadata:

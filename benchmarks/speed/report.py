@@ -136,7 +136,7 @@ def _other_targets(table: Table) -> Iterator[Target]:
     large, usual = table.get("memory, 4g", PSS, "mirror (4g)"), table.largest(PSS, "mirror")
     yield Target("memory: the same with the 4 GB file alone", min(usual or 350, 350), False, large)
     yield Target("records: seconds to ready with many", 2, False, table.get("records", READY, "many"))
-    for what in ("one address", "any address"):
+    for what in ("one address", "some addresses", "any address"):
         ratio = table.ratio(f"records, {what}", HITS, "many", "few")
         yield Target(f"records: hits on {what}, many / few", _NOISE, True, ratio)
 
