@@ -21,7 +21,6 @@ import os
 import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +36,7 @@ from .folder import store_error
 from .record import KEPT_HEADERS, Record, decode, encode
 from .spool import Claim, Head, Spool, Writer
 from .store import Store
+from .threads import started
 from .upstream import Answer
 
 log = logging.getLogger("httpcache")
@@ -86,7 +86,7 @@ class Cache:
         self._spool = spool
         self._max_flights = max_flights
         self._flights: dict[str, Flight] = {}
-        self._writers = ThreadPoolExecutor(WRITERS, "spool-write")
+        self._writers = started(WRITERS, "spool-write")
         self._tasks: TaskGroup
 
     @asynccontextmanager
@@ -222,7 +222,8 @@ class Cache:
         await job.verify(record, claim.part)
         key = job.name(head)
         value = encode(record)
-        winner = decode(await self._store.freeze(key, value, record.digest, claim.part, precedes=head.varies))
+        precedes = key != f"r/{job.target}"
+        winner = decode(await self._store.freeze(key, value, record.digest, claim.part, precedes=precedes))
         if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{job.label} was frozen by another with other bytes: ask again for those")
         log.info("froze %s (%d bytes, sha256 %s)", job.label, record.size, record.digest)

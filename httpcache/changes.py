@@ -8,6 +8,7 @@ that back takes longer than all the rest of a hit. The count is mapped into memo
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import mmap
 import os
@@ -24,6 +25,7 @@ class Changes:
 
     def __init__(self, path: Path) -> None:
         """Open the file, making it where it is missing. Raises OSError."""
+        self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
             with self._alone():
@@ -51,6 +53,7 @@ class Changes:
         has been committed, also where a process ends in between.
         """
         with self._alone():
+            self._check()
             under_way = self._counts[0] | 1
             self._write(under_way)
             try:
@@ -66,6 +69,12 @@ class Changes:
             yield
         finally:
             fcntl.flock(self._fd, fcntl.LOCK_UN)
+
+    def _check(self) -> None:
+        """Raise OSError where others have another file, or it was cut: nothing that is counted here reaches them."""
+        mine = os.fstat(self._fd)
+        if mine.st_size != SIZE or not os.path.samestat(mine, os.stat(self._path)):
+            raise OSError(errno.ESTALE, "index/changes was replaced while it was in use: stop all that use the folder")
 
     def _write(self, count: int) -> None:
         os.pwrite(self._fd, count.to_bytes(SIZE, sys.byteorder), 0)  # by a mapping, a full disk would be a signal

@@ -25,6 +25,7 @@ from .errors import Damaged
 from .folder import RESTORE, mapped, open_index, store_error
 from .reader import Reader
 from .store import Condition
+from .threads import started
 
 CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
 NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux has it
@@ -51,8 +52,8 @@ class LocalStore:
         self._opened: list[Reader] = []
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
         # same. Writers wait for locks and for the disk, and have their own.
-        self._readers = ThreadPoolExecutor(4, "store-read")
-        self._writers = ThreadPoolExecutor(4, "store-write")
+        self._readers = started(4, "store-read")
+        self._writers = started(4, "store-write")
         # SQLite lets one write at a time. diskcache takes that for granted: on a connection that has become read-only
         # two can begin a transaction, and it loses count.
         self._writing = threading.Lock()

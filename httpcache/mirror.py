@@ -113,18 +113,21 @@ class Mirror:
         A copy of more than CHECKED_FIRST bytes may turn out to be damaged while it is read: see `read` and `whole`.
         """
         ask = _Ask(self, target, want, self._secret)
-        found = await ask.locate()
-        record = found[1] if found else None
-        absent = await self._absence(ask, record)
-        if absent:
-            return absent
-        outcome = record or await self._fetched(ask)
-        if isinstance(outcome, Record):
-            outcome = await self._permitted(ask, outcome)
-        if found and isinstance(outcome, Record) and not await self._is_sound(outcome, CHECKED_FIRST):
-            await self._mend(ask, *found)
-        if isinstance(outcome, Passed) and outcome.status in (404, 410):
+        outcome = await self._outcome(ask)
+        if isinstance(outcome, Passed) and not outcome.hit and outcome.status in (404, 410):
             await self._remember(ask, outcome)
+        return outcome
+
+    async def _outcome(self, ask: _Ask) -> Record | Live | Passed:
+        """Return what `answer` does. A record is what the store had after this was called, whatever was removed."""
+        while (found := await ask.locate()) is None:
+            outcome = await self._absence(ask, None) or await self._fetched(ask)
+            if not isinstance(outcome, Record):
+                return outcome
+        key, record = found
+        outcome = await self._absence(ask, record) or await self._permitted(ask, record)
+        if isinstance(outcome, Record) and not await self._is_sound(outcome, CHECKED_FIRST):
+            await self._mend(ask, key, record)
         return outcome
 
     async def _is_sound(self, record: Record, limit: int | None = None) -> bool:
@@ -179,7 +182,8 @@ class Mirror:
         """Like `answer`, but wait until everything is frozen, and checked to be what was frozen. Raises MirrorError."""
         outcome = await self.answer(target, want)
         if isinstance(outcome, Live):
-            return await self.landed(target, outcome)
+            await self.landed(target, outcome)
+            return await self.whole(target, want)  # what is there now: it may have been removed since
         if isinstance(outcome, Record) and not await self._is_sound(outcome):
             return await self.whole(target, want)  # it is known by now, and will be mended
         return outcome

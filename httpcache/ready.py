@@ -21,7 +21,7 @@ from .kept import Kept
 MAX_BYTES = 16 * 1024 * 1024  # that answers take in memory
 MAX_BODY = MAX_BYTES // 2
 MAX_KEY = 1024  # bytes of an address and of what is accepted
-OVERHEAD = 1500  # bytes that an answer takes besides its body, its address and its headers
+OVERHEAD = 2500  # bytes that an answer takes besides its body, its address and its headers
 
 # What changes the answer to a request, and is not in the key: these requests are looked at one by one.
 _SPECIAL = (

@@ -11,6 +11,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import suppress
+from functools import partial
 
 import anyio
 from starlette.datastructures import Headers
@@ -81,19 +82,15 @@ class FrozenResponse(Lasting):
     async def ready(self, scope: Scope) -> Ready | None:
         """See Lasting."""
         record = self._record
-        if record.scope != PUBLIC or not record.size or not _can_send_paths(scope) or not self._is_sound():
+        holds = partial(_is_sound, self._store, record.digest, record.size)
+        if record.scope != PUBLIC or not record.size or not _can_send_paths(scope) or not holds():
             return None
         start = _head(200, self._lines() | {"content-length": str(record.size)})
         if record.size > SMALL:
             path = str(self._store.blob_path(record.digest))
-            return Ready(start, {"type": "http.response.pathsend", "path": path}, self._is_sound)
+            return Ready(start, {"type": "http.response.pathsend", "path": path}, holds)
         body = b"".join([chunk async for chunk in self._read(0, None)])
-        return Ready(start, {"type": "http.response.body", "body": body}, self._is_sound)
-
-    def _is_sound(self) -> bool:
-        with suppress(MirrorError):  # who looks again tells of it
-            return self._store.condition(self._record.digest, self._record.size) is Condition.SOUND
-        return False
+        return Ready(start, {"type": "http.response.body", "body": body}, holds) if holds() else None
 
     def _lines(self) -> dict[str, str]:
         record = self._record
@@ -119,6 +116,12 @@ class FrozenResponse(Lasting):
             raise damaged(self._record)
         async for chunk in self._read(last, end):
             yield chunk
+
+
+def _is_sound(store: Store, digest: str, size: int) -> bool:
+    with suppress(MirrorError):  # who looks again tells of it
+        return store.condition(digest, size) is Condition.SOUND
+    return False
 
 
 class LiveResponse:

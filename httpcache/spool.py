@@ -26,7 +26,7 @@ import msgspec
 from .errors import StoreError
 
 BATCH = 1024 * 1024  # bytes of a body that may wait to be written; the fewer there are, the more handing over costs
-WAITING = 32 * BATCH  # bytes that may wait of all bodies together
+WAITING = 32 * BATCH  # bytes that may wait of all bodies together; the threads may have as many once more
 SYNCED = 64 * BATCH  # bytes after which the disk is asked for them: it must not be given all at the end, when all wait
 PIECE = 256  # bytes that a piece takes besides its own
 _PART = re.compile(r"[0-9a-f]+\.[0-9a-f]+\.part")
@@ -91,8 +91,9 @@ class Writer:
         see: Callable[[bytes], object],
         told: Callable[[int], object],
     ) -> None:
-        """In the thread, `first`, if given, is called before anything is written, and `see` is given every piece.
+        """`threads` has all its threads already (threads.py).
 
+        In the thread, `first`, if given, is called before anything is written, and `see` is given every piece.
         `told` is told how many bytes the part has by now.
         """
         self.taken = 0
@@ -155,9 +156,11 @@ class Writer:
 
     def _start_sync(self, written: int) -> None:
         self._synced = written
-        # in one of the loop's threads: those that write small bodies would wait for the disk with this one
-        self._sync = asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._fd)
-        self._sync.add_done_callback(self._sync_ended)
+        # In one of the loop's threads: those that write small bodies would wait for the disk with this one. Where it
+        # cannot be started all is asked for at the end, as of small bodies.
+        with suppress(RuntimeError):
+            self._sync = asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._fd)
+            self._sync.add_done_callback(self._sync_ended)
 
     def _sync_ended(self, sync: asyncio.Future[None]) -> None:
         self._sync, self._error = None, self._error or sync.exception()  # a disk tells of a fault only once

@@ -18,7 +18,7 @@ from httpcache.target import Target
 from httpcache.upstream import Answer
 
 from .asking import Asking
-from .metadata import SUFFIX, MetadataSource, metadata_url, settle
+from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle
 from .page import SHA256, File, strongest
 from .render import advertised
 
@@ -74,8 +74,13 @@ class Files:
         async def expect() -> Expected:
             return Expected(metadata_digests(await listing()))
 
-        listing = find or _given(file)
-        return await self._mirror.answer(self._target(project, file, SUFFIX), Want(source=source, expect=expect))
+        async def frozen(record: Record) -> None:
+            wheel = await self._mirror.frozen(self._target(project, file), Want())
+            if wheel and not metadata_digests(await listing()):
+                await confirm(self._mirror, target, Want(), file.filename, wheel)
+
+        listing, target = find or _given(file), self._target(project, file, SUFFIX)
+        return await self._mirror.answer(target, Want(source=source, expect=expect, frozen=frozen))
 
     async def freeze(self, project: str, file: File) -> Record | Passed:
         """Return a file once it is frozen and checked, or what the registry says now. Raises MirrorError."""

@@ -264,17 +264,27 @@ def _member(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, filename: str) -> byt
     return body
 
 
-async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> None:
-    """Check metadata that was kept before its wheel was frozen: what was read by ranges is covered by no digest."""
+async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> bool:
+    """Drop metadata that was kept and is not the wheel's: what was read by ranges is covered by no digest.
+
+    Both sides call it once they are frozen, so that whichever is last sees the other. Return whether it may stay.
+    """
     kept = await mirror.frozen(metadata, want)
     if kept is None:
-        return
+        return True
     path = mirror.store.blob_path(wheel.digest)
     with suppress(BadUpstream):
         if sha256(await from_wheel(path, filename)).hexdigest() == kept.digest:
-            return
-    log.error("dropped the metadata of %s: it was read before the wheel, and is not the wheel's", filename)
+            return True
+    log.error("dropped the metadata of %s: it was read without the wheel, and is not the wheel's", filename)
     await mirror.drop(metadata, want)
+    return False
+
+
+async def confirm(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> None:
+    """`settle` for the one who has just frozen metadata. Raises BadUpstream where it did not stay."""
+    if not await settle(mirror, metadata, want, filename, wheel):
+        raise BadUpstream(f"the metadata of {filename} is not that of the wheel that was frozen meanwhile: ask again")
 
 
 @dataclass(frozen=True)

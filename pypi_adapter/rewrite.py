@@ -37,7 +37,7 @@ from .asking import INDEX_ACCEPT
 from .coding import BadCoding, decoded
 from .files import file_digests, metadata_digests
 from .forms import parse
-from .metadata import SUFFIX, MetadataSource, metadata_url, settle
+from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle
 from .negotiate import MediaType, is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
@@ -120,12 +120,13 @@ class Pinned:
         pinned = f"{incoming.root}/{target.pin}/"
         key = (_page_key(record), pinned, form)
         body = self._bodies.get(key)
-        if body is None or not self._pages.is_announced(target, record):
+        name = await self._mirror.record_key(target, want)
+        if body is None or not self._pages.is_announced(name, record):
             page = await self._pages.read(record)
             if page is None:
                 return answer_with(self._mirror.store, record)
-            if isinstance(page, Page):
-                await self._pages.announce(target, want, record, page)
+            if name and isinstance(page, Page):
+                await self._pages.announce(target.pin, name, record, page)
             prefix = pinned + record.final[: record.final.rindex("/") + 1]
             body = body or await rendered(page, form, lambda file: _linked(file, pinned), prefix)
         self._bodies.put(key, body, body.size)
@@ -160,10 +161,16 @@ class Pinned:
             listed = await self._pages.find(wheel)
             return Expected(tuple(sorted({digest for file in listed for digest in metadata_digests(file)})))
 
+        async def frozen(record: Record) -> None:
+            found = await self._mirror.frozen(wheel, self._file_want(incoming, wheel))
+            if found and not any(map(metadata_digests, await self._pages.find(wheel))):
+                await confirm(self._mirror, metadata, want, _filename(wheel), found)
+
         want = Want(
             credentials=incoming.credentials,
             source=lambda: self._metadata_source(incoming, wheel, metadata),
             expect=expect,
+            frozen=frozen,
         )
         return answer_with(self._mirror.store, await self._mirror.answer(metadata, want))
 
@@ -200,7 +207,7 @@ class _Pages:
         self._max_page = mirror.settings.max_page
         self._parsed: OrderedDict[str, _Parsed] = OrderedDict()
         self._reading = anyio.CapacityLimiter(PARSERS)
-        self._announced: OrderedDict[str, None] = OrderedDict()
+        self._announced: OrderedDict[tuple[str, str], None] = OrderedDict()
 
     async def says_index(self, record: Record) -> bool:
         """Whether a record says of itself that it is an index page: by a type of PEP 691, or PEP 629's meta."""
@@ -228,25 +235,24 @@ class _Pages:
             self._parsed.popitem(last=False)
         return found
 
-    async def announce(self, target: Target, want: Want, record: Record, page: Page) -> None:
-        """Note for the projects on a page that this page lists files of them, for `find`."""
-        if self.is_announced(target, record):
+    async def announce(self, pin: str, name: str, record: Record, page: Page) -> None:
+        """Note for the projects on a page that this page lists files of them, for `find`; `name`: its record's key."""
+        if self.is_announced(name, record):
             return
-        key = await self._mirror.record_key(target, want)
-        value = (key or "").encode()
+        value = name.encode()
         projects = {_project(file.filename) for file in page.files}
         for project in projects if len(projects) < FLAT else {_ANY}:
-            log = self._log(target.pin, project)
+            log = self._log(pin, project)
             values = await log.read()
             while value not in values and not await log.append(len(values), value):
                 values = await log.read()
-        self._announced[_noted(target, record)] = None
+        self._announced[name, record.digest] = None
         while len(self._announced) > ANNOUNCED:
             self._announced.popitem(last=False)
 
-    def is_announced(self, target: Target, record: Record) -> bool:
+    def is_announced(self, name: str | None, record: Record) -> bool:
         """Whether nothing is left to note of a page."""
-        return _noted(target, record) in self._announced
+        return (name, record.digest) in self._announced
 
     async def find(self, target: Target) -> list[File]:
         """Return what the index pages of the pin announced of a file.
@@ -301,12 +307,10 @@ class _Pages:
             return None, 0
 
 
-def _noted(target: Target, record: Record) -> str:
-    return f"{target.key} {record.digest}"
-
-
 def _page_key(record: Record) -> str:
-    return f"{record.digest} {record.final}"
+    """What a page is read from: its bytes, what they are said to be, and what its links are relative to."""
+    said = [record.headers.get(name, "") for name in ("content-type", "content-encoding")]
+    return "\n".join([record.digest, record.final, *said])
 
 
 def _may_be_index(headers: Mapping[str, str]) -> bool:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import gzip
 from collections.abc import Callable
 from hashlib import sha256
 
 import pytest
 
 from tests.support import http
+from tests.support.command import run
 from tests.support.index import PIP, ask, document, html_page, json_file, json_files, json_page
 from tests.support.inside import checked_records
 from tests.support.mirror import Mirror
@@ -51,6 +53,33 @@ def test_a_page_of_another_origin_does_not_spoil_a_file(
     upstream.stop()
     again = http.get(address)
     assert (again.status_code, again.content) == (200, THING.data)
+
+
+def test_a_page_that_is_frozen_anew_under_another_name_announces_too(
+    upstream: Upstream, server: Mirror, pin: str
+) -> None:
+    """The same bytes, which vary by `Accept` now: they are another entry of the store."""
+    page, file = (server.pin(pin, upstream.url + path) for path in ("/simple/thing/", FILE))
+    upstream.pages[FILE] = b"another"
+    for headers in ({}, {"Vary": "Accept"}):
+        listing = json_files(json_file(FILE, hashes={"sha256": THING.sha256}))
+        upstream.pages["/simple/thing/"] = json_page(listing, **headers)
+        assert ask(page).status_code == 200
+        assert http.get(file).status_code == 502
+        assert run("forget", pin, "--yes", "--data", server.data).returncode == 0
+
+
+def test_the_same_bytes_said_to_be_something_else_are_another_page(
+    upstream: Upstream, server: Mirror, pin: str
+) -> None:
+    packed = gzip.compress(b"<html><a href='/files/thing-1.0.tar.gz'>x</a></html>")
+    for number, headers in enumerate(
+        ({"Content-Type": "text/html", "Content-Encoding": "gzip"}, {"Content-Type": "application/gzip"})
+    ):
+        upstream.pages["/simple/thing/"] = Response(packed, headers=headers)
+        address = server.pin(f"as{number}-{pin}", f"{upstream.url}/simple/thing/")
+        answer = ask(address)
+        assert (answer.status_code, b"thing-1.0" in answer.content) == (200, number == 0)
 
 
 @pytest.mark.parametrize("form", ["HTML", "JSON"])

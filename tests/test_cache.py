@@ -103,6 +103,49 @@ def test_what_cannot_be_kept_is_not_finished(upstream: Upstream, tmp_path: Path)
     assert list((tmp_path / "data/spool").iterdir()) == []
 
 
+class Late(LocalStore):
+    """A store that has written a record before it says so."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.written, self.let = anyio.Event(), anyio.Event()
+
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path, *, precedes: bool = False) -> bytes:
+        winner = await super().freeze(key, value, digest, file, precedes=precedes)
+        self.written.set()
+        await self.let.wait()
+        return winner
+
+
+def test_what_was_removed_is_not_given_to_who_asks_after_that(upstream: Upstream, tmp_path: Path) -> None:
+    """The download that brought it has not ended yet, and others can still board it."""
+    upstream.pages["/file"] = b"removed"
+    found: list[Record | Passed] = []
+
+    async def work() -> None:
+        store = Late(tmp_path / "data")
+        async with running(tmp_path, store) as mirror:
+
+            async def ask() -> None:
+                found.append(await mirror.whole(target(upstream), Want()))
+
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(ask)
+                await store.written.wait()
+                for key in await store.keys("r/"):
+                    assert await store.remove(key)
+                upstream.pages["/file"] = b"another"
+                tasks.start_soon(ask)
+                await anyio.sleep(0.1)
+                store.let.set()
+            for each in found:
+                assert isinstance(each, Record)
+                assert await mirror.read(each) == b"another"
+
+    anyio.run(work)
+    assert len(found) == 2
+
+
 @pytest.mark.parametrize(
     "expected",
     [

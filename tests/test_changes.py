@@ -108,6 +108,18 @@ def test_a_writer_that_is_killed_leaves_no_count_and_no_lock(changes: Changes, f
     assert changes.count() == 2 * (EACH // 2 + 1)
 
 
+def test_who_has_another_file_changes_nothing(changes: Changes, folder: Path) -> None:
+    path = folder / "changes"
+    path.unlink()
+    with pytest.raises(FileNotFoundError), changes.change():
+        raise AssertionError
+    with closing(Changes(path)) as another:
+        with pytest.raises(OSError, match="replaced"), changes.change():
+            raise AssertionError
+        with another.change():
+            pass
+
+
 def test_the_store_tells_of_changes_after_one_that_was_cut_off(tmp_path: Path) -> None:
     async def work(store: LocalStore, other: LocalStore) -> None:
         await other.add("r/a", b"first")

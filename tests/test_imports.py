@@ -13,7 +13,19 @@ ROOT = Path(__file__).resolve().parents[1]
 # Modules of one line know nothing of each other.
 ORDER = [
     ["errors", "files"],
-    ["target", "guard", "credentials", "conditional", "store", "limits", "codings", "sockets", "kept", "changes"],
+    [
+        "target",
+        "guard",
+        "credentials",
+        "conditional",
+        "store",
+        "limits",
+        "codings",
+        "sockets",
+        "kept",
+        "changes",
+        "threads",
+    ],
     ["settings", "record", "blobs", "spool", "folder", "progress", "reader", "ready"],
     ["transport", "local", "options"],
     ["upstream"],

@@ -6,6 +6,8 @@ import io
 import itertools
 import re
 import struct
+import threading
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -405,6 +407,23 @@ def test_metadata_that_is_not_the_wheels(place: Callable[..., Place]) -> None:
     found.put(OWN + b"Requires-Dist: injected\n", ".metadata")
     assert b"injected" in found.metadata().content
     assert http.get(found.address).status_code == 200
+    for _ in range(2):
+        assert found.metadata().content == OWN
+
+
+def test_metadata_that_is_not_the_wheels_which_came_meanwhile(place: Callable[..., Place]) -> None:
+    """Whichever is frozen last is compared with the other."""
+    found = thing(place, lambda project: archive(members(project)), **{"core-metadata": True})
+    end = threading.Event()
+    found.put(Response([OWN + b"Requires-Dist: injected\n", end]), ".metadata")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(found.metadata)
+        while not found.upstream.count(found.path + ".metadata"):
+            time.sleep(0.01)
+        assert http.get(found.address).status_code == 200
+        end.set()
+        with pytest.raises(httpx.RemoteProtocolError):
+            asked.result()
     for _ in range(2):
         assert found.metadata().content == OWN
 

@@ -7,7 +7,12 @@ import os
 import socket
 import sys
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from hashlib import sha256
 from ipaddress import ip_network
 from pathlib import Path
 from types import FrameType
@@ -21,7 +26,10 @@ from starlette.types import Message
 
 from httpcache import ready as ready_module
 from httpcache.app import build
+from httpcache.local import LocalStore
 from httpcache.ready import MAX_BODY, MAX_BYTES, MAX_KEY, OVERHEAD, Key, Ready, ReadyAnswers
+from httpcache.record import Record
+from httpcache.responses import FrozenResponse
 from httpcache.settings import Settings
 from tests.support import http
 from tests.support.command import run
@@ -155,6 +163,31 @@ def test_what_a_client_has_got_goes_before_what_is_ready(upstream: Upstream, ser
     for _ in range(3):
         assert http.get(address, headers={"Accept": "application/slow"}).content == b"slow"
         assert http.get(address).content == b"quick"
+
+
+def test_what_is_mended_goes_before_what_is_ready(upstream: Upstream, server: Mirror, pin: str) -> None:
+    """A variant's bytes are fetched again, from an upstream that varies no more, and it was removed meanwhile."""
+    slow = {"Accept": "application/slow"}
+    upstream.pages["/file"] = Response(b"variant", headers={"Vary": "Accept"})
+    address = server.pin(pin, f"{upstream.url}/file")
+    assert http.get(address, headers=slow).content == b"variant"
+    blob = next(path for path in server.data.glob("blobs/*/*") if path.read_bytes() == b"variant")
+    blob.write_bytes(b"damaged")
+    end = threading.Event()
+    upstream.pages["/file"] = Response([b"vari", end, b"ant"])
+    with ThreadPoolExecutor(1) as threads:
+        mended = threads.submit(http.get, address, headers={"Accept": "APPLICATION/SLOW"})
+        while upstream.count("/file") < 2:
+            time.sleep(0.01)
+        assert run("forget", pin, "--yes", "--data", server.data).returncode == 0
+        upstream.pages["/file"] = b"for all"
+        assert http.get(address).content == b"for all"
+        for _ in range(3):
+            assert http.get(address, headers=slow).content == b"for all"
+        end.set()
+        assert mended.result().content == b"variant"
+    kept = {http.get(address, headers=slow).content for _ in range(3)}
+    assert kept == {http.get(address, headers={"Accept": "Application/Slow"}).content}  # which is not kept yet
 
 
 def test_live_is_asked_for_each_time(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
@@ -324,6 +357,33 @@ def test_all_that_an_answer_takes_counts(header: int) -> None:
     long: Key = (b"/" * MAX_KEY, b"x", b"", "")
     answers.keep(long, 0, made)
     assert answers.find(long) is None
+
+
+def test_an_answer_holds_nothing_that_was_not_counted(tmp_path: Path) -> None:
+    """The address that a record was redirected to, for example, which can be long."""
+    body = tmp_path / "body"
+    digest = sha256(b"body").hexdigest()
+
+    async def work(store: LocalStore) -> None:
+        body.write_bytes(b"body")
+        await store.freeze("r/a", b"record", digest, body)
+        answers = ReadyAnswers(store.state, [])
+        plain = {"method": "GET", "extensions": {"http.response.pathsend": {}}}
+        for number in range(1000):
+            record = Record("t", "pin", "http://h/", f"http://h/{number:060000}", digest, 4, 0.0)
+            made = await FrozenResponse(store, record).ready(plain)
+            assert made
+            answers.keep((b"/%d" % number, b"", None, ""), store.state(), made)
+        assert answers.find((b"/0", b"", None, ""))
+
+    tracemalloc.start()
+    try:
+        with closing(LocalStore(tmp_path / "data")) as store:
+            before = tracemalloc.get_traced_memory()[1]
+            anyio.run(work, store)
+            assert tracemalloc.get_traced_memory()[1] - before < 1000 * OVERHEAD * 2
+    finally:
+        tracemalloc.stop()
 
 
 def test_nothing_is_given_from_another_state() -> None:
