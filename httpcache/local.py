@@ -30,8 +30,8 @@ from .threads import started
 CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
 NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux has it
 CHUNK = 128 * 1024  # bytes that are read at once; a client that takes none of them holds about ten times as many
-LEAST = 16 * 1024  # bytes that are read at once for many clients
-READ_AHEAD = 4 * 1024 * 1024  # bytes that are read at once for all clients together
+LEAST = 16 * 1024  # bytes that are read at once for each of many clients
+READ_AHEAD = 4 * 1024 * 1024  # bytes that are read at once for all clients together, but LEAST for each
 
 T = TypeVar("T")
 P = ParamSpec("P")
