@@ -229,6 +229,7 @@ class Bench:
                 say(f"first fetch: round {number + 1} of {self._rounds}")
                 for column, url in self._downloads(f"/big/first?round={number}"):
                     with self._noting(f"first fetch, {column}"):
+                        self._rest()
                         found = fetch.fetch(url, size)
                         rates.setdefault(column, []).append(found.rate)
                         first_bytes.setdefault(column, []).append(1e3 * found.first_byte)
