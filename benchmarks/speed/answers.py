@@ -59,9 +59,13 @@ def wheel(index: str, project: str, digest: str) -> Answer:
     address = urljoin(url, entry.url).partition("#")[0]
     if urlsplit(address).netloc != urlsplit(index).netloc:
         raise Unavailable(f"the links of {project} do not lead through it but to {urlsplit(address).netloc}")
-    if sha256(_file(address)).hexdigest() != digest:
+    body = _file(address)
+    if sha256(body).hexdigest() != digest:
         raise Unavailable(f"{entry.filename} has other bytes than the upstream's")
-    return Answer(address, ANY, *wire_size(address, ANY))
+    wire, seconds = wire_size(address, ANY)
+    if wire <= len(body):
+        raise Unavailable(f"{entry.filename} came whole the first time, and as {wire} bytes the second time")
+    return Answer(address, ANY, wire, seconds)
 
 
 def get(url: str, accept: str = ANY) -> httpx.Response:
