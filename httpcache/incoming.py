@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from .credentials import Credentials, read_credentials
 from .settings import Settings
-from .target import Target, parse_target
+from .target import Target, parse_target, split_path
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,11 @@ class Incoming:
     def target(self) -> Target:
         """What it asks the generic mirror for. Raises BadAddress."""
         return parse_target(self.path, self.query)
+
+    @property
+    def raw(self) -> bool:
+        """Whether the upstream's own bytes are asked for: `/<pin>/raw/<upstream-url>`. No adapter rewrites these."""
+        return split_path(self.path).raw
 
     @property
     def accept(self) -> str:

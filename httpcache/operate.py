@@ -16,7 +16,7 @@ from .errors import Damaged, NotFound, StoreFull, redact
 from .pages import today
 from .record import Absence, Entry, Record, decode
 from .store import Store
-from .target import Target, looks_like_url, parse_target
+from .target import Target, looks_like_url, parse_target, split_path
 
 SETTLE = 0.5  # seconds after which a server has opened what it was about to send
 
@@ -154,7 +154,7 @@ def _target(address: str) -> Target:
     """Read an address of the mirror, which may begin with the mirror's own. Raises BadAddress."""
     path = urlsplit(address)._replace(scheme="", netloc="").geturl() if looks_like_url(address) else address
     path, _, query = path.lstrip("/").partition("?")
-    pin, _, rest = path.partition("/")
+    pin, rest, _ = split_path(path)
     # an adapter's address, such as /files/..., is its own name
     return parse_target(path, query) if looks_like_url(rest) else Target(pin, unquote(rest))
 

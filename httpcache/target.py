@@ -2,6 +2,8 @@
 
     /nvidia-2024-01-02/https://pypi.ngc.nvidia.com/tensorrt/?x=1
      └── pin ────────┘ └── upstream URL ──────────────────┘
+    /nvidia-2024-01-02/raw/https://pypi.ngc.nvidia.com/tensorrt/?x=1
+                      └── the upstream's own bytes, which no adapter rewrites
 
 Clients mangle addresses: Python's `urljoin` and nginx merge the slashes of `https://`, pip quotes its colon, and every
 one of them has its own idea of which characters of a path are quoted. All forms of one address are one Target here.
@@ -14,6 +16,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
 from ipaddress import ip_address
+from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
 from .errors import BadAddress, redact
@@ -21,6 +24,7 @@ from .errors import BadAddress, redact
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DATED = re.compile(r".*?(\d{4}-\d{1,2}-\d{1,2})")
 _SCHEME = re.compile(r"(https?)(?::|%3A)(?:/|%2F)+", re.IGNORECASE)
+_RAW = re.compile(rf"/*raw/+(?={_SCHEME.pattern})", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 # What has to change in a query: escapes, and bytes that may not stand in one (RFC 3986 section 3.4).
@@ -33,6 +37,17 @@ _CANONICAL = re.compile(
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # RFC 3986 pchar, less "+": object stores read a bare "+" in a path as a space, so it travels as %2B.
 _PATH_SAFE = "!$&'()*,;=:@-._~"
+
+
+class Parts(NamedTuple):
+    """The parts of an address of the mirror, as they were spelled: the pin, and what stands behind it.
+
+    `raw`: the upstream's own bytes are asked for, which no adapter may rewrite.
+    """
+
+    pin: str
+    rest: str
+    raw: bool
 
 
 @dataclass(frozen=True)
@@ -64,13 +79,20 @@ class Target:
 
 
 def parse_target(raw_path: str, query: str = "") -> Target:
-    """Read `/<pin>/<upstream-url>`.
+    """Read `/<pin>/<upstream-url>` or `/<pin>/raw/<upstream-url>`: both are of the same thing, frozen once.
 
     `raw_path` is the path as it stood in the request line, still quoted; `query` is what followed the `?`.
     Raises BadAddress with a text that says how to write the address.
     """
-    pin, _, rest = raw_path.removeprefix("/").partition("/")
+    pin, rest, _ = split_path(raw_path)
     return Target(check_pin(pin), canonical_url(rest, query))
+
+
+def split_path(raw_path: str) -> Parts:
+    """Take the raw path of a request apart; nothing in it is checked."""
+    pin, _, rest = raw_path.removeprefix("/").partition("/")
+    raw = _RAW.match(rest)
+    return Parts(pin, rest[raw.end() :], True) if raw else Parts(pin, rest, False)
 
 
 def looks_like_url(raw: str) -> bool:

@@ -30,7 +30,7 @@ from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
 from httpcache.responses import FOREVER, HIT, STORED, answer_with
 from httpcache.store import Log
-from httpcache.target import Target, canonical_url, looks_like_url, origin
+from httpcache.target import Target, canonical_url, looks_like_url, origin, split_path
 from httpcache.upstream import Answer, Headers
 
 from .asking import INDEX_ACCEPT
@@ -72,7 +72,7 @@ class Pinned:
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Answer index pages, distribution files and their metadata; None for everything else. Raises MirrorError."""
-        if not looks_like_url(incoming.path.removeprefix("/").partition("/")[2]):
+        if not looks_like_url(split_path(incoming.path).rest):
             return None
         target = incoming.target
         incoming = replace(incoming, credentials=self._mirror.credentials(target, incoming.credentials))
@@ -81,6 +81,8 @@ class Pinned:
             return await self._metadata(incoming, *metadata)
         if is_distribution(_filename(target)):
             return await self._file(incoming, target)
+        if incoming.raw:
+            return None
         if is_installer(incoming.accept):
             return await self._index(incoming, target)
         if "text/html" in incoming.accept:
