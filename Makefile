@@ -1,6 +1,6 @@
 # Everything a person or CI does here. `make serve` and `make test` need nothing but Python 3.11 and the network.
 PYTHON ?= python3
-CLIENTS = current oldpip poetry pdm
+CLIENTS = current oldpip midpip poetry1 poetry pipenv pdm
 PEERS = proxpi devpi
 HOST ?= 127.0.0.1
 PORT ?= 8080

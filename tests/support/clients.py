@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import unquote, urlsplit
 
+from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel_filename
 
 from tests.support.packages import Dist
@@ -25,14 +26,17 @@ from tests.support.packages import Dist
 ROOT: Final = Path(__file__).resolve().parents[2]
 CLIENTS: Final = ROOT / ".clients"
 PIP: Final = (str(CLIENTS / "current/bin/python"), "-m", "pip")
+MIDDLE_PIP: Final = (str(CLIENTS / "midpip/bin/python"), "-m", "pip")
 OLD_PIP: Final = (str(CLIENTS / "oldpip/bin/python"), "-m", "pip")
 UV: Final = str(CLIENTS / "current/bin/uv")
 POETRY: Final = str(CLIENTS / "poetry/bin/poetry")
+POETRY_1: Final = str(CLIENTS / "poetry1/bin/poetry")
+PIPENV: Final = str(CLIENTS / "pipenv/bin/pipenv")
 PDM: Final = str(CLIENTS / "pdm/bin/pdm")
 NOWHERE: Final = "http://127.0.0.1:9"
 """The discard port: nothing listens there."""
 
-INSTALLERS: Final = ("pip", "oldpip", "uv", "poetry", "pdm")
+INSTALLERS: Final = ("pip", "midpip", "oldpip", "uv", "poetry", "poetry1", "pdm", "pipenv")
 """What `Clients.install` can drive."""
 
 INHERITED: Final = ("LANG", "SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE")
@@ -140,6 +144,10 @@ class Clients:
             "POETRY_VIRTUALENVS_IN_PROJECT": "true",
             "POETRY_KEYRING_ENABLED": "false",
             "POETRY_NO_INTERACTION": "1",
+            "PIPENV_CACHE_DIR": str(home / "cache/pipenv"),
+            "PIPENV_VENV_IN_PROJECT": "1",
+            "PIPENV_IGNORE_VIRTUALENVS": "1",
+            "PIPENV_NOSPIN": "1",
             "PDM_CACHE_DIR": str(home / "cache/pdm"),
             "PDM_CONFIG_FILE": str(home / "config/pdm.toml"),
             "PDM_LOG_DIR": str(home / "log"),
@@ -154,29 +162,43 @@ class Clients:
         match client:
             case "pip":
                 return self.pip_install(index, requirements, None, *extra)
+            case "midpip":
+                return self.pip_install(index, requirements, None, *extra, pip=MIDDLE_PIP)
             case "oldpip":
                 return self.old_pip_install(index, requirements, None, *extra)
             case "uv":
                 return self.uv_install(index, requirements, None, *extra)
             case "poetry":
                 return self.poetry_install(index, self.poetry_lock(index, requirements, extra_index), extra_index)
+            case "poetry1":
+                locked = self.poetry_lock(index, requirements, extra_index, poetry=POETRY_1)
+                return self.poetry_install(index, locked, extra_index, poetry=POETRY_1)
+            case "pipenv":
+                return self.pipenv_install(index, requirements)
             case "pdm":
                 return self.pdm_install(self.pdm_lock(index, requirements, extra_index))
         raise ValueError(client)
 
     # pip
 
-    def pip_install(self, index: str, requirements: Sequence[str], target: Path | None = None, *extra: str) -> Pins:
-        """`pip install -i index --target target`, as its own report tells it."""
+    def pip_install(
+        self,
+        index: str,
+        requirements: Sequence[str],
+        target: Path | None = None,
+        *extra: str,
+        pip: Sequence[str] = PIP,
+    ) -> Pins:
+        """`pip install -i index --target target`, as its own report tells it; `pip` is the command."""
         home = self.place()
         where = ("--index-url", index, "--target", target or home / "target")
         options = ["install", "--quiet", "--report", "-", "--only-binary", ":all:"]
-        result = self.run(*PIP, *options, *where, *extra, *requirements, home=home).checked()
+        result = self.run(*pip, *options, *where, *extra, *requirements, home=home).checked()
         installed = dict(_reported(item) for item in json.loads(result.output)["install"])
         unknown = [f"{name}=={pin.version}" for name, pin in installed.items() if not pin.hashes]
         if unknown:  # pip reports no hash where the index has none: take that of the file that it downloads
             options = ["download", "--quiet", "--no-deps", "--only-binary", ":all:", "--dest", "files"]
-            self.run(*PIP, *options, "--index-url", index, *extra, *unknown, home=home).checked()
+            self.run(*pip, *options, "--index-url", index, *extra, *unknown, home=home).checked()
             installed |= dict(_downloaded(path) for path in (home / "files").iterdir())
         return installed
 
@@ -217,27 +239,28 @@ class Clients:
         self.run(UV, "pip", "install", *options, PIP[0], *where, home=home).checked()
         return parse_requirements(locked)
 
-    # Poetry and PDM
+    # Poetry, PDM and pipenv
 
-    def poetry_lock(self, index: str, requirements: Sequence[str], extra_index: str | None = None) -> Path:
+    def poetry_lock(
+        self, index: str, requirements: Sequence[str], extra_index: str | None = None, *, poetry: str = POETRY
+    ) -> Path:
         """A project whose `poetry.lock` Poetry wrote from `index`, and from `extra_index` beside it."""
         home = self.place()
         sources = [_source("main", index, "primary")]
         if extra_index is not None:
             sources.append(_source("extra", extra_index, "supplemental"))
-        (home / "pyproject.toml").write_text(
-            _project(requirements) + "[tool.poetry]\npackage-mode = false\n" + "".join(sources)
-        )
-        self.run(POETRY, "lock", home=home, environment=_poetry_credentials(index, extra_index)).checked()
+        project = _poetry_1_project(requirements) if poetry == POETRY_1 else _poetry_project(requirements)
+        (home / "pyproject.toml").write_text(project + "".join(sources))
+        self.run(poetry, "lock", home=home, environment=_poetry_credentials(index, extra_index)).checked()
         return home
 
-    def poetry_install(self, index: str, locked: Path, extra_index: str | None = None) -> Pins:
+    def poetry_install(self, index: str, locked: Path, extra_index: str | None = None, *, poetry: str = POETRY) -> Pins:
         """`poetry install` of a locked project, from a copy with an empty cache."""
         home = self.place()
         for name in ("pyproject.toml", "poetry.lock"):
             (home / name).write_bytes((locked / name).read_bytes())
         credentials = _poetry_credentials(index, extra_index)
-        self.run(POETRY, "install", home=home, environment=credentials).checked()
+        self.run(poetry, "install", home=home, environment=credentials).checked()
         return _installed(home / ".venv", parse_lock(locked / "poetry.lock"))
 
     def pdm_lock(self, index: str, requirements: Sequence[str], extra_index: str | None = None) -> Path:
@@ -259,6 +282,13 @@ class Clients:
             (home / name).write_bytes((locked / name).read_bytes())
         self.run(PDM, "install", "--frozen-lockfile", home=home).checked()
         return _installed(home / ".venv", parse_lock(locked / "pdm.lock"))
+
+    def pipenv_install(self, index: str, requirements: Sequence[str]) -> Pins:
+        """`pipenv install` of a new project: it locks, and installs what it locked."""
+        home = self.place()
+        (home / "Pipfile").write_text(_pipfile(index, requirements))
+        self.run(PIPENV, "install", "--python", PIP[0], home=home).checked()
+        return _installed(home / ".venv", parse_pipfile_lock(home / "Pipfile.lock"))
 
     # Plain HTTP
 
@@ -306,6 +336,17 @@ def parse_lock(path: Path) -> Pins:
     return pins
 
 
+def parse_pipfile_lock(path: Path) -> Pins:
+    """The pins of a `Pipfile.lock`."""
+    locked = json.loads(path.read_text())["default"]
+    return {
+        canonicalize_name(name): Pin(
+            found["version"].removeprefix("=="), frozenset(item.removeprefix("sha256:") for item in found["hashes"])
+        )
+        for name, found in locked.items()
+    }
+
+
 def _installed(environment: Path, locked: Pins) -> Pins:
     """The locked pins at the version that the environment really has (PDM locks 1.0+cu121 as 1.0)."""
     found: Pins = {}
@@ -320,6 +361,26 @@ def _installed(environment: Path, locked: Pins) -> Pins:
 def _project(requirements: Iterable[str]) -> str:
     dependencies = json.dumps(list(requirements))
     return f'[project]\nname = "project"\nversion = "1"\nrequires-python = ">=3.11,<4"\ndependencies = {dependencies}\n'
+
+
+def _poetry_project(requirements: Iterable[str]) -> str:
+    return _project(requirements) + "[tool.poetry]\npackage-mode = false\n"
+
+
+def _poetry_1_project(requirements: Iterable[str]) -> str:
+    """As Poetry has it before version 2, which does not read `[project]`."""
+    head = '[tool.poetry]\npackage-mode = false\n[tool.poetry.dependencies]\npython = ">=3.11,<4"\n'
+    return head + _versions(requirements)
+
+
+def _versions(requirements: Iterable[str]) -> str:
+    wanted = map(Requirement, requirements)
+    return "".join(f"{each.name} = {json.dumps(str(each.specifier) or '*')}\n" for each in wanted)
+
+
+def _pipfile(index: str, requirements: Iterable[str]) -> str:
+    head = f'[[source]]\nname = "main"\nurl = "{index}"\nverify_ssl = false\n[packages]\n'
+    return head + _versions(requirements)
 
 
 def _source(name: str, url: str, priority: str) -> str:
