@@ -263,7 +263,7 @@ class Cache:
 
 def _head(answer: Answer, claim: Claim, scope: str, varies: bool) -> Head:
     headers = _taken(answer, KEPT_HEADERS)
-    final = answer.url.partition("?")[0]
+    final = answer.base.partition("?")[0]
     return Head(answer.status, headers, final, answer.length, scope, varies, claim.part.name)
 
 

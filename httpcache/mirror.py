@@ -29,7 +29,7 @@ from .record import Absence, Record, damaged, decode, encode, shown
 from .settings import Settings
 from .spool import Head, Spool
 from .store import Condition, Store
-from .target import Target, pin_prefix
+from .target import Target, canonical_url, pin_prefix
 from .upstream import Answer, Headers, Origins, Upstream
 
 log = logging.getLogger("httpcache")
@@ -366,7 +366,7 @@ class _Ask:
         if self.want.source:
             return self.want.source()
         accept = (("Accept", self._accept),)
-        return self._mirror.upstream.ask(self.target.url, headers=accept, credentials=self.want.credentials)
+        return self._mirror.upstream.ask(self.target.wire, headers=accept, credentials=self.want.credentials)
 
 
 def _is_the_same(answer: Answer, record: Record) -> bool:
@@ -374,7 +374,7 @@ def _is_the_same(answer: Answer, record: Record) -> bool:
 
     Many sites answer 200 to everybody and mean "sign in": at another place, or with HTML in the place of a file.
     """
-    if answer.url.partition("?")[0] != record.final:
+    if answer.url.partition("?")[0] != canonical_url(record.final):
         return False
     return _is_html(record.headers.get("content-type", "")) or not _is_html(answer.headers.get("content-type", ""))
 

@@ -7,6 +7,8 @@
 
 Clients mangle addresses: Python's `urljoin` and nginx merge the slashes of `https://`, pip quotes its colon, and every
 one of them has its own idea of which characters of a path are quoted. All forms of one address are one Target here.
+What an upstream is asked for is the form that was given: to quote a reserved character, or to undo that, can name
+another thing (RFC 3986 section 2.2), and breaks a signature.
 """
 
 from __future__ import annotations
@@ -25,11 +27,15 @@ _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DATED = re.compile(r".*?(\d{4}-\d{1,2}-\d{1,2})")
 _SCHEME = re.compile(r"(https?)(?::|%3A)(?:/|%2F)+", re.IGNORECASE)
 _RAW = re.compile(rf"/*raw/+(?={_SCHEME.pattern})", re.IGNORECASE)
+_ABSOLUTE = re.compile(r"https?://[^/?]", re.IGNORECASE)
+_ANY_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 # What has to change in a query: escapes, and bytes that may not stand in one (RFC 3986 section 3.4).
 _QUERY_PARTS = re.compile(rb"%([0-9A-Fa-f]{2})|[^A-Za-z0-9!$&'()*+,;=:@/?._~-]")
 _DEFAULT_PORTS = {"http": 80, "https": 443}
+# What may not stand in the target of a request (RFC 9112 section 3.2), and what others read as a slash.
+_NOT_SENT = re.compile(rb"[^!-~]|[#\\]")
 # An address in its one form already, as most links are: nothing in it to lower, quote or leave out.
 _CANONICAL = re.compile(
     r"https?://[a-z0-9]{1,60}(?:[.-][a-z0-9]{1,60}){0,3}(?:/(?!\.{1,2}(?:/|\Z))[\w!$&'()*,;=:@.~-]*)+", re.ASCII
@@ -50,18 +56,29 @@ class Parts(NamedTuple):
     raw: bool
 
 
+class Address(NamedTuple):
+    """The address of something at an upstream: its one form, and the form in which the upstream is asked for it."""
+
+    url: str
+    wire: str
+
+
 @dataclass(frozen=True)
 class Target:
     """What a request asks for: a URL of an upstream, as frozen under a pin.
 
-    `pin` is the name in front; `url` is the canonical address of the upstream, without userinfo and fragment.
+    `pin` is the name in front; `url` is the canonical address of the upstream, without userinfo and fragment. `wire` is
+    the spelling in which the upstream is asked for it: no part of what the target is.
     """
 
     pin: str
     url: str
+    wire: str = field(default="", repr=False, compare=False)
     key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
+        if not self.wire:
+            object.__setattr__(self, "wire", self.url)
         object.__setattr__(self, "key", sha256(f"{self.pin}\n{self.url}".encode()).hexdigest())
 
     @property
@@ -85,7 +102,7 @@ def parse_target(raw_path: str, query: str = "") -> Target:
     Raises BadAddress with a text that says how to write the address.
     """
     pin, rest, _ = split_path(raw_path)
-    return Target(check_pin(pin), canonical_url(rest, query))
+    return Target(check_pin(pin), *read_address(rest, query))
 
 
 def split_path(raw_path: str) -> Parts:
@@ -124,14 +141,20 @@ def pin_prefix(pin: str) -> str:
 
 
 def canonical_url(raw: str, query: str = "") -> str:
-    """Return the one form of an upstream address.
+    """Return the one form of an upstream address: see `read_address`."""
+    return read_address(raw, query).url
+
+
+def read_address(raw: str, query: str = "") -> Address:
+    """Return the one form of an upstream address, and the form to ask for.
 
     `raw` is the address without its query, in any form that clients make of it (`https:/h/x`, `https%3A/h/x`, ...).
-    RFC 3986 section 6.2.2: case, percent-encoding and dot segments are normalised; a fragment is dropped.
-    Raises BadAddress where it is no http or https URL, or carries a user name.
+    The one form is normalised by RFC 3986 section 6.2.2: case, percent-encoding, dot segments; a fragment is dropped.
+    In the form to ask for, path and query stay as they were given, but for dot segments, and for what HTTP does not
+    allow there, which is quoted. Raises BadAddress where it is no http or https URL, or carries a user name.
     """
     if not query and _CANONICAL.fullmatch(raw):
-        return raw
+        return Address(raw, raw)
     raw = raw.lstrip("/").partition("#")[0]
     found = _SCHEME.match(raw)
     if not found:
@@ -144,9 +167,36 @@ def canonical_url(raw: str, query: str = "") -> str:
     authority, slash, path = raw[found.end() :].partition("/")
     if "?" in authority + path:
         raise BadAddress("the address has a '?' in its path: write it as %3F")
-    return (
-        f"{scheme}://{_canonical_authority(scheme, authority)}{_canonical_path(slash + path)}{_canonical_query(query)}"
-    )
+    server = f"{scheme}://{_canonical_authority(scheme, authority)}"
+    url, wire = _both_paths(slash + path)
+    return Address(f"{server}{url}{_canonical_query(query)}", f"{server}{wire}{query and '?'}{_sendable(query)}")
+
+
+def read_url(text: str) -> Address:
+    """Read an upstream address with its query: see `read_address`. A `?` with nothing behind it is asked for too."""
+    base, mark, query = text.partition("#")[0].partition("?")
+    found = read_address(base, query)
+    return found if query else found._replace(wire=found.wire + mark)
+
+
+def resolve(base: str, reference: str) -> Address:
+    """Return what a reference means that stands at an address which was asked for (RFC 3986 section 5.2.2).
+
+    Nothing of it is quoted or unquoted on the way. Raises BadAddress.
+    """
+    path = base.partition("?")[0]
+    reference = reference.partition("#")[0]
+    if _ABSOLUTE.match(reference):
+        return read_url(reference)
+    if _ANY_SCHEME.match(reference) or reference.startswith("///"):
+        raise BadAddress("the address has no host, or is not of http or https")
+    if reference.startswith("//"):
+        return read_url(f"{path.partition(':')[0]}:{reference}")
+    if reference.startswith("/"):
+        return read_url(origin(base) + reference)
+    if reference.startswith("?"):
+        return read_url(path + reference)
+    return read_url(path[: path.rindex("/") + 1] + reference if reference else base)
 
 
 def origin(url: str) -> str:
@@ -193,17 +243,24 @@ def _is_ip_literal(host: str) -> bool:
         return False
 
 
-def _canonical_path(raw: str) -> str:
-    segments = [quote_from_bytes(unquote_to_bytes(_encode(part)), _PATH_SAFE) for part in raw.split("/")[1:]]
-    kept: list[str] = []
-    for segment in segments:  # RFC 3986 section 5.2.4
+def _both_paths(raw: str) -> tuple[str, str]:
+    """Return the one form of a path, and the one to ask for; dot segments, quoted or not, are in neither."""
+    kept: list[tuple[str, str]] = []
+    segment = ""
+    for part in raw.split("/")[1:]:  # RFC 3986 section 5.2.4
+        segment = quote_from_bytes(unquote_to_bytes(_encode(part)), _PATH_SAFE)
         if segment == "..":
             del kept[-1:]
         elif segment != ".":
-            kept.append(segment)
-    if segments and segments[-1] in (".", ".."):
-        kept.append("")
-    return "/" + "/".join(kept)
+            kept.append((segment, _sendable(part)))
+    if segment in (".", ".."):
+        kept.append(("", ""))
+    return "/" + "/".join(url for url, _ in kept), "/" + "/".join(wire for _, wire in kept)
+
+
+def _sendable(text: str) -> str:
+    """Quote what may not stand in the target of a request, and nothing else."""
+    return _NOT_SENT.sub(lambda found: b"%%%02X" % found[0][0], _encode(text)).decode("ascii")
 
 
 def _canonical_query(raw: str) -> str:

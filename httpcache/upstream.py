@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
@@ -20,10 +21,11 @@ from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, red
 from .limits import Pace, Slots
 from .settings import Settings
 from .store import Store
-from .target import canonical_url, origin
+from .target import origin, read_url, resolve
 
 NOTED = 10_000  # origins
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # in no value of a header (RFC 9110 section 5.5)
 
 Headers = tuple[tuple[str, str], ...]
 
@@ -32,8 +34,8 @@ Headers = tuple[tuple[str, str], ...]
 class Answer:
     """What an upstream answered, its body still to be read.
 
-    `url` is the address after redirects; `body` yields the bytes as they came, no content coding undone.
-    `sent` are the credential headers that the address was asked with.
+    `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
+    they came, no content coding undone. `sent` are the credential headers that the address was asked with.
     """
 
     status: int
@@ -41,6 +43,12 @@ class Answer:
     url: str
     body: AsyncIterator[bytes]
     sent: Headers = ()
+    wire: str = ""
+
+    @property
+    def base(self) -> str:
+        """What links are relative to: the address as it was asked for."""
+        return self.wire or self.url
 
     @property
     def length(self) -> int | None:
@@ -119,10 +127,10 @@ class Upstream:
     ) -> AsyncIterator[Answer]:
         """Send a GET and give its answer, whatever its status, redirects followed.
 
-        `headers` are sent as they are, in place of the mirror's own of the same name. `credentials` are tried in turn
-        (Basic only after a 401 or 403, or after a 404 where it is bound to the origin or the origin has challenged
-        before) and go to the origin of `url` alone. `trusted` addresses come from the operator or from an upstream of
-        the operator's, and pass the guard.
+        `url` is sent in its own spelling, and so is each `Location`. `headers` are sent as they are, in place of the
+        mirror's own of the same name. `credentials` are tried in turn (Basic only after a 401 or 403, or after a 404
+        where it is bound to the origin or the origin has challenged before) and go to the origin of `url` alone.
+        `trusted` addresses come from the operator or from an upstream of the operator's, and pass the guard.
         Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
         if self._settings.offline:
@@ -155,16 +163,20 @@ class Upstream:
         self, url: str, headers: Headers, level: Headers, trusted: bool, pace: Pace
     ) -> AsyncIterator[Answer]:
         here, sent = url, level
+        asked: set[tuple[str, Headers]] = set()
         for _ in range(self._settings.max_redirects + 1):
+            asked.add((here, sent))
             async with self._get(here, (*headers, *sent), trusted, pace) as response:
                 location = response.headers.get("location")
                 if response.status_code not in REDIRECTS or location is None:
                     body = _body(response, here, pace)
-                    yield Answer(response.status_code, response.headers, here, body, level)
+                    yield Answer(response.status_code, response.headers, read_url(here).url, body, level, here)
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):
                 sent = ()  # for good: an origin that was passed through must not choose where they go
+            if (here, sent) in asked:
+                raise BadUpstream(f"{redact(url)} redirects in a circle, by way of {redact(here)}")
         raise BadUpstream(f"{redact(url)} redirects more than {self._settings.max_redirects} times (--max-redirects)")
 
     @asynccontextmanager
@@ -189,7 +201,7 @@ class Upstream:
         own = ((name, value) for name, value in self._own_headers if name.lower() not in given)
         request = httpx.Request(
             "GET",
-            url,
+            origin(url),
             headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*own, *headers)],
             extensions={"timeout": self._timeout, transport.TARGET: url[len(origin(url)) :].encode("ascii")},
         )
@@ -208,14 +220,12 @@ class Upstream:
 
 
 def _redirected(here: str, location: str) -> str:
+    """Return where a `Location` leads, as it was spelled; its bytes beyond ASCII are sent quoted."""
     try:
-        target = httpx.URL(location)
-        if target.scheme and not target.host:
-            raise ValueError("an empty host (RFC 9110 section 4.2.1)")
-        url = httpx.URL(here).join(target)
-        path, _, query = url.raw_path.decode("ascii").partition("?")
-        return canonical_url(f"{url.scheme}://{url.netloc.decode('ascii')}{path}", query)
-    except Exception as error:
+        if CONTROL.search(location):
+            raise BadAddress("there is a control character in it")
+        return resolve(here, location.encode("latin-1").decode("utf-8", "surrogateescape")).wire
+    except BadAddress as error:
         raise BadUpstream(f"{redact(here)} redirects to an address that cannot be followed") from error
 
 

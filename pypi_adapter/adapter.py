@@ -15,7 +15,7 @@ from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
 from httpcache.progress import Progress
 from httpcache.settings import Settings
-from httpcache.target import canonical_url
+from httpcache.target import read_address
 
 from .capture import Capture
 from .catalog import Catalog
@@ -86,7 +86,7 @@ class PypiAdapter:
 def _index(settings: Settings) -> str:
     """Return the address of the simple index, with a slash at its end. Raises BadAddress."""
     given = settings.adapters.get("pypi_upstream") or urljoin(DEFAULT_INDEX, "/simple/")
-    return canonical_url(given.rstrip("/") + "/")
+    return read_address(given.rstrip("/") + "/").wire
 
 
 def _config(settings: Settings) -> Config:

@@ -12,7 +12,7 @@ import msgspec
 from httpcache.credentials import Credentials
 from httpcache.errors import BadUpstream, redact
 from httpcache.mirror import NOBODY, Mirror
-from httpcache.target import canonical_url, origin
+from httpcache.target import canonical_url, origin, read_url
 from httpcache.upstream import Answer, Headers
 
 from .address import Address
@@ -126,12 +126,11 @@ class Asking:
 
         The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
         """
-        base, _, query = url.partition("?")
         if self._address:
-            await self._address.check(self._index)
+            await self._address.check(canonical_url(self._index))
             self._address = None
         self.requests += 1
-        address = canonical_url(base, query)
+        address = read_url(url).wire
         credentials = self._credentials if origin(address) == origin(self._index) else NOBODY
         async with self._upstream.ask(address, headers=headers, credentials=credentials, trusted=True) as answer:
             yield replace(answer, sent=())
@@ -150,7 +149,7 @@ class _Got:
 def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:
     try:
         plain = decoded(body, answer.headers.get("content-encoding"), limit)
-        page = parse(plain, answer.headers.get("content-type"), answer.url)
+        page = parse(plain, answer.headers.get("content-type"), answer.base)
     except (BadPage, BadCoding) as error:
         raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
     serial = answer.headers.get("x-pypi-last-serial", "")

@@ -28,7 +28,7 @@ import msgspec
 from httpcache.credentials import AUTHORIZATION, Credentials
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.mirror import NOBODY
-from httpcache.target import canonical_url, pin_prefix
+from httpcache.target import pin_prefix, read_address
 
 from .passes import REQUESTED, Scope, read_scope
 from .policy import Policy, Tables, read_policies
@@ -142,7 +142,7 @@ def _registry(given: _Registry, folder: Path, environment: Mapping[str, str]) ->
 
 def _index(text: str) -> str:
     try:
-        return canonical_url(text.rstrip("/") + "/")
+        return read_address(text.rstrip("/") + "/").wire
     except BadAddress:  # its text speaks of requests, and may show what should not be there
         raise MirrorError("index takes the http or https address of a simple index, without user and query") from None
 

@@ -326,7 +326,7 @@ class MetadataSource:
                 body = await read_bounded(answer, MAX_METADATA, f"the metadata of {self.filename}")
         except UpstreamError:
             return None  # the wheel may be frozen, or to be had from another host
-        return given(body, answer.url, answer.sent) if looks_like_metadata(body) else None
+        return given(body, answer.base, answer.sent) if looks_like_metadata(body) else None
 
     async def _from_frozen(self) -> Answer | None:
         record = await self.frozen()
@@ -337,7 +337,7 @@ class MetadataSource:
             body, answer = await from_ranges(self.ask, self.filename, self.digests)
         except NoRangesError:
             return None
-        return given(body, answer.url, answer.sent)
+        return given(body, answer.base, answer.sent)
 
     async def _from_whole(self) -> Answer:
         outcome = await self.freeze()

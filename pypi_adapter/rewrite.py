@@ -30,7 +30,7 @@ from httpcache.mirror import ANY, Expected, Mirror, Want
 from httpcache.record import Record, decode
 from httpcache.responses import FOREVER, HIT, STORED, answer_with
 from httpcache.store import Log
-from httpcache.target import Target, canonical_url, looks_like_url, origin, split_path
+from httpcache.target import Address, Target, looks_like_url, origin, read_url, split_path
 from httpcache.upstream import Answer, Headers
 
 from .asking import INDEX_ACCEPT
@@ -144,6 +144,12 @@ class Pinned:
         return answer_with(self._mirror.store, await self._mirror.answer(target, self._file_want(incoming, target)))
 
     def _file_want(self, incoming: Incoming, target: Target) -> Want:
+        @asynccontextmanager
+        async def source() -> AsyncIterator[Answer]:
+            wire, accept = await self._spelling(target), (("Accept", incoming.accept),)
+            async with self._mirror.upstream.ask(wire, headers=accept, credentials=incoming.credentials) as answer:
+                yield answer
+
         async def expect() -> Expected:
             listed = await self._pages.find(target)
             digests = {digest for file in listed for digest in file_digests(file)}
@@ -153,10 +159,16 @@ class Pinned:
         async def frozen(wheel: Record) -> None:
             listed = await self._pages.find(target)
             if _filename(target).endswith(".whl") and not any(map(metadata_digests, listed)):
-                metadata, want = Target(target.pin, metadata_url(target.url)), Want(credentials=incoming.credentials)
+                metadata = Target(target.pin, metadata_url(target.url))
+                want = Want(credentials=incoming.credentials)
                 await settle(self._mirror, metadata, want, _filename(target), wheel)
 
-        return Want(incoming.accept, credentials=incoming.credentials, expect=expect, frozen=frozen)
+        return Want(incoming.accept, credentials=incoming.credentials, source=source, expect=expect, frozen=frozen)
+
+    async def _spelling(self, target: Target) -> str:
+        """Return how the pages of the pin spell the address of a file: pip and uv quote links their own way."""
+        listed = [read_url(file.url).wire for file in await self._pages.find(target)]
+        return target.wire if target.wire in listed or not listed else listed[0]
 
     async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
         async def expect() -> Expected:
@@ -170,26 +182,29 @@ class Pinned:
 
         want = Want(
             credentials=incoming.credentials,
-            source=lambda: self._metadata_source(incoming, wheel, metadata),
+            source=lambda: self._metadata_source(incoming, wheel),
             expect=expect,
             frozen=frozen,
         )
         return answer_with(self._mirror.store, await self._mirror.answer(metadata, want))
 
     @asynccontextmanager
-    async def _metadata_source(self, incoming: Incoming, wheel: Target, metadata: Target) -> AsyncIterator[Answer]:
+    async def _metadata_source(self, incoming: Incoming, wheel: Target) -> AsyncIterator[Answer]:
         def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[Answer]:
             accept = (("Accept", ANY), *headers)
             return self._mirror.upstream.ask(url, headers=accept, credentials=incoming.credentials)
 
         want = self._file_want(incoming, wheel)
         listed = await self._pages.find(wheel)
+        url = await self._spelling(wheel)
         source = MetadataSource(
             filename=_filename(wheel),
-            url=wheel.url,
-            own=(lambda: ask(metadata.url, ())) if not listed or any(file.core_metadata for file in listed) else None,
+            url=url,
+            own=(lambda: ask(metadata_url(url), ()))
+            if not listed or any(file.core_metadata for file in listed)
+            else None,
             frozen=lambda: self._mirror.frozen(wheel, want),
-            ask=lambda headers: ask(wheel.url, headers),
+            ask=lambda headers: ask(url, headers),
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,
             digests=tuple(digest for file in listed for digest in file_digests(file)),
@@ -296,7 +311,7 @@ class _Pages:
     def _parse_and_index(self, body: bytes, record: Record) -> _Parsed:
         page, size = self._parse(body, record)
         files = page.files if isinstance(page, Page) else ()
-        return _Parsed(page, {url: file for file in files if (url := _pinned_url(file.url))}, size)
+        return _Parsed(page, {link.url: file for file in files if (link := _link(file.url))}, size)
 
     def _parse(self, body: bytes, record: Record) -> tuple[Page | ProjectList | None, int]:
         content_type = record.headers.get("content-type")
@@ -325,39 +340,44 @@ def _is_simple(headers: Mapping[str, str]) -> bool:
 
 
 def _linked(file: File, pinned: str) -> File | None:
-    url = _pinned_url(file.url)
-    if url is None:
+    link = _link(file.url)
+    if link is None:
         return None
-    provenance = _pinned_url(file.provenance) if file.provenance else None
+    provenance = _link(file.provenance) if file.provenance else None
     return msgspec.structs.replace(
         file,
-        url=pinned + url,
+        url=pinned + link.wire,
         core_metadata=advertised(file),
-        provenance=pinned + provenance if provenance else None,
+        provenance=pinned + provenance.wire if provenance else None,
     )
 
 
-def _pinned_url(url: str) -> str | None:
-    """Return the canonical form of a link, None where it leads nowhere."""
-    base, _, query = url.partition("?")
+def _link(url: str) -> Address | None:
+    """Return the address of a link, None where it leads nowhere."""
     try:
-        return canonical_url(base, query)
+        return read_url(url)
     except BadAddress:
         return None
 
 
 def _metadata_of(target: Target) -> tuple[Target, Target] | None:
-    """Return the wheel and the metadata file that an address means, None where it means no metadata.
+    """Return the wheel and the metadata file that an address means, None where it means no metadata."""
+    url = _wheel_url(target.url)
+    if url is None:
+        return None
+    wire = _wheel_url(target.wire) or url
+    return Target(target.pin, url, wire), Target(target.pin, metadata_url(url), metadata_url(wire))
+
+
+def _wheel_url(url: str) -> str | None:
+    """Return the wheel of a metadata file, None where it is none.
 
     For `f.whl?a=b` uv puts the suffix behind the path and pip behind the query: both mean `f.whl.metadata?a=b`.
     """
-    path, mark, query = target.url.partition("?")
+    path, mark, query = url.partition("?")
     if path.endswith(".whl" + SUFFIX):
-        return Target(target.pin, path.removesuffix(SUFFIX) + mark + query), target
-    if path.endswith(".whl") and query.endswith(SUFFIX):
-        query = query.removesuffix(SUFFIX)
-        return Target(target.pin, f"{path}?{query}"), Target(target.pin, f"{path}{SUFFIX}?{query}")
-    return None
+        return path.removesuffix(SUFFIX) + mark + query
+    return url.removesuffix(SUFFIX) if path.endswith(".whl") and query.endswith(SUFFIX) else None
 
 
 def _filename(target: Target) -> str:

@@ -57,7 +57,7 @@ LINKS = [  # on /index/simple/thing/; {origin}, {host} of the upstream, {other} 
     ("{other}/files/thing-1.tar.gz", "{other}/files/thing-1.tar.gz"),
     ("HTTP://{host}/files/thing-1.tar.gz", "{origin}/files/thing-1.tar.gz"),
     ("/files/thing-1%2Bcu121.tar.gz", "{origin}/files/thing-1%2Bcu121.tar.gz"),
-    ("/files/thing-1+cu121.tar.gz", "{origin}/files/thing-1%2Bcu121.tar.gz"),
+    ("/files/thing-1+cu121.tar.gz", "{origin}/files/thing-1+cu121.tar.gz"),
     ("/a b/thing-1.tar.gz", "{origin}/a%20b/thing-1.tar.gz"),
     ("/ü/thing-1.tar.gz", "{origin}/%C3%BC/thing-1.tar.gz"),
     ("/files/thing-1.tar.gz#sha256={digest}", "{origin}/files/thing-1.tar.gz#sha256={digest}"),
