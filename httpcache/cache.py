@@ -41,7 +41,8 @@ from .upstream import Answer
 
 log = logging.getLogger("httpcache")
 
-FREEZES = frozenset({200, 203})
+FREEZES = frozenset({200})
+STREAMED = frozenset({200, 203})  # answers that are a representation, of which some are not kept
 PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
 PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -53,23 +54,27 @@ POLL = 0.02  # seconds between looks at another process's download
 class Job:
     """What is to be fetched and frozen.
 
-    `key`: those who ask with the same key share one download. `label`: the target, for texts and logs. `target`,
-    `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record. `name` gives the key of
-    the record once the head of the answer is known. `scope` gives the scope of an answer. `verify` looks at the
+    `key`: those who ask with the same key share one download. `record` is the key of the record. `accept` is what the
+    upstream is asked with, and `answers` tells whether an answer is one to this request too. `label`: the target, for
+    texts and logs. `target`, `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record.
+    `scope` gives the scope of an answer; `unkept` says why one may not be frozen. `verify` looks at the
     bytes (a draft of the record, the file) before they are frozen, and raises BadUpstream to refuse them; `frozen` is
     told the record. `digests` are those that indexes announced, of which one must be right; so is
     `size` (bytes). `limit` is the most bytes that are taken.
     """
 
     key: str
+    record: str
+    accept: str
     label: str
     target: str
     pin: str
     url: str
     ask: Callable[[], AbstractAsyncContextManager[Answer]]
     find: Callable[[], Awaitable[Record | None]]
-    name: Callable[[Head], str]
+    answers: Callable[[Head], bool]
     scope: Callable[[Answer], str]
+    unkept: Callable[[Answer], str]
     frozen: Callable[[Record], Awaitable[None]]
     verify: Callable[[Record, Path], Awaitable[None]]
     limit: int
@@ -103,30 +108,36 @@ class Cache:
     async def open(self, job: Job) -> Record | Live | Passed:
         """Return the record, or the answer as soon as its head is known. Raises MirrorError."""
         flight = self._flights.get(job.key)
-        if flight is None or flight.done:  # one that has ended is still there while it cleans up
-            return await self._board(self._start(job))
-        outcome = await self._board(flight, collapsed=True)
-        if isinstance(outcome, Live) and not flight.shared:
-            outcome.close()  # `Vary: *` (RFC 9110 section 12.5.5): an answer to that one request and no other
-            return await self._board(self._start(job))
-        return outcome
-
-    async def _board(self, flight: Flight, *, collapsed: bool = False) -> Record | Live | Passed:
-        while flight.head is None and not flight.done:
-            await flight.changed()
-        if flight.error:
-            raise flight.error
-        if flight.head and not flight.done:
-            return Live(flight, flight.head, collapsed=collapsed or flight.followed)
-        outcome = flight.record or flight.passed
+        while flight and not flight.done:  # one that has ended is still there while it cleans up
+            outcome = await self._board(flight, job)
+            if outcome:
+                return outcome
+            if flight.unkept:
+                break
+            flight = self._flights.get(job.key)
+        outcome = await self._board(self._start(job), job, own=True)
         if outcome is None:
             raise BadUpstream("the answer ended before it could be passed on: ask again")
         return outcome
 
+    async def _board(self, flight: Flight, job: Job, *, own: bool = False) -> Record | Live | Passed | None:
+        """Return what a flight has for a request: None where that is an answer to the request of another alone."""
+        while flight.head is None and not flight.done:
+            await flight.changed()
+        if flight.unkept and not own:
+            return None
+        while flight.head and not flight.done and not job.answers(flight.head):
+            await flight.changed()
+        if flight.error:
+            raise flight.error
+        if flight.head and not flight.done:
+            return Live(flight, flight.head, collapsed=not own or flight.followed)
+        return flight.record or (flight.passed if flight.accept == job.accept else None)
+
     def _start(self, job: Job) -> Flight:
         if len(self._flights) >= self._max_flights:
             raise Busy("too many downloads at once: ask again later")
-        flight = Flight(job.digests)
+        flight = Flight(job.digests, job.accept)
         self._flights[job.key] = flight
         self._tasks.start_soon(self._fly, flight, job)
         return flight
@@ -162,29 +173,26 @@ class Cache:
                 flight.finish(record=record)
                 return
             async with job.ask() as answer:
-                if answer.status not in FREEZES:
+                if answer.status not in STREAMED:
                     flight.finish(passed=await pass_on(answer))
                     return
                 _check_size(job, answer.length or 0)
-                vary = _vary(answer)
-                head = _head(answer, claim, job.scope(answer), "accept" in vary)
+                head = _head(answer, claim, job)
                 delimited = answer.is_delimited
-                body = await self._download(flight, job, claim, head, answer, shared="*" not in vary)
+                body = await self._download(flight, job, claim, head, answer)
             _check(job, head, body, delimited=delimited)
-            if flight.shared and not delimited and not job.digests:
+            if not flight.unkept and not delimited and not job.digests:
                 await self._look_again(job, body)
-            flight.finish(record=await self._freeze(job, claim, head, body) if flight.shared else None)
+            flight.finish(record=None if flight.unkept else await self._freeze(job, claim, head, body))
         finally:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
 
-    async def _download(
-        self, flight: Flight, job: Job, claim: Claim, head: Head, answer: Answer, *, shared: bool
-    ) -> _Sums:
-        sums = _Sums(flight.digests)
+    async def _download(self, flight: Flight, job: Job, claim: Claim, head: Head, answer: Answer) -> _Sums:
+        sums, unkept = _Sums(flight.digests), job.unkept(answer)
         with claim.part.open("xb", buffering=0) as file:
-            flight.begin(head, os.open(claim.part, os.O_RDONLY), shared=shared)
-            first = partial(claim.publish, head) if shared else None
+            flight.begin(head, os.open(claim.part, os.O_RDONLY), unkept=unkept)
+            first = None if unkept else partial(claim.publish, head)
             writer = Writer(self._writers, file.fileno(), first, sums.update, flight.advance)
             async with writer.running():
                 async for chunk in answer.body:
@@ -218,12 +226,10 @@ class Cache:
             created=time.time(),
             scope=head.scope,
             headers=head.headers,
+            varies=head.varies,
         )
         await job.verify(record, claim.part)
-        key = job.name(head)
-        value = encode(record)
-        precedes = key != f"r/{job.target}"
-        winner = decode(await self._store.freeze(key, value, record.digest, claim.part, precedes=precedes))
+        winner = decode(await self._store.freeze(job.record, encode(record), record.digest, claim.part))
         if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{job.label} was frozen by another with other bytes: ask again for those")
         log.info("froze %s (%d bytes, sha256 %s)", job.label, record.size, record.digest)
@@ -243,7 +249,7 @@ class Cache:
             claimed = await anyio.to_thread.run_sync(self._spool.is_claimed, job.key)
             flight.advance(os.fstat(fd).st_size)
             await anyio.sleep(POLL if claimed else 0)
-        value = await self._store.get(job.name(head))
+        value = await self._store.get(job.record)
         record = decode(value) if value else None
         if not isinstance(record, Record) or not await anyio.to_thread.run_sync(self._has_bytes_of, fd, record):
             raise BadUpstream(f"{job.label}: the download broke off: ask again")
@@ -261,10 +267,11 @@ class Cache:
             return hashlib.file_digest(part, "sha256").hexdigest() == record.digest
 
 
-def _head(answer: Answer, claim: Claim, scope: str, varies: bool) -> Head:
+def _head(answer: Answer, claim: Claim, job: Job) -> Head:
     headers = _taken(answer, KEPT_HEADERS)
     final = answer.base.partition("?")[0]
-    return Head(answer.status, headers, final, answer.length, scope, varies, claim.part.name)
+    varies = job.accept if _vary(answer) & {"accept", "*"} else ""
+    return Head(answer.status, headers, final, answer.length, job.scope(answer), varies, claim.part.name)
 
 
 def _taken(answer: Answer, names: Iterable[str]) -> dict[str, str]:

@@ -41,10 +41,12 @@ class Digest(NamedTuple):
 class Flight:
     """A download under way. Every change of state wakes all who wait for one."""
 
-    def __init__(self, digests: tuple[Digest, ...]) -> None:
+    def __init__(self, digests: tuple[Digest, ...], accept: str) -> None:
+        """`digests` are those that were announced; `accept` is what the upstream is asked with."""
         self.digests = digests
+        self.accept = accept
         self.head: Head | None = None
-        self.shared = True
+        self.unkept = ""
         self.followed = False
         self.available = 0  # bytes in the part
         self.record: Record | None = None
@@ -54,9 +56,12 @@ class Flight:
         self.fd = -1
         self._changed = anyio.Event()
 
-    def begin(self, head: Head, fd: int, *, shared: bool = True, followed: bool = False) -> None:
-        """The head has arrived; the body will be readable through `fd`. `followed`: another process fetches it."""
-        self.head, self.fd, self.shared, self.followed = head, fd, shared, followed
+    def begin(self, head: Head, fd: int, *, unkept: str = "", followed: bool = False) -> None:
+        """The head has arrived; the body will be readable through `fd`.
+
+        `unkept`: why it will not be frozen, if it will not be. `followed`: another process fetches it.
+        """
+        self.head, self.fd, self.unkept, self.followed = head, fd, unkept, followed
         self._wake()
 
     def advance(self, available: int) -> None:
@@ -88,7 +93,8 @@ class Live:
     """A reader's place on a flight whose head has arrived. Close it.
 
     `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `verified`: the bytes will be checked
-    against a digest; `digest`: their sha256, where it is known before they are here. `kept`: it will be frozen.
+    against a digest; `digest`: their sha256, where it is known before they are here. `unkept`: why they will not be
+    frozen, if they will not be.
     """
 
     def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
@@ -98,7 +104,7 @@ class Live:
         self.digest = next((value for name, value in flight.digests if name == "sha256"), None)
         if len(flight.digests) > 1:
             self.digest = None
-        self.kept = flight.shared
+        self.unkept = flight.unkept
         self._flight = flight
         self._fd = os.dup(flight.fd)
 

@@ -135,13 +135,13 @@ class LocalStore:
             if value is not None:
                 yield key, value
 
-    async def freeze(self, key: str, value: bytes, digest: str, file: Path, *, precedes: bool = False) -> bytes:
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
         """See Store."""
 
         def work() -> bytes:
             with self._locked(fcntl.LOCK_SH):
                 self._blobs.put(digest, file)
-                return self._add(key, value, self._changes.change if precedes else nullcontext)
+                return self._add(key, value, nullcontext)
 
         return await self._run(self._writers, work)
 

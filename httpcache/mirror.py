@@ -12,7 +12,7 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -21,13 +21,14 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
+from .accept import admits
 from .cache import FREEZES, Cache, Job, pass_on
 from .credentials import PUBLIC, Credentials, scope
 from .errors import BadUpstream, Damaged, MirrorError, Refused
 from .flight import Digest, Live, Passed
 from .record import Absence, Record, damaged, decode, encode, shown
 from .settings import Settings
-from .spool import Head, Spool
+from .spool import Spool
 from .store import Condition, Store
 from .target import Target, canonical_url, pin_prefix
 from .upstream import Answer, Headers, Origins, Upstream
@@ -39,6 +40,7 @@ NEGATIVE_ENTRIES = 1000  # of up to 64 KB each
 FLIGHTS = 4  # times as many downloads as connections may be under way or wait
 SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
 CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
+REPRESENTATIONS = 4  # of a target, for all: who takes none of these has one under its own `Accept`
 ANY = "*/*"
 NOBODY = Credentials()
 
@@ -55,8 +57,9 @@ class Expected:
 class Want:
     """How a target is wanted.
 
-    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `variant` names
-    the representation for good where `accept` is not the client's own and may change with the program. `source` asks
+    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `admits` tells
+    of which content types an answer will do (empty where it has none), where these are not those that `accept` admits.
+    `source` asks
     for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called
     when the target is about to be fetched; `verify` and `frozen` are those of a Job. `freeze_absence`: a 404 or 410 is
     kept for ever too, as a registry's "no such project" is. `anew`: the upstream is asked although it said a moment
@@ -64,7 +67,7 @@ class Want:
     """
 
     accept: str = ANY
-    variant: str | None = None
+    admits: Callable[[str], bool] | None = None
     credentials: Credentials = NOBODY
     source: Callable[[], AbstractAsyncContextManager[Answer]] | None = None
     expect: Callable[[], Awaitable[Expected]] | None = None
@@ -120,11 +123,12 @@ class Mirror:
 
     async def _outcome(self, ask: _Ask) -> Record | Live | Passed:
         """Return what `answer` does. A record is what the store had after this was called, whatever was removed."""
-        while (found := await ask.locate()) is None:
-            outcome = await self._absence(ask, None) or await self._fetched(ask)
+        key, record = await ask.locate()
+        while record is None:
+            outcome = await self._absence(ask, None) or await self._fetched(ask, key)
             if not isinstance(outcome, Record):
                 return outcome
-        key, record = found
+            key, record = await ask.locate()
         outcome = await self._absence(ask, record) or await self._permitted(ask, record)
         if isinstance(outcome, Record) and not await self._is_sound(outcome, CHECKED_FIRST):
             await self._mend(ask, key, record)
@@ -142,7 +146,8 @@ class Mirror:
         log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", ask.target)
         reason = "the upstream has none"
         try:
-            job = ask.job(Expected((Digest("sha256", record.digest),), record.size), key)
+            ask = _Ask(self, ask.target, replace(ask.want, accept=record.varies or ask.want.accept), self._secret)
+            job = ask.job(key, Expected((Digest("sha256", record.digest),), record.size))
             outcome = await self.cache.open(job)
             if isinstance(outcome, Live):
                 outcome = await self.landed(ask.target, outcome)
@@ -155,14 +160,14 @@ class Mirror:
             f"from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
         )
 
-    async def _fetched(self, ask: _Ask) -> Record | Live | Passed:
+    async def _fetched(self, ask: _Ask, key: str) -> Record | Live | Passed:
         expected = await ask.want.expect() if ask.want.expect else Expected()
-        return await self.cache.open(ask.job(expected))
+        return await self.cache.open(ask.job(key, expected))
 
     async def record_key(self, target: Target, want: Want) -> str | None:
         """Return the key under which the store has the record of a target, None where it has none."""
-        found = await _Ask(self, target, want, self._secret).locate()
-        return found[0] if found else None
+        key, record = await _Ask(self, target, want, self._secret).locate()
+        return key if record else None
 
     async def drop(self, target: Target, want: Want) -> None:
         """Take back a record that was kept before it could be checked, and has turned out wrong."""
@@ -173,10 +178,10 @@ class Mirror:
     async def frozen(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
         ask = _Ask(self, target, want, self._secret)
-        found = await ask.locate()
-        if not found or not await self._may_read(ask, found[1]):
+        _, record = await ask.locate()
+        if record is None or not await self._may_read(ask, record):
             return None
-        return found[1] if await self._is_sound(found[1]) else None
+        return record if await self._is_sound(record) else None
 
     async def whole(self, target: Target, want: Want) -> Record | Passed:
         """Like `answer`, but wait until everything is frozen, and checked to be what was frozen. Raises MirrorError."""
@@ -202,7 +207,7 @@ class Mirror:
         finally:
             live.close()
         if record is None:
-            raise BadUpstream(f"{target} differs at every request (Vary: *): it cannot be frozen")
+            raise BadUpstream(f"{target} cannot be frozen: {live.unkept}")
         return record
 
     async def _permitted(self, ask: _Ask, record: Record) -> Record | Passed:
@@ -299,11 +304,8 @@ class _Ask:
         self._mirror = mirror
         self._accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
         self._secret = secret
-        everything = scope(secret, target.origin, want.credentials.levels[-1])
-        variant = f"variant:{want.variant}" if want.variant else f"accept:{self._accept}"
-        self.key = _hash(target.key, variant, everything)
-        self._record_key = f"r/{target.key}"
-        self._variant_key = f"r/{_hash(target.key, variant)}"
+        self._everything = scope(secret, target.origin, want.credentials.levels[-1])
+        self.key = _hash(target.key, self._accept, self._everything)
 
     def absence_key(self, sent: Headers) -> str:
         """An absence says nothing to those who ask with other credentials."""
@@ -315,25 +317,40 @@ class _Ask:
     def scope(self, answer: Answer) -> str:
         return scope(self._secret, self.target.origin, answer.sent)
 
-    async def find(self) -> Record | None:
+    async def find(self, key: str) -> Record | None:
         """What was frozen already ends a download, unless it is to be mended."""
-        found = await self.locate()
-        if found is None or not await self._mirror._is_sound(found[1], CHECKED_FIRST):
-            return None
-        return found[1]
+        entry = await self._entry(key)
+        return entry if entry and await self._mirror._is_sound(entry, CHECKED_FIRST) else None
 
-    async def locate(self) -> tuple[str, Record] | None:
-        """A variant comes first: what this `Accept` has got once, it gets for ever."""
-        for key in (self._variant_key, self._record_key):
-            value = await self._mirror.store.get(key)
-            entry = decode(value) if value else None
-            if isinstance(entry, Record):
-                return key, entry
-        return None
+    async def locate(self) -> tuple[str, Record | None]:
+        """Return the first record that answers this request, with its key; or the key that one is to be frozen under.
 
-    def name(self, head: Head) -> str:
-        """Return the key of the record: the target's, or where the upstream varies by `Accept`, the variant's."""
-        return self._variant_key if head.varies else self._record_key
+        What was frozen first answers all who take its type (a server may disregard `Accept`: RFC 9110 section 12.4.1).
+        Only for the others there are more, of which again the first that will do is the answer for ever.
+        """
+        for key in self._keys():
+            entry = await self._entry(key)
+            if entry is None or self.answers(entry.varies, entry.headers):
+                break
+        return key, entry
+
+    def _keys(self) -> Iterator[str]:
+        yield f"r/{self.target.key}"
+        for number in range(1, REPRESENTATIONS):
+            yield f"r/{_hash(self.target.key, 'representation', str(number))}"
+        yield f"r/{_hash(self.target.key, 'accept', self._accept)}"
+
+    async def _entry(self, key: str) -> Record | None:
+        value = await self._mirror.store.get(key)
+        entry = decode(value) if value else None
+        return entry if isinstance(entry, Record) else None
+
+    def answers(self, varies: str, headers: Mapping[str, str]) -> bool:
+        """Whether an answer with these headers is one to this request; `varies` is that of its record."""
+        if varies in ("", self._accept):
+            return True
+        kind = headers.get("content-type", "")
+        return self.want.admits(kind) if self.want.admits else admits(self._accept, kind)
 
     async def verify(self, record: Record, file: Path) -> None:
         if self.want.verify:
@@ -343,18 +360,21 @@ class _Ask:
         if self.want.frozen:
             await self.want.frozen(record)
 
-    def job(self, expected: Expected, key: str | None = None) -> Job:
-        """Return the download of this target; `key` is that of the record where it has one already."""
+    def job(self, key: str, expected: Expected) -> Job:
+        """Return the download of this target, whose record is to have this key."""
         return Job(
-            key=self.key,
+            key=_hash(key, self._everything),
+            record=key,
+            accept=self._accept,
             label=str(self.target),
             target=self.target.key,
             pin=self.target.pin,
             url=shown(self.target),
             ask=self.send,
-            find=self.find,
-            name=self.name if key is None else lambda head: key,
+            find=lambda: self.find(key),
+            answers=lambda head: self.answers(head.varies, head.headers),
             scope=self.scope,
+            unkept=_unkept,
             verify=self.verify,
             frozen=self.frozen,
             limit=self._mirror.settings.max_file if self.want.limit is None else self.want.limit,
@@ -367,6 +387,13 @@ class _Ask:
             return self.want.source()
         accept = (("Accept", self._accept),)
         return self._mirror.upstream.ask(self.target.wire, headers=accept, credentials=self.want.credentials)
+
+
+def _unkept(answer: Answer) -> str:
+    """Return why an answer may not be frozen, nothing where it may."""
+    if answer.status == 203:  # RFC 9110 section 15.3.4
+        return "the answer is not the upstream's own (status 203)"
+    return ""
 
 
 def _is_the_same(answer: Answer, record: Record) -> bool:

@@ -145,14 +145,18 @@ class LiveResponse:
         etag = f'"{live.digest}"' if live.digest else None
         if etag:
             lines["etag"] = etag
-        lines["accept-ranges"] = "bytes"
+        lines["accept-ranges"] = "none" if live.unkept else "bytes"
         audience = "public" if live.head.scope == PUBLIC else "private"
-        lines["cache-control"] = f"{audience}, {FOREVER}" if live.kept else "no-store"
-        stored, collapsed = "; stored" if live.kept else "", "; collapsed" if live.collapsed else ""
-        lines["cache-status"] = f"httpcache; fwd=uri-miss; fwd-status={live.head.status}{stored}{collapsed}"
+        lines["cache-control"] = "no-store" if live.unkept else f"{audience}, {FOREVER}"
+        kept = f'; detail="{live.unkept}"' if live.unkept else "; stored"
+        collapsed = "; collapsed" if live.collapsed else ""
+        lines["cache-status"] = f"httpcache; fwd=uri-miss; fwd-status={live.head.status}{kept}{collapsed}"
         if self._vary:
             lines["vary"] = self._vary
         size = live.head.length
+        if live.unkept:  # an answer to this one request: nothing that a client has can be compared with it
+            await _stream(scope, receive, send, live.head.status, lines, live.read())
+            return
         if size is None and "range" in Headers(scope=scope) and scope["method"] == "GET":
             record = await live.finished()
             size = record.size if record else None

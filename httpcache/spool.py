@@ -36,8 +36,8 @@ class Head(msgspec.Struct, frozen=True):
     """The head of an answer that is being downloaded.
 
     `url` is the address after redirects; `length` the announced number of bytes; `scope` tells which credentials it
-    took (see Record); `varies` whether the upstream varies it by `Accept`; `part` is the name of the file that the
-    body is written to.
+    took, and `varies` the `Accept` by which the upstream varies it (see Record); `part` is the name of the file that
+    the body is written to.
     """
 
     status: int
@@ -45,7 +45,7 @@ class Head(msgspec.Struct, frozen=True):
     url: str
     length: int | None
     scope: str
-    varies: bool
+    varies: str
     part: str
 
 

@@ -62,11 +62,10 @@ class Store(Protocol):
     def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """Yield every key that starts with `prefix`, with its value."""
 
-    async def freeze(self, key: str, value: bytes, digest: str, file: Path, *, precedes: bool = False) -> bytes:
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
         """Take a complete file in as the blob `digest`, moving it, then `add` the entry that names it.
 
-        Both are durable on return; what returns is the winner's value, as with `add`. `precedes`: requests that another
-        entry has answered so far are answered by this one from now on, so the state changes.
+        Both are durable on return; what returns is the winner's value, as with `add`.
         """
 
     def condition(self, digest: str, size: int) -> Condition:

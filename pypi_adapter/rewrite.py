@@ -92,7 +92,7 @@ class Pinned:
     async def _index(self, incoming: Incoming, target: Target) -> ASGIApp:
         want = Want(
             INDEX_ACCEPT,
-            "index",
+            lambda kind: not kind or _may_be_index({"content-type": kind}),
             incoming.credentials,
             verify=self._pages.verify,
             freeze_absence=True,

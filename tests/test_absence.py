@@ -100,22 +100,6 @@ def test_who_the_upstream_gives_the_file_to_reads_the_private_copy(
 # Representations
 
 
-def test_no_client_can_choose_the_installers_representation(upstream: Upstream, server: Mirror, pin: str) -> None:
-    """`Accept: index` is one more Accept."""
-
-    def page(request: Request) -> Response:
-        if "simple" in request.headers["accept"]:
-            return json_page(json_files(json_file(LINK)), Vary="Accept")
-        return html_page("/files/evil-9.tar.gz", Vary="Accept")
-
-    upstream.pages["/simple/thing/"] = page
-    address = server.pin(pin, f"{upstream.url}/simple/thing/")
-    for accept in ("index", "variant:index", "Index"):
-        assert b"evil" in http.get(address, headers={"Accept": accept}).content
-    assert filenames(address) == ["thing-1.0.tar.gz"]
-    assert b"evil" in http.get(address, headers={"Accept": "index"}).content
-
-
 @pytest.mark.parametrize("varies_first", [True, False])
 def test_an_upstream_that_varies_now_and_then(varies_first: bool, upstream: Upstream, server: Mirror, pin: str) -> None:
     def page(request: Request) -> Response:

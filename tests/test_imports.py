@@ -15,6 +15,7 @@ ORDER = [
     ["errors", "files"],
     [
         "target",
+        "accept",
         "guard",
         "credentials",
         "conditional",

@@ -1,0 +1,61 @@
+"""Pure: whether an `Accept` admits a content type (RFC 9110 section 12.5.1)."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+_ELEMENTS = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')
+_PARAMETERS = re.compile(r'(?:[^;"]|"(?:\\.|[^"\\])*")+')
+
+
+class _Range(NamedTuple):
+    """A media range: `name` in lower case, its parameters besides the weight, its weight from 0 to 1."""
+
+    name: str
+    parameters: frozenset[tuple[str, str]]
+    weight: float
+
+    def exactness(self, name: str, parameters: frozenset[tuple[str, str]]) -> tuple[int, int] | None:
+        """How exactly it matches a content type, None where it does not."""
+        if not self.parameters <= parameters:
+            return None
+        if self.name == name:
+            return 2, len(self.parameters)
+        if self.name.endswith("/*") and name.startswith(self.name[:-1]):
+            return 1, len(self.parameters)
+        return (0, len(self.parameters)) if self.name == "*/*" else None
+
+
+def admits(accept: str, content_type: str) -> bool:
+    """Whether who sends this `Accept` takes an answer of this `Content-Type`.
+
+    The most exact range that matches decides. An answer whose type is missing or cannot be read is taken by everybody,
+    and a header in which nothing can be read takes everything.
+    """
+    name, parameters = _read(content_type)
+    ranges = [found for element in _ELEMENTS.findall(accept) if (found := _range(element))]
+    if not ranges or name.count("/") != 1:
+        return True
+    ranked = [(exactness, found.weight) for found in ranges if (exactness := found.exactness(name, parameters))]
+    return bool(ranked) and max(ranked)[1] > 0
+
+
+def _range(element: str) -> _Range | None:
+    name, parameters = _read(element)
+    weights = [value for key, value in parameters if key == "q"]
+    try:
+        weight = float(weights[0]) if weights else 1.0
+    except ValueError:
+        return None
+    name = "*/*" if name == "*" else name  # as Java's HTTP client writes it
+    if name.count("/") != 1 or not 0 <= weight <= 1:
+        return None
+    return _Range(name, frozenset(pair for pair in parameters if pair[0] != "q"), weight)
+
+
+def _read(text: str) -> tuple[str, frozenset[tuple[str, str]]]:
+    """Split a media type or range into its name and its parameters, all in lower case."""
+    name, *rest = (part.strip() for part in _PARAMETERS.findall(text.lower()) or [""])
+    pairs = (part.partition("=") for part in rest if part)
+    return name, frozenset((key.strip(), value.strip().strip('"')) for key, _, value in pairs)
