@@ -8,6 +8,19 @@ from .html_page import parse_html
 from .json_page import parse_json
 from .page import BadPage, Page, ProjectList
 
+_BOMS = {  # the longer ones first: that of UTF-16 begins one of UTF-32
+    codecs.BOM_UTF32_LE: "utf-32-le",
+    codecs.BOM_UTF32_BE: "utf-32-be",
+    codecs.BOM_UTF16_LE: "utf-16-le",
+    codecs.BOM_UTF16_BE: "utf-16-be",
+}
+_WIDE: dict[tuple[bool, ...], str] = {  # which of the first four bytes are not zero
+    (True, False, False, False): "utf-32-le",
+    (False, False, False, True): "utf-32-be",
+    (True, False, True, False): "utf-16-le",
+    (False, True, False, True): "utf-16-be",
+}
+
 
 def parse(body: bytes, content_type: str | None, url: str) -> Page | ProjectList:
     """Read an index page.
@@ -17,10 +30,23 @@ def parse(body: bytes, content_type: str | None, url: str) -> Page | ProjectList
     redirects: links are relative to it. Left out are links other than http and https, and files whose name
     could leave a folder. Raises `BadPage`.
     """
-    body = body.removeprefix(codecs.BOM_UTF8)
-    if _is_json(body, content_type or ""):
+    body, content_type = narrow(body.removeprefix(codecs.BOM_UTF8), content_type or "")
+    if _is_json(body, content_type):
         return parse_json(body, url)
-    return parse_html(body, content_type or "", url)
+    return parse_html(body, content_type, url)
+
+
+def narrow(body: bytes, content_type: str) -> tuple[bytes, str]:
+    """Return a body in UTF-16 or UTF-32 as UTF-8, with its content type.
+
+    A byte order mark says so, or where the zeros are among the first characters, which are ASCII in every page (RFC
+    4627 section 3).
+    """
+    bom, name = next((found for found in _BOMS.items() if body.startswith(found[0])), (b"", ""))
+    name = name or _WIDE.get(tuple(byte != 0 for byte in body[:4]), "")
+    if not name:
+        return body, content_type
+    return body[len(bom) :].decode(name, "replace").encode(), f"{content_type.partition(';')[0]}; charset=utf-8"
 
 
 def _is_json(body: bytes, content_type: str) -> bool:

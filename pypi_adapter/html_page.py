@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import codecs
 import html
 import re
 from collections.abc import Mapping
@@ -33,7 +32,6 @@ _SERIAL_COMMENT = re.compile(r"<!--\s*SERIAL (\d{1,18})\s*-->", re.ASCII)
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 # Supersets of ASCII that decode in linear time. Anything else is read as UTF-8: addresses are ASCII anyway.
 _CHARSETS = re.compile(r"iso-8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]", re.IGNORECASE)
-_UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE, b"<\0", b"\0<")
 
 
 def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
@@ -85,8 +83,6 @@ def _says_index(content_type: str, metas: Mapping[str, object], text: str) -> bo
 
 def _decode(body: bytes, content_type: str) -> str:
     """The text of an HTML body. Bytes that its charset does not have become U+FFFD, and so does NUL."""
-    if body.startswith(_UTF_16):
-        raise BadPage("it is UTF-16, which no index uses")
     charset = _CHARSET.search(content_type) or _CHARSET.search(body[:1024].decode("ascii", "replace"))
     known = charset is not None and _CHARSETS.fullmatch(charset[1])
     return body.decode(charset[1] if charset and known else "utf-8", "replace").replace("\0", "\ufffd")
