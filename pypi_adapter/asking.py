@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from httpcache.credentials import Credentials
+from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadUpstream, redact
 from httpcache.mirror import NOBODY, Mirror
 from httpcache.target import canonical_url, origin, read_url
 from httpcache.upstream import Answer, Headers
 
 from .address import Address
-from .coding import BadCoding, decoded
 from .forms import parse
 from .history import Observation
 from .metadata import read_bounded

@@ -22,6 +22,7 @@ from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
 from httpcache.codings import Body
+from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.flight import Live, Passed
 from httpcache.incoming import Incoming
@@ -34,7 +35,6 @@ from httpcache.target import Address, Target, looks_like_url, origin, read_url, 
 from httpcache.upstream import Answer, Headers
 
 from .asking import INDEX_ACCEPT
-from .coding import BadCoding, decoded
 from .files import file_digests, metadata_digests
 from .forms import parse
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle

@@ -22,6 +22,7 @@ ORDER = [
         "store",
         "limits",
         "codings",
+        "decoding",
         "sockets",
         "kept",
         "changes",

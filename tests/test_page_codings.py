@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypi_adapter.coding import BadCoding, decoded
+from httpcache.decoding import BadCoding, decoded
 from pypi_adapter.forms import parse
 from pypi_adapter.page import BadPage, Page
 

@@ -10,9 +10,9 @@ from html.parser import HTMLParser
 
 import msgspec
 
+from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.target import canonical_url
-from pypi_adapter.coding import BadCoding, decoded
 from pypi_adapter.forms import parse
 from pypi_adapter.html_page import to_html
 from pypi_adapter.json_page import to_json
