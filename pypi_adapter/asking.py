@@ -27,18 +27,22 @@ from .when import now
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 
+# Caches on the way are to ask the registry itself (RFC 9111 section 5.2.1.1).
+_HEADERS = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), ("Cache-Control", "max-age=0"))
+
 _SERIAL = re.compile(r"[0-9]{1,18}")
+_RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z]{3,9}, [A-Za-z0-9: -]{1,40}")  # RFC 9110 section 10.2.3
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
 
 
 class Later(BadUpstream):
-    """The registry asks to come back later, or is in trouble: 429 or 5xx; `Retry-After` as it sent it.
+    """The registry asks to come back later, or is in trouble: 429 or 5xx; `Retry-After` as it sent it, if it is one.
 
     `for_all`: not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
     """
 
     def __init__(self, what: str, status: int, after: str | None) -> None:
-        headers = {"Retry-After": after} if after else None
+        headers = {"Retry-After": after} if after and _RETRY_AFTER.fullmatch(after) else None
         super().__init__(f"the registry answered {status} for {what}", headers=headers)
         self.for_all = status in (429, 503)
 
@@ -100,7 +104,7 @@ class Asking:
     async def _get(self, project: str, what: str, etag: str | None = None, none: Container[int] = ()) -> _Got:
         """Ask for a page; 404, 410 and the statuses in `none` say that there is none."""
         started = now()
-        headers = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), *((("If-None-Match", etag),) if etag else ()))
+        headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
         async with self.ask(f"{self._index}{project}{project and '/'}", headers) as answer:
             instant = started - _age(answer) * 1_000_000
             if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):

@@ -11,25 +11,34 @@ from urllib.parse import quote
 
 import msgspec
 
+from httpcache.cache import PASSED_BODY
 from httpcache.flight import Digest, Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
 from httpcache.target import Target
-from httpcache.upstream import Answer
+from httpcache.upstream import Answer, Headers
 
 from .asking import Asking
+from .history import identity
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle
 from .page import SHA256, File, strongest
 from .render import advertised
 
 Find: TypeAlias = Callable[[], Awaitable[File]]
 """Finds the listing of a file."""
+Renew: TypeAlias = Callable[[str, File], Awaitable[str | None]]
+"""Finds another address of a project's file than the one that is known, None where there is none."""
+
+REFUSED = frozenset({400, 401, 403, 404, 410})  # what file hosts answer where a link has expired
 
 
 def token(file: File) -> str:
-    """Return what stands for a file's content in its address: its sha256, or where the index has none, its URL's."""
-    announced = file.hashes.get("sha256", "")
-    return announced if SHA256.fullmatch(announced) else f"url-{sha256(file.url.encode()).hexdigest()}"
+    """Return what stands for a file's content in its address: its sha256, or a sha256 of what else tells its content.
+
+    What that is `identity` says: all hashes that the index announced, or what there is in their place.
+    """
+    _, content = identity(file)
+    return content if SHA256.fullmatch(content) else f"id-{sha256(content.encode()).hexdigest()}"
 
 
 def linked(file: File, base: str, project: str) -> File:
@@ -43,10 +52,14 @@ def linked(file: File, base: str, project: str) -> File:
 
 
 class Files:
-    """The files that a registry's pages list. They are trusted; `path` is what their addresses begin with."""
+    """The files that a registry's pages list. They are trusted; `path` is what their addresses begin with.
 
-    def __init__(self, path: str, asking: Asking, mirror: Mirror) -> None:
+    `renew` is asked where the address of one is refused: it can be one that was signed for a while.
+    """
+
+    def __init__(self, path: str, asking: Asking, mirror: Mirror, renew: Renew) -> None:
         self._path = path
+        self._renew = renew
         self._asking = asking
         self._mirror = mirror
 
@@ -92,7 +105,7 @@ class Files:
     def _want(self, project: str, file: File, find: Find | None = None) -> Want:
         @asynccontextmanager
         async def source() -> AsyncIterator[Answer]:
-            async with self._asking.ask((await listing()).url) as answer:
+            async with self._ask(project, await listing()) as answer:
                 yield answer
 
         async def expect() -> Expected:
@@ -111,14 +124,46 @@ class Files:
         return MetadataSource(
             filename=file.filename,
             url=file.url,
-            own=(lambda: self._asking.ask(metadata_url(file.url))) if file.core_metadata else None,
+            own=(lambda: self._ask(project, file, metadata=True)) if file.core_metadata else None,
             frozen=lambda: self._mirror.frozen(target, want),
-            ask=lambda headers: self._asking.ask(file.url, headers),
+            ask=lambda headers: self._ask(project, file, headers),
             freeze=lambda: self._mirror.whole(target, want),
             path=self._mirror.store.blob_path,
             digests=file_digests(file),
             announced=bool(metadata_digests(file)),
         )
+
+    @asynccontextmanager
+    async def _ask(
+        self, project: str, file: File, headers: Headers = (), *, metadata: bool = False
+    ) -> AsyncIterator[Answer]:
+        """Ask for a file, or its metadata file: at its known address, and where that is refused at a newer one."""
+        url = metadata_url(file.url) if metadata else file.url
+        async with self._asking.ask(url, headers) as answer:
+            if answer.status not in REFUSED:
+                yield answer
+                return
+            refusal = replace(answer, body=_again(await _beginning(answer)))
+        newer = await self._renew(project, file)  # after the exchange: none may wait for another
+        if newer is None:
+            yield refusal
+            return
+        async with self._asking.ask(metadata_url(newer) if metadata else newer, headers) as answer:
+            yield answer
+
+
+async def _beginning(answer: Answer) -> bytes:
+    """Return of a body what is passed on of one that is not kept."""
+    body = b""
+    async for chunk in answer.body:
+        body += chunk
+        if len(body) >= PASSED_BODY:
+            break
+    return body
+
+
+async def _again(body: bytes) -> AsyncIterator[bytes]:
+    yield body
 
 
 def _target(path: str, project: str, content: str, filename: str) -> Target:

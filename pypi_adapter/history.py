@@ -23,6 +23,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -124,11 +125,29 @@ def decode_entry(data: bytes) -> Entry:
 
 
 def identity(file: File) -> Identity:
-    """A file's name and what tells its content: the sha256, else all hashes, else the address."""
+    """A file's name and what tells its content: the sha256, else all hashes, else the size, else the path.
+
+    Neither the host nor the query of its address tell anything, and the path only where nothing else does: they can be
+    signed anew each time that a page is asked for.
+    """
     content = file.hashes.get("sha256")
     if content is None:
         content = ",".join(f"{name}={digest}" for name, digest in sorted(file.hashes.items()))
-    return file.filename, content or file.url
+    if not content:
+        content = urlsplit(file.url).path if file.size is None else f"size={file.size}"
+    return file.filename, content
+
+
+def _is_listed_alike(one: File | None, other: File) -> bool:
+    """Whether two listings of the same file say the same of it, whatever its address is by now."""
+    if one is None or one == other:
+        return one is not None
+    return _without_address(one) == _without_address(other)
+
+
+def _without_address(file: File) -> File:
+    provenance = file.provenance and file.provenance.partition("?")[0]
+    return msgspec.structs.replace(file, url="", provenance=provenance)
 
 
 class History:
@@ -180,7 +199,7 @@ class History:
         files: dict[Identity, File] = {}
         for file in page.files:
             files.setdefault(identity(file), file)
-        changed = [file for key, file in files.items() if present.get(key) != file]
+        changed = [file for key, file in files.items() if not _is_listed_alike(present.get(key), file)]
         project = Project(page.name, page.status, page.tracks, page.alternate_locations)
         return Entry(
             instant=observation.instant,
@@ -247,6 +266,16 @@ class History:
         lives = (life for (name, _), life in self._lives.items() if name == filename)
         return [showing.file for life in lives for _, showing in reversed(life.changes) if showing]
 
+    def addresses(self, page: Page) -> dict[Identity, str]:
+        """The addresses on a page that are others than the log has: of files that it knows."""
+        shown = ((identity(file), file.url) for file in page.files)
+        return {key: url for key, url in shown if (life := self._lives.get(key)) and life.url != url}
+
+    def lists(self, file: File) -> bool:
+        """Whether the last observation had a file."""
+        life = self._lives.get(identity(file))
+        return life is not None and life.latest is not None
+
     def missing(self) -> list[Missing]:
         """Every file ever shown that the last observation did not have, in the order in which they were first shown."""
         return [missing for life in self._lives.values() if (missing := life.missing)]
@@ -307,6 +336,11 @@ class _Life(msgspec.Struct, gc=False):
     @property
     def latest(self) -> Showing | None:
         return self.changes[-1][1]
+
+    @property
+    def url(self) -> str:
+        """The address that the file was last shown with."""
+        return next(showing.file.url for _, showing in reversed(self.changes) if showing)
 
     @property
     def missing(self) -> Missing | None:

@@ -13,13 +13,14 @@ from hashlib import sha256
 from typing import TypeVar
 
 import anyio
+import msgspec
 
 from httpcache.errors import StoreError
 from httpcache.store import Log, Store
 
 from .compact import Compact, Moment, compacted
 from .files import linked
-from .history import Entry, History, Observation, StaleObservation, decode_entry, encode_entry
+from .history import Entry, History, Identity, Observation, StaleObservation, decode_entry, encode_entry, identity
 from .page import File, ProjectStatus
 from .parsing import beside, in_parser
 from .shelf import Form, Shelf
@@ -27,6 +28,7 @@ from .shelf import Form, Shelf
 LONG = 8  # entries of a log after which to read a form is quicker than to read them
 MANY = 200  # files of a project of which a form is kept however short its log is
 _FILE = 2000  # bytes of memory that a file in a history takes
+_ADDRESS = 400  # bytes of memory that a newer address of a file takes
 _SELF = 4000  # bytes of memory that everything else takes
 
 T = TypeVar("T")
@@ -56,13 +58,15 @@ class Known:
         self._compact: Compact | None = None
         self._length = 0
         self._last = b""  # the sha256 of the last of them
+        self._addresses: dict[Identity, str] = {}  # newer ones than the log has, as they were last seen
         self._shelved: int | None = None  # entries that the form on the shelf is made of; None: not looked yet
 
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
         compact, history = self._compact, self._history
-        return _SELF + (compact.size if compact else 0) + (history.size * _FILE if history else 0)
+        held = (compact.size if compact else 0) + (history.size * _FILE if history else 0)
+        return _SELF + held + len(self._addresses) * _ADDRESS
 
     @property
     def instant(self) -> int:
@@ -134,12 +138,19 @@ class Known:
 
             def work() -> tuple[Entry, bytes] | None:
                 found = history.observe(observation)
+                if observation.page:
+                    self._addresses |= history.addresses(observation.page)
                 newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
                 return (found, encode_entry(found)) if always or newer or found.changed else None
 
             return await beside(work, size + history.size)
 
         return await self._extend(observation.instant, make)
+
+    def addressed(self, file: File) -> File:
+        """A file with the newest address that was seen: links can be signed anew each time that a page is asked for."""
+        url = self._addresses.get(identity(file))
+        return msgspec.structs.replace(file, url=url) if url else file
 
     async def confirm(self, instant: int) -> None:
         """Append that nothing had changed by an instant."""

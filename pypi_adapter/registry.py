@@ -31,6 +31,7 @@ PYPI = "pypi"
 """The name of the built-in registry."""
 
 SECOND_LOOK = 1.0  # seconds until a project that was there and now answers 404 is asked for again
+RENEWED = 1_000_000  # microseconds in which a registry is not asked again for newer links
 RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
 CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the clock
 LAG = 3_600_000_000  # microseconds that a page may be older than the list, from a cache on the way, in a pass
@@ -92,7 +93,7 @@ class Registry:
         self.path = "" if name == PYPI else f"/{name}"
         """What its addresses on the mirror begin with, below the root path."""
         self.asking = Asking(index, mirror, credentials, Address(mirror.store, name), strict=name != PYPI)
-        self.files = Files(self.path, self.asking, mirror)
+        self.files = Files(self.path, self.asking, mirror, self._renewed)
         self.passes = Passes(mirror.store, name)
         self.requested = Requested(mirror.store, name)
         self.on_missed: OnMissed | None = None
@@ -152,7 +153,7 @@ class Registry:
         for attempt in range(2):
             for file in await known.work(lambda history: history.named(filename)):
                 if token(file) == content:
-                    return file
+                    return known.addressed(file)
             if attempt:
                 break
             async with known.observing:
@@ -160,6 +161,16 @@ class Registry:
                     with suppress(StaleObservation):
                         await self._observe(known, always=False)
         raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
+
+    async def _renewed(self, project: str, file: File) -> str | None:
+        """Return another address of a file than the known one, which is refused, None where the page has none."""
+        known = await self._known(project)
+        async with known.observing:
+            if known.asked < now() - RENEWED and await known.work(lambda history: history.lists(file)):
+                with suppress(StaleObservation):
+                    await self._observe(known, always=False, whole=True)
+        url = known.addressed(file).url
+        return url if url != file.url else None
 
     async def capture(self, project: str, look: Look, since: int) -> Captured:
         """Observe a project for a pass of the capture whose list is of the instant `since`, unless its log is as new.
@@ -220,20 +231,24 @@ class Registry:
         except StaleObservation as error:
             raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
 
-    async def _observe(self, known: Known, *, always: bool) -> None:
+    async def _observe(self, known: Known, *, always: bool, whole: bool = False) -> None:
         """Observe for a request; what is missed is told to `on_missed`. Raises StaleObservation and MirrorError."""
-        _, entry = await self._look(known, always=always)
+        _, entry = await self._look(known, always=always, whole=whole)
         if self.on_missed and entry and (entry.missed or entry.gone):
-            self.on_missed(known.project, await known.work(History.missing), known.status)
+            missing = await known.work(History.missing)
+            addressed = [msgspec.structs.replace(each, file=known.addressed(each.file)) for each in missing]
+            self.on_missed(known.project, addressed, known.status)
 
-    async def _look(self, known: Known, *, always: bool) -> tuple[int, Entry | None]:
+    async def _look(self, known: Known, *, always: bool, whole: bool = False) -> tuple[int, Entry | None]:
         """Ask the registry for the page and append what changed; with `always` also that nothing did.
+
+        `whole`: the page itself is needed, also if it is still the same.
 
         Returns the instant (microseconds) that the answer shows, and what was appended, None where nothing was. Raises
         StaleObservation and MirrorError.
         """
         started = now()
-        instant, observation = await self.asking.page(known.project, None if always else known.etag)
+        instant, observation = await self.asking.page(known.project, None if always or whole else known.etag)
         if observation is not None and observation.page is None and known.has_page:
             await anyio.sleep(SECOND_LOOK)  # one answer of a proxy must not end a project
             instant, observation = await self.asking.page(known.project)

@@ -407,7 +407,7 @@ def test_nothing_is_made_up(form: str, project: str, shared: tuple[PyPI, Mirror]
         assert set(found) <= {"meta", "name", "files", "versions"}
         assert found.get("versions", ["1.0"]) == ["1.0"]
         for file, url, metadata in zip(found["files"], urls, [{}, {"core-metadata": True}], strict=True):
-            assert file.pop("url").startswith(f"/files/{project}/url-")
+            assert file.pop("url").startswith(f"/files/{project}/id-")
             assert file == {"filename": url.rpartition("/")[2], "hashes": {}, **metadata}
     assert ask(server.at(DATE) + f"{project}/").status_code == 400  # nothing says what was there before
 

@@ -144,7 +144,12 @@ def test_identity() -> None:
     file = File("f", "https://example.org/f", {"md5": "1", "sha256": "2"})
     assert identity(file) == ("f", "2")
     assert identity(msgspec.structs.replace(file, hashes={"sha1": "3", "md5": "1"})) == ("f", "md5=1,sha1=3")
-    assert identity(msgspec.structs.replace(file, hashes={})) == ("f", "https://example.org/f")
+    hashless = msgspec.structs.replace(file, hashes={})
+    assert identity(hashless) == identity(msgspec.structs.replace(hashless, url="https://cdn.example/f?Expires=9"))
+    assert identity(hashless) != identity(msgspec.structs.replace(hashless, url="https://example.org/other/f"))
+    sized = msgspec.structs.replace(hashless, size=3)
+    assert identity(sized) == identity(msgspec.structs.replace(sized, url="https://example.org/token/f"))
+    assert identity(sized) != identity(msgspec.structs.replace(sized, size=4))
 
 
 def test_project_state_is_as_of_the_last_observation_else_the_first() -> None:
@@ -449,7 +454,15 @@ def test_the_theorem_no_later_observation_changes_an_answer(observations: list[O
 @given(observed())
 def test_the_model_agrees(observations: list[Observation]) -> None:
     for instant, answer in answers(history_of(observations)).items():
-        assert (answer and msgspec.structs.replace(answer, versions=None)) == model(observations, instant)
+        expected = model(observations, instant)
+        assert unaddressed(answer and msgspec.structs.replace(answer, versions=None)) == unaddressed(expected)
+
+
+def unaddressed(page: Page | None) -> Page | None:
+    """A page without the addresses of its files: another one is no change."""
+    return page and msgspec.structs.replace(
+        page, files=tuple(msgspec.structs.replace(file, url="") for file in page.files)
+    )
 
 
 @many
@@ -487,7 +500,8 @@ def test_the_latest_page_is_the_last_observed(observations: list[Observation]) -
     if latest is None or page is None:
         assert latest is page
         return
-    assert {identity(file): file for file in reversed(page.files)} == {identity(file): file for file in latest.files}
+    listed = [{identity(file): file.yanked for file in reversed(each.files)} for each in (page, latest)]
+    assert listed[0] == listed[1]
     assert (latest.status, latest.tracks) == (page.status, page.tracks)
     assert msgspec.structs.replace(latest, serial=None) == latest
 

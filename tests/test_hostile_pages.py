@@ -659,7 +659,7 @@ TRICKS = [
     "/files/good/{sha}/x.tar.gz%0d%0aX-Evil:1",
     "/files/good/{sha}/x.tar.gz.metadata.metadata",
     "/files/good/{sha}/.metadata",
-    "/files/good/url-{sha}/good-1.0.tar.gz",
+    "/files/good/id-{sha}/good-1.0.tar.gz",
     "/files/good/{sha}/%E2%80%AEx.tar.gz",
     "/files/good/{sha}/x%u002e.tar.gz",
     "/files/good/{sha}/%.tar.gz",

@@ -208,5 +208,5 @@ def test_a_frozen_file_that_is_damaged_is_asked_for_where_its_listing_says(
 
 def test_another_content_under_the_name_of_a_frozen_file(frozen: tuple[Mirror, str]) -> None:
     running, address = frozen
-    for wrong in (LATER.sha256, f"url-{DEMO.sha256}", DEMO.sha256.upper()):
+    for wrong in (LATER.sha256, f"id-{DEMO.sha256}", DEMO.sha256.upper()):
         assert http.get(f"{running.url}{address.replace(DEMO.sha256, wrong)}").status_code == 404
