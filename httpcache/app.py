@@ -12,6 +12,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from . import pages
 from .adapter import Adapter, Bound
+from .cors import Cors
 from .errors import Loop, MirrorError
 from .incoming import Incoming
 from .local import LocalStore
@@ -64,7 +65,7 @@ class Front:
             target = incoming.target
             credentials = self._mirror.credentials(target, incoming.credentials)
             outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
-            return answer_with(self._mirror.store, outcome)
+            return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
         except MirrorError as error:
             return error_response(error)
 
@@ -123,4 +124,5 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
     )
     app.router.default = front
     app.router.redirect_slashes = False
-    return RootPath(outermost, settings.root_path) if settings.root_path else outermost
+    served: ASGIApp = RootPath(outermost, settings.root_path) if settings.root_path else outermost
+    return Cors(served, settings.credential_headers, settings.keep_headers) if settings.cors else served

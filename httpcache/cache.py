@@ -18,9 +18,8 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
-import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -31,6 +30,7 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from .errors import BadUpstream, Busy, MirrorError, OtherBytes
+from .fields import named
 from .flight import Digest, Flight, Live, Passed
 from .folder import store_error
 from .record import KEPT_HEADERS, Record, decode, encode
@@ -45,7 +45,6 @@ FREEZES = frozenset({200})
 STREAMED = frozenset({200, 203})  # answers that are a representation, of which some are not kept
 PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
 PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
-_CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 WRITERS = 8  # threads that write parts
 POLL = 0.02  # seconds between looks at another process's download
 
@@ -268,16 +267,10 @@ class Cache:
 
 
 def _head(answer: Answer, claim: Claim, job: Job) -> Head:
-    headers = _taken(answer, KEPT_HEADERS)
+    headers = named(answer.headers, KEPT_HEADERS) | answer.kept
     final = answer.base.partition("?")[0]
     varies = job.accept if _vary(answer) & {"accept", "*"} else ""
     return Head(answer.status, headers, final, answer.length, job.scope(answer), varies, claim.part.name)
-
-
-def _taken(answer: Answer, names: Iterable[str]) -> dict[str, str]:
-    """Return those of the headers that have a value as RFC 9110 section 5.5 has it: no server sends another one on."""
-    found = {name: answer.headers[name] for name in names if name in answer.headers}
-    return {name: value for name, value in found.items() if not _CONTROL.search(value)}
 
 
 def _vary(answer: Answer) -> set[str]:
@@ -331,5 +324,5 @@ async def pass_on(answer: Answer) -> Passed:
         body += chunk
         if len(body) >= PASSED_BODY:
             break
-    headers = _taken(answer, PASSED_HEADERS)
+    headers = named(answer.headers, PASSED_HEADERS) | answer.kept
     return Passed(answer.status, headers, body[:PASSED_BODY], answer.sent)

@@ -25,6 +25,7 @@ from .options import (
     binding,
     count,
     header_size,
+    kept_header,
     minutes,
     network,
     one_of,
@@ -67,7 +68,7 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="httpcache",
         description="A mirror that makes builds repeatable. Every option is also an environment variable: "
-        "--allow-network is HTTPCACHE_ALLOW_NETWORK; lists are separated by commas there.",
+        "--allow-network is HTTPCACHE_ALLOW_NETWORK. Lists are separated by commas, or the option is repeated.",
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -136,6 +137,7 @@ def _add_server(add: Options) -> None:
     add.one("port", usual.port, port, metavar="PORT", help="port to listen on (%(default)s)")
     add.one("workers", usual.workers, count, metavar="N", help="processes that answer requests (%(default)s)")
     add.one("root-path", usual.root_path, prefix, metavar="/PREFIX", help="where a proxy in front shows the mirror")
+    add.flag("cors", help="let web pages of any origin read what is public")
     add.flag("capture", help="observe what has changed at the registries, at 00:00 UTC and at start if that was missed")
     add.one("capture-every", None, minutes, metavar="MINUTES", help="the same, and so many minutes after the last time")
     for name, metavar, read, what in (
@@ -162,6 +164,8 @@ def _add_mirror(add: Options, found: Sequence[Adapter]) -> None:
     add.many("credential-header", str.lower, metavar="NAME", help="one more header that carries credentials")
     add.many("bind", binding, metavar="PREFIX=ORIGIN", help="credentials under these pins are for this origin")
     add.many("share", pin_name, metavar="PREFIX", help="private copies under these pins are for everybody")
+
+    add.many("keep-header", kept_header, metavar="NAME", help="one more header of upstreams' answers that is kept")
 
     for name, metavar, read, what in (
         ("max-file", "SIZE", size, "largest file"),
@@ -227,6 +231,7 @@ def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings
         credential_headers=(*Settings.credential_headers, *options.credential_header),
         bindings=tuple(options.bind),
         shared=tuple(options.share),
+        keep_headers=tuple(options.keep_header),
         environment=dict(os.environ),
         adapters={
             name: value
@@ -235,6 +240,9 @@ def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings
             if (value := getattr(options, name := option.name.replace("-", "_"))) is not None
         },
     )
+    secret = set(settings.keep_headers) & set(settings.credential_headers)
+    if secret:
+        raise MirrorError(f"--keep-header {secret.pop()} carries credentials, which are never kept: leave it out")
     if settings.offline and (settings.capture or settings.capture_every):
         raise MirrorError("--offline asks no upstream, and --capture asks nothing else: leave one of them out")
     transport.check(settings)

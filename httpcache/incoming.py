@@ -48,6 +48,12 @@ class Incoming:
         return split_path(self.path).raw
 
     @property
+    def pinned(self) -> str:
+        """What the addresses of links begin with, so that they stay in the pin."""
+        parts = split_path(self.path)
+        return f"{self.root}/{parts.pin}/{'raw/' if parts.raw else ''}"
+
+    @property
     def accept(self) -> str:
         """The request's `Accept`; everything is accepted where there is none (RFC 9110 section 12.5.1)."""
         return self.headers.get("accept", "*/*")

@@ -13,6 +13,7 @@ import anyio
 
 from .adapter import Adapter
 from .errors import Damaged, NotFound, StoreFull, redact
+from .fields import map_links
 from .pages import today
 from .record import Absence, Entry, Record, decode
 from .store import Store
@@ -51,7 +52,7 @@ async def show(store: Store, *, address: str) -> int:
             print(f"from      {entry.final}\nsha256    {entry.digest}\nsize      {entry.size} bytes")
             print(f"frozen    {_instant(entry.created)}")
             print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everybody'}")
-            print("".join(f"{name}: {value}\n" for name, value in entry.headers.items()))
+            print("".join(f"{name}: {_header(name, value)}\n" for name, value in entry.headers.items()))
     return 0
 
 
@@ -157,6 +158,10 @@ def _target(address: str) -> Target:
     pin, rest, _ = split_path(path)
     # an adapter's address, such as /files/..., is its own name
     return parse_target(path, query) if looks_like_url(rest) else Target(pin, unquote(rest))
+
+
+def _header(name: str, value: str) -> str:
+    return map_links(value, redact) if name == "link" else value
 
 
 def _named(value: bytes) -> str | None:

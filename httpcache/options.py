@@ -9,6 +9,7 @@ from ipaddress import ip_network
 from typing import Any
 
 from .errors import BadAddress
+from .fields import why_not
 from .target import canonical_url, check_pin, origin, pin_prefix
 
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
@@ -28,10 +29,13 @@ class Options:
         self._parser.add_argument(f"--{name}", default=value, type=read, **more)
 
     def many(self, name: str, read: Callable[[str], object], **more: Any) -> None:
-        """Add an option that can be repeated; in the environment its values are separated by commas."""
-        given = self._environment.get(_variable(name), "").split(",")
-        default = [_read(name, read, part.strip()) for part in given if part.strip()]
-        self._parser.add_argument(f"--{name}", action="append", default=default, type=read, **more)
+        """Add an option that can be repeated; its values can also be separated by commas."""
+
+        def read_all(text: str) -> list[object]:
+            return [read(part.strip()) for part in text.split(",") if part.strip()]
+
+        default = _read(name, read_all, self._environment.get(_variable(name), ""))
+        self._parser.add_argument(f"--{name}", action="extend", default=default, type=read_all, **more)
 
     def flag(self, name: str, **more: Any) -> None:
         """Add an option without a value. Raises ArgumentTypeError for a variable that is neither yes nor no."""
@@ -150,6 +154,14 @@ def binding(text: str) -> tuple[str, str]:
         raise ArgumentTypeError(
             f"{text!r} binds no pin: use PREFIX=ORIGIN, for example gitlab=https://gitlab.example.com ({error.text})"
         ) from error
+
+
+def kept_header(text: str) -> str:
+    """Read the name of a header that is to be kept; return it in lower case."""
+    reason = why_not(text.lower())
+    if reason:
+        raise ArgumentTypeError(f"{text!r} cannot be kept: {reason}")
+    return text.lower()
 
 
 def pin_name(text: str) -> str:

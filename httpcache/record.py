@@ -23,7 +23,8 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
     `target` is the key of the Target; `digest` the sha256 of the body in hex, which names its blob; `size` is in
     bytes; `url` is what was asked for and `final` where the answer came from, both without the values of queries;
     `created` is in seconds since the epoch; `scope` is PUBLIC or tells which credentials fetched it; `headers` has the
-    names of KEPT_HEADERS; `varies` is the `Accept` that it was asked for with, where the upstream varies it by that.
+    names of KEPT_HEADERS, those that the settings named, and `link` with whole addresses; `varies` is the `Accept` that
+    it was asked for with, where the upstream varies it by that.
     """
 
     target: str

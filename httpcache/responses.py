@@ -21,6 +21,7 @@ from .codings import IDENTITY, Body
 from .conditional import Plan, plan
 from .credentials import PUBLIC
 from .errors import MirrorError, UpstreamError
+from .fields import map_links
 from .flight import Live, Passed
 from .ready import Ready
 from .record import Record, damaged
@@ -57,11 +58,14 @@ class Lasting(ABC):
 class FrozenResponse(Lasting):
     """A frozen answer: whole, in ranges, or not modified."""
 
-    def __init__(self, store: Store, record: Record, status_text: str = HIT, vary: str | None = "Accept") -> None:
+    def __init__(
+        self, store: Store, record: Record, status_text: str = HIT, vary: str | None = "Accept", pinned: str = ""
+    ) -> None:
         self._store = store
         self._record = record
         self._status_text = status_text
         self._vary = vary
+        self._pinned = pinned
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = self._record
@@ -94,7 +98,7 @@ class FrozenResponse(Lasting):
 
     def _lines(self) -> dict[str, str]:
         record = self._record
-        lines = _described(record.headers)
+        lines = _described(record.headers, self._pinned)
         lines["etag"] = record.etag
         lines["accept-ranges"] = "bytes"
         lines["cache-control"] = f"{'public' if record.scope == PUBLIC else 'private'}, {FOREVER}"
@@ -127,9 +131,10 @@ def _is_sound(store: Store, digest: str, size: int) -> bool:
 class LiveResponse:
     """An answer that is being frozen, as it arrives. Its connection breaks where the freezing fails."""
 
-    def __init__(self, live: Live, vary: str | None = "Accept") -> None:
+    def __init__(self, live: Live, vary: str | None = "Accept", pinned: str = "") -> None:
         self._live = live
         self._vary = vary
+        self._pinned = pinned
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -141,7 +146,7 @@ class LiveResponse:
         live = self._live
         if live.verified and live.head.length is not None and live.head.length <= VERIFIED_FIRST:
             await live.finished()  # so that bytes with another digest are an error with a text, not a broken connection
-        lines = _described(live.head.headers)
+        lines = _described(live.head.headers, self._pinned)
         etag = f'"{live.digest}"' if live.digest else None
         if etag:
             lines["etag"] = etag
@@ -218,14 +223,19 @@ class PlainResponse:
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._body})
 
 
-def answer_with(store: Store, outcome: Record | Live | Passed, vary: str | None = "Accept") -> ASGIApp:
-    """Return the response for what the mirror found."""
+def answer_with(
+    store: Store, outcome: Record | Live | Passed, vary: str | None = "Accept", pinned: str = ""
+) -> ASGIApp:
+    """Return the response for what the mirror found.
+
+    `pinned` is what the targets of its `Link` begin with (`Incoming.pinned`); without it there is none.
+    """
     if isinstance(outcome, Record):
-        return FrozenResponse(store, outcome, vary=vary)
+        return FrozenResponse(store, outcome, vary=vary, pinned=pinned)
     if isinstance(outcome, Live):
-        return LiveResponse(outcome, vary=vary)
+        return LiveResponse(outcome, vary=vary, pinned=pinned)
     status = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
-    return PlainResponse(outcome.status, outcome.body, outcome.headers | {"cache-status": status})
+    return PlainResponse(outcome.status, outcome.body, _led(outcome.headers, pinned) | {"cache-status": status})
 
 
 def error_response(error: MirrorError) -> ASGIApp:
@@ -357,10 +367,19 @@ def _head(status: int, lines: Mapping[str, str]) -> Message:
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
-def _described(kept: Mapping[str, str]) -> dict[str, str]:
+def _described(kept: Mapping[str, str], pinned: str) -> dict[str, str]:
     """Return the headers for an upstream's bytes: a browser downloads them, whatever the upstream said (RFC 6266)."""
     _, semicolon, parameters = kept.get("content-disposition", "").partition(";")
-    return {"content-type": DEFAULT_TYPE, **kept, "content-disposition": f"attachment{semicolon}{parameters}"}
+    lines = {"content-type": DEFAULT_TYPE, **kept, "content-disposition": f"attachment{semicolon}{parameters}"}
+    return _led(lines, pinned)
+
+
+def _led(lines: dict[str, str], pinned: str) -> dict[str, str]:
+    """Lead the links of an upstream's answer through the pin, as `next` of an API that gives a list page by page."""
+    if "link" not in lines:
+        return lines
+    links = map_links(lines["link"], lambda url: pinned + url) if pinned else ""
+    return {name: value for name, value in lines.items() if name != "link"} | ({"link": links} if links else {})
 
 
 def _can_send_paths(scope: Scope) -> bool:

@@ -32,6 +32,9 @@ class Settings:
     prefixes of pins with the origins that credentials under them go to. `shared`: prefixes of pins whose private copies
     everybody may read.
 
+    For clients: `keep_headers` are headers of upstreams' answers, in lower case, that are kept besides the usual ones;
+    `cors`: web pages of any origin may read what is public.
+
     Bounds on what an upstream may do: `max_file`, `max_page` (an index page, unpacked), `max_header` (the head of an
     answer, or of a client's request) in bytes; `max_redirects`; `connect_timeout`, `stall_timeout` (without a byte, or
     below `min_rate` bytes a second) and `deadline` (one whole download) in seconds; `max_connections` and
@@ -59,6 +62,8 @@ class Settings:
     credential_headers: tuple[str, ...] = DEFAULT_HEADERS
     bindings: tuple[tuple[str, str], ...] = ()
     shared: tuple[str, ...] = ()
+    keep_headers: tuple[str, ...] = ()
+    cors: bool = False
     max_file: int = 32 * GIB
     max_page: int = 128 * MIB
     max_header: int = 64 * KIB

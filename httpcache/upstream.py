@@ -7,7 +7,7 @@ import ssl
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from importlib.metadata import version
 
@@ -18,6 +18,7 @@ import httpx
 from . import transport
 from .credentials import Credentials
 from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
+from .fields import absolute_links, named
 from .limits import Pace, Slots
 from .settings import Settings
 from .store import Store
@@ -35,7 +36,8 @@ class Answer:
     """What an upstream answered, its body still to be read.
 
     `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
-    they came, no content coding undone. `sent` are the credential headers that the address was asked with.
+    they came, no content coding undone. `sent` are the credential headers that the address was asked with. `kept` are
+    the headers that are kept because the settings name them, and `Link`.
     """
 
     status: int
@@ -44,6 +46,7 @@ class Answer:
     body: AsyncIterator[bytes]
     sent: Headers = ()
     wire: str = ""
+    kept: dict[str, str] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
@@ -164,13 +167,16 @@ class Upstream:
     ) -> AsyncIterator[Answer]:
         here, sent = url, level
         asked: set[tuple[str, Headers]] = set()
+        kept: dict[str, str] = {}  # model hubs say on a redirect what the file is
         for _ in range(self._settings.max_redirects + 1):
             asked.add((here, sent))
             async with self._get(here, (*headers, *sent), trusted, pace) as response:
+                kept |= named(response.headers, self._settings.keep_headers)
                 location = response.headers.get("location")
                 if response.status_code not in REDIRECTS or location is None:
                     body = _body(response, here, pace)
-                    yield Answer(response.status_code, response.headers, read_url(here).url, body, level, here)
+                    kept |= _links(response.headers, here)
+                    yield Answer(response.status_code, response.headers, read_url(here).url, body, level, here, kept)
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):
@@ -227,6 +233,11 @@ def _redirected(here: str, location: str) -> str:
         return resolve(here, location.encode("latin-1").decode("utf-8", "surrogateescape")).wire
     except BadAddress as error:
         raise BadUpstream(f"{redact(here)} redirects to an address that cannot be followed") from error
+
+
+def _links(headers: httpx.Headers, here: str) -> dict[str, str]:
+    links = absolute_links(headers["link"], here) if "link" in headers else ""
+    return {"link": links} if links else {}
 
 
 async def _body(response: httpx.Response, url: str, pace: Pace) -> AsyncIterator[bytes]:

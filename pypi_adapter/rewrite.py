@@ -101,7 +101,7 @@ class Pinned:
         started = time.time()
         outcome = await self._mirror.whole(target, want)
         if isinstance(outcome, Passed):
-            return answer_with(self._mirror.store, outcome)
+            return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
         return await self._rewritten(incoming, target, want, outcome, started)
 
     async def _browsed(self, incoming: Incoming, target: Target) -> ASGIApp | None:
@@ -113,7 +113,7 @@ class Pinned:
             outcome = await self._mirror.landed(target, outcome)
         if isinstance(outcome, Record) and await self._pages.says_index(outcome):
             return await self._rewritten(incoming, target, want, outcome, started)
-        return answer_with(self._mirror.store, outcome)
+        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
 
     async def _rewritten(
         self, incoming: Incoming, target: Target, want: Want, record: Record, started: float
@@ -126,7 +126,7 @@ class Pinned:
         if body is None or not self._pages.is_announced(name, record):
             page = await self._pages.read(record)
             if page is None:
-                return answer_with(self._mirror.store, record)
+                return answer_with(self._mirror.store, record, pinned=incoming.pinned)
             if name and isinstance(page, Page):
                 await self._pages.announce(target.pin, name, record, page)
             prefix = pinned + record.final[: record.final.rindex("/") + 1]
