@@ -19,6 +19,7 @@ from httpcache.upstream import Answer, Headers
 from .address import Address
 from .forms import parse
 from .history import Observation
+from .html_page import Asked
 from .metadata import read_bounded
 from .page import BadPage, Page, ProjectList
 from .parsing import in_parser
@@ -99,7 +100,8 @@ class Asking:
             return None
         if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
             raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
-        return await in_parser(lambda: _parse(body, got.answer, self._max_page), len(body))
+        asked = Page if got.project else ProjectList
+        return await in_parser(lambda: _parse(body, got.answer, self._max_page, asked), len(body))
 
     async def _get(self, project: str, what: str, etag: str | None = None, none: Container[int] = ()) -> _Got:
         """Ask for a page; 404, 410 and the statuses in `none` say that there is none."""
@@ -150,10 +152,10 @@ class _Got:
     body: bytes | None
 
 
-def _parse(body: bytes, answer: Answer, limit: int) -> Page | ProjectList:
+def _parse(body: bytes, answer: Answer, limit: int, asked: Asked) -> Page | ProjectList:
     try:
         plain = decoded(body, answer.headers.get("content-encoding"), limit)
-        page = parse(plain, answer.headers.get("content-type"), answer.base)
+        page = parse(plain, answer.headers.get("content-type"), answer.base, asked)
     except (BadPage, BadCoding) as error:
         raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
     serial = answer.headers.get("x-pypi-last-serial", "")

@@ -155,7 +155,8 @@ class Catalog:
             return Change(instant, False, None, (), ())
         self._check(page, bool(known))
         names = set(page.names)
-        return Change(instant, True, page.serial, tuple(sorted(names - known)), tuple(sorted(known - names)))
+        removed = () if page.unread else tuple(sorted(known - names))  # what could not be read may be any of them
+        return Change(instant, True, page.serial, tuple(sorted(names - known)), removed)
 
     def _check(self, page: ProjectList, had_names: bool) -> None:
         seen = max((change.serial for change in self._changes if change.serial is not None), default=-1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import codecs
 
-from .html_page import parse_html
+from .html_page import Asked, parse_html
 from .json_page import parse_json
 from .page import BadPage, Page, ProjectList
 
@@ -22,18 +22,19 @@ _WIDE: dict[tuple[bool, ...], str] = {  # which of the first four bytes are not 
 }
 
 
-def parse(body: bytes, content_type: str | None, url: str) -> Page | ProjectList:
+def parse(body: bytes, content_type: str | None, url: str, asked: Asked = None) -> Page | ProjectList:
     """Read an index page.
 
     The first byte that is no space tells JSON from HTML, for many registries send a wrong content type; the
     content type decides where that byte tells nothing. `url` is the address that the body came from, after
-    redirects: links are relative to it. Left out are links other than http and https, and files whose name
-    could leave a folder. Raises `BadPage`.
+    redirects: links are relative to it. `asked` is what was asked for, which HTML does not tell by itself. Left out
+    are links other than http and https, files whose name could leave a folder, and what cannot be read (`Page.unread`).
+    Raises `BadPage`.
     """
     body, content_type = narrow(body.removeprefix(codecs.BOM_UTF8), content_type or "")
     if _is_json(body, content_type):
         return parse_json(body, url)
-    return parse_html(body, content_type, url)
+    return parse_html(body, content_type, url, asked)
 
 
 def narrow(body: bytes, content_type: str) -> tuple[bytes, str]:

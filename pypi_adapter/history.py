@@ -28,6 +28,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from .page import QUARANTINED, File, Page, ProjectStatus
+from .unread import completed
 from .versions import by_version, versions_of
 
 DAY = 86_400_000_000
@@ -195,6 +196,7 @@ class History:
         if page is None:
             return Entry(observation.instant, gone=latest is not None)
         present = {key: showing.file for key, life in self._lives.items() if (showing := life.latest)}
+        page = completed(page, tuple(present.values()), _page(latest, []) if latest else None)
         self._check_fresh(page, bool(present))
         files: dict[Identity, File] = {}
         for file in page.files:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-from urllib.parse import quote
+from typing import Any, TypeAlias
+from urllib.parse import quote, unquote, urlsplit
 
 import lxml.etree
 from packaging.utils import canonicalize_name
@@ -21,14 +21,23 @@ from .links import (
     file_link,
     fragment_of,
     last_segment,
+    named_by,
+    names_hash,
     only_hashes,
     project_of,
     provenance_url,
     resolve,
+    without_user,
 )
-from .page import BadPage, File, Page, ProjectList, ProjectStatus, is_distribution
+from .page import BadPage, File, Page, ProjectList, ProjectStatus, Unread, is_distribution
+from .uploaded import upload_time
+
+Asked: TypeAlias = type[Page] | type[ProjectList] | None
+"""What was asked for: a project's page, or the list of projects; None where the address does not tell."""
 
 _SERIAL_COMMENT = re.compile(r"<!--\s*SERIAL (\d{1,18})\s*-->", re.ASCII)
+_LISTING = re.compile(r"<(?:title|h1)[^<>]*>\s*(?:index of|directory listing)\b", re.IGNORECASE)
+_CUT = re.compile(r"(?:\.\.>|\.{2,}|\u2026)$")  # at the end of a name in a directory listing
 _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 # Supersets of ASCII that decode in linear time. Anything else is read as UTF-8: addresses are ASCII anyway.
 _CHARSETS = re.compile(r"iso-8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]", re.IGNORECASE)
@@ -37,7 +46,8 @@ _CHARSETS = re.compile(r"iso-8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]",
 def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
     """Render PEP 503 HTML in UTF-8. Equal pages give equal bytes.
 
-    Sizes, times and versions have no place in it (PEP 700). The links of a project list begin with `prefix`.
+    Sizes and versions have no place in it (PEP 700); upload times stand where PyTorch's index has them and uv looks for
+    them. The links of a project list begin with `prefix`.
     """
     if isinstance(page, ProjectList):
         links = [_html_link(f"{prefix}{quote(canonicalize_name(name), safe='')}/", "", name) for name in page.names]
@@ -52,33 +62,46 @@ def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
     return _html_document(f"Links for {page.name}", "".join(metas), [_html_file(file) for file in page.files])
 
 
-def parse_html(body: bytes, content_type: str, url: str) -> Page | ProjectList:
+def parse_html(body: bytes, content_type: str, url: str, asked: Asked = None) -> Page | ProjectList:
+    """Read PEP 503 HTML: what cannot be read of it costs that part. For `url` and `asked` see `forms.parse`.
+
+    Raises `BadPage` for a page without files that does not say that it is an index: a broken server's could be so.
+    """
     text = _decode(body, content_type)
     found = _read_html(text)
-    check_api_version(found.metas.get("pypi:repository-version", ["1.0"])[0])
+    check_api_version(found.metas.get("pypi:repository-version", ["1.0"])[0] or "1.0")
     serials = _SERIAL_COMMENT.findall(text)
     serial = int(serials[-1]) if serials else None
-    if not found.anchors and not _says_index(content_type, found.metas, text):
-        raise BadPage("it has no links, and nothing in it says that it is an index page")
     base = resolve(url, found.base or "") or url
-    files = tuple(file for anchor in found.anchors if (file := _html_anchor_file(anchor, base)) is not None)
-    names = () if files else tuple(filter(None, map(_html_anchor_project, found.anchors)))
-    if names:
-        return ProjectList(names, serial)
+    files, unread = _html_files(found.anchors, base)
+    is_listing = _LISTING.search(text) is not None or any(map(_is_signature, found.anchors))
+    if not (files or unread or asked is Page or (is_listing and asked is None)):
+        names = tuple(filter(None, (_html_anchor_project(anchor, base) for anchor in found.anchors)))
+        if names:
+            return ProjectList(names, serial)
+    if not (files or unread or is_listing or _says_index(content_type, found.metas, text)):
+        raise BadPage("it has no links to files, and nothing in it says that it is an index page")
     return Page(
         name=project_of(url),
         files=files,
         serial=serial,
         status=_html_status(found.metas),
-        tracks=tuple(found.metas.get("pypi:tracks", ())),
-        alternate_locations=tuple(found.metas.get("pypi:alternate-locations", ())),
+        tracks=tuple(map(without_user, found.metas.get("pypi:tracks", ()))),
+        alternate_locations=tuple(map(without_user, found.metas.get("pypi:alternate-locations", ()))),
+        unread=unread,
     )
 
 
 def _says_index(content_type: str, metas: Mapping[str, object], text: str) -> bool:
-    """Whether an HTML page calls itself an index page: an empty one could as well be that of a broken server."""
+    """Whether an HTML page calls itself an index page."""
     typed = "application/vnd.pypi.simple" in content_type.lower()
     return typed or any(name.startswith("pypi:") for name in metas) or "links for" in text.lower()
+
+
+def _is_signature(anchor: _Anchor) -> bool:
+    """Whether a link is to what stands beside a file: its signature, its metadata, its digest."""
+    name, dot, _ = anchor.named.rpartition(".")
+    return bool(dot) and is_distribution(name)
 
 
 def _decode(body: bytes, content_type: str) -> str:
@@ -95,6 +118,19 @@ class _Anchor:
     attributes: Mapping[str, str]
     texts: list[str] = field(default_factory=list)
 
+    @property
+    def href(self) -> str:
+        return self.attributes.get("href", "")
+
+    @property
+    def text(self) -> str:
+        return "".join(self.texts).strip()
+
+    @property
+    def named(self) -> str:
+        """The file name that the address ends with, whether or not it leads anywhere."""
+        return named_by(self.href)
+
 
 class _HtmlReader:
     """Takes what an index page says out of lxml's events: no tree, whose cost a hostile page could choose."""
@@ -107,7 +143,7 @@ class _HtmlReader:
 
     def start(self, tag: str, attributes: Mapping[str, str]) -> None:
         self._open = None
-        if tag == "a" and attributes.get("href"):
+        if tag == "a":
             self._open = _Anchor(dict(attributes))
             self.anchors.append(self._open)
             check_count(len(self.anchors))
@@ -145,14 +181,39 @@ def _read_html(text: str) -> _HtmlReader:
     return reader
 
 
-def _html_anchor_file(anchor: _Anchor, base: str) -> File | None:
+def _html_files(anchors: Sequence[_Anchor], base: str) -> tuple[tuple[File, ...], Unread | None]:
+    """The files that are linked, and what cannot be read of them."""
+    files, lost, fields = [], [], {}
+    for anchor in anchors:
+        file = _html_file_of(anchor, base)
+        if file is None:
+            lost += _lost(anchor, base)
+            continue
+        files.append(file)
+        missing = _unread(anchor, file)
+        if missing:
+            fields[file.filename] = missing
+    return tuple(files), Unread(entries=frozenset(lost), fields=fields) if lost or fields else None
+
+
+def _lost(anchor: _Anchor, base: str) -> list[str]:
+    """The file that an anchor names and does not lead to."""
+    names = (anchor.named,) if resolve(base, anchor.href) else (anchor.text, anchor.named)
+    return [name for name in names if _is_file(name)][:1]
+
+
+def _is_file(name: str) -> bool:
+    return is_distribution(name) and SAFE_FILENAME.fullmatch(name) is not None
+
+
+def _html_file_of(anchor: _Anchor, base: str) -> File | None:
     attributes = anchor.attributes
-    link = file_link(base, attributes["href"])
+    link = file_link(base, anchor.href)
     if link is None:
         return None
     url, hashes = link
     filename = last_segment(url)
-    if not is_distribution(filename) or not SAFE_FILENAME.fullmatch(filename):
+    if not _is_file(filename):
         return None
     yanked = attributes.get("data-yanked")
     metadata = attributes.get("data-core-metadata", attributes.get("data-dist-info-metadata"))
@@ -161,11 +222,22 @@ def _html_anchor_file(anchor: _Anchor, base: str) -> File | None:
         url=url,
         hashes=hashes,
         requires_python=attributes.get("data-requires-python") or None,
+        upload_time=upload_time(attributes.get("data-upload-time", "")),
         yanked=False if yanked is None else yanked or True,
         core_metadata=None if metadata is None else _html_metadata(metadata),
         gpg_sig={"true": True, "false": False}.get(attributes.get("data-gpg-sig", "")),
         provenance=provenance_url(attributes.get("data-provenance")),
     )
+
+
+def _unread(anchor: _Anchor, file: File) -> tuple[str, ...]:
+    """The fields of a file that are given and make no sense."""
+    given = anchor.attributes
+    lost = [] if file.hashes or not names_hash(anchor.href) else ["hashes"]
+    for name, value in (("upload_time", file.upload_time), ("gpg_sig", file.gpg_sig), ("provenance", file.provenance)):
+        if value is None and given.get(f"data-{name.replace('_', '-')}"):
+            lost.append(name)
+    return tuple(lost)
 
 
 def _html_metadata(value: str) -> bool | dict[str, str]:
@@ -174,11 +246,23 @@ def _html_metadata(value: str) -> bool | dict[str, str]:
     return only_hashes({name: digest}) or True if equals else value != "false"
 
 
-def _html_anchor_project(anchor: _Anchor) -> str | None:
-    """The project an anchor names; None for `../`, for sort links and for prose."""
-    name = "".join(anchor.texts).strip().strip("/")
-    path = anchor.attributes["href"].partition("#")[0].partition("?")[0]
-    return name if path and PROJECT_NAME.fullmatch(name) else None
+def _html_anchor_project(anchor: _Anchor, base: str) -> str | None:
+    """The project an anchor leads to; None for `../`, for sort links and for prose.
+
+    The address tells the name, because the texts of directory listings are cut (`a-long-na..>`); the text tells that it
+    is no prose.
+    """
+    path = urlsplit(resolve(base, anchor.href.partition("#")[0]) or base).path.removesuffix("index.html")
+    if path == urlsplit(base).path or (path.endswith("/") and urlsplit(base).path.startswith(path)):
+        return None  # the page itself, or what is above it
+    if _is_signature(anchor):
+        return None
+    name, text = unquote(path.rstrip("/").rpartition("/")[2]), anchor.text.strip("/")
+    shown = _CUT.sub("", text)
+    if PROJECT_NAME.fullmatch(text):  # in the index's own spelling, if it is that name
+        same = not PROJECT_NAME.fullmatch(name) or canonicalize_name(text) == canonicalize_name(name)
+        return text if same else name
+    return name if PROJECT_NAME.fullmatch(name) and shown != text and name.startswith(shown) else None
 
 
 def _html_status(metas: dict[str, list[str]]) -> ProjectStatus | None:
@@ -207,6 +291,8 @@ def _html_file(file: File) -> str:
     attributes = ""
     if file.requires_python is not None:
         attributes += f' data-requires-python="{_escape(file.requires_python)}"'
+    if file.upload_time is not None:
+        attributes += f' data-upload-time="{_escape(file.upload_time)}"'
     if file.yanked:
         attributes += f' data-yanked="{_escape(file.yanked) if isinstance(file.yanked, str) else ""}"'
     if file.core_metadata:

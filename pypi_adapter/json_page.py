@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, TypeAlias
 
 import msgspec
 
@@ -17,11 +17,15 @@ from .links import (
     file_link,
     is_complete,
     lowest_version,
+    named_by,
     only_hashes,
     project_of,
     provenance_url,
+    without_user,
 )
-from .page import BadPage, File, Page, ProjectList, ProjectStatus
+from .page import BadPage, File, Page, ProjectList, ProjectStatus, Unread
+from .tolerant import decode, is_text, salvaged
+from .uploaded import upload_time
 
 
 class _JsonFile(msgspec.Struct, rename="kebab"):
@@ -49,7 +53,7 @@ class _JsonStatus(msgspec.Struct):
 
 
 class _JsonMeta(msgspec.Struct, rename="kebab"):
-    api_version: str | None = None
+    api_version: str | float | None = None
     last_serial: int | str | None = msgspec.field(default=None, name="_last-serial")
     tracks: list[str] | None = None
 
@@ -64,37 +68,119 @@ class _JsonDocument(msgspec.Struct, rename="kebab"):
     alternate_locations: list[str] | None = None
 
 
+_Entry: TypeAlias = tuple[_JsonFile | None, str, tuple[str, ...]]
+"""A file's entry, None where it cannot be read; its name, empty where that cannot be read; what else cannot."""
+
+# The fields of the model that some of the document are read into; others have their names.
+_OF_FILE = {"dist_info_metadata": "core_metadata"}
+_OF_PAGE = {"meta": "tracks", "project_status": "status", "alternate_locations": "alternate_locations"}
 _DECODER = msgspec.json.Decoder(_JsonDocument)
 _FILES = msgspec.json.Decoder(tuple[File, ...])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def parse_json(body: bytes, url: str) -> Page | ProjectList:
-    try:
-        document = _DECODER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadPage(f"not a JSON index page: {error}") from error
+    """Read PEP 691 JSON: what cannot be read of it costs that part. `url`: see `forms.parse`. Raises `BadPage`."""
+    document, entries, unreadable = _read(body)
     meta = document.meta or _JsonMeta()
-    check_api_version(meta.api_version or "1.0")
+    check_api_version(str(meta.api_version or "1.0"))
     serial = int(str(meta.last_serial)) if SERIAL.fullmatch(str(meta.last_serial)) else None
-    check_count(len(document.files or ()) + len(document.projects or ()))
-    if document.files is not None:
-        files = (_json_file(file, url) for file in document.files)
+    check_count(len(entries or ()) + len(document.projects or ()))
+    if entries is not None:
+        files, unread = _files(entries, url, tuple(_OF_PAGE[name] for name in unreadable if name in _OF_PAGE))
         return Page(
             name=document.name or project_of(url),
-            files=tuple(file for file in files if file is not None),
+            files=files,
             versions=None if document.versions is None else tuple(document.versions),
             serial=serial,
             status=_json_status(document.project_status),
-            tracks=tuple(meta.tracks or ()),
-            alternate_locations=tuple(document.alternate_locations or ()),
+            tracks=tuple(map(without_user, meta.tracks or ())),
+            alternate_locations=tuple(map(without_user, document.alternate_locations or ())),
+            unread=unread,
         )
     if document.projects is not None:
-        projects = [project for project in document.projects if PROJECT_NAME.fullmatch(project.name)]
-        serials = tuple(project.last_serial for project in projects if project.last_serial is not None)
-        names = tuple(project.name for project in projects)
-        return ProjectList(names, serial, serials if len(serials) == len(names) else ())
+        return _json_list(document.projects, serial, unread="projects" in unreadable)
     raise BadPage("not a JSON index page: it has neither `files` nor `projects`")
+
+
+def _read(body: bytes) -> tuple[_JsonDocument, list[_Entry] | None, tuple[str, ...]]:
+    """A document, the entries of its files, and which of its own fields cannot be read.
+
+    Nearly all documents are all that they should be. Others are read once more, part by part.
+    """
+    try:
+        document = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return _salvaged(body)
+    files = document.files
+    return document, None if files is None else [(file, file.filename, ()) for file in files], ()
+
+
+def _salvaged(body: bytes) -> tuple[_JsonDocument, list[_Entry] | None, tuple[str, ...]]:
+    try:
+        value = decode(body)
+    except (ValueError, RecursionError) as error:
+        raise BadPage(f"not a JSON index page: {error}") from error
+    if not isinstance(value, dict):
+        raise BadPage("not a JSON index page: Expected `object`")
+    given = value.pop("files", None)
+    if not isinstance(given, list | None):
+        raise BadPage("not a JSON index page: its `files` are no list")
+    document, unread = salvaged(value, _JsonDocument)
+    if document is None:  # no field of it has to be there
+        raise BadPage("not a JSON index page")
+    entries = None if given is None else [_entry(item) for item in given]
+    if entries and not any(file for file, _, _ in entries):
+        raise BadPage("not a JSON index page: none of the entries of its `files` can be read")
+    if document.projects == [] and "projects" in unread:
+        raise BadPage("not a JSON index page: none of its `projects` can be read")
+    return document, entries, unread
+
+
+def _entry(item: object) -> _Entry:
+    file, unread = salvaged(item, _JsonFile)
+    given = item if isinstance(item, dict) else {}
+    names = (given.get("filename"), named_by(url) if isinstance(url := given.get("url"), str) else "")
+    return (
+        file,
+        next((name for name in names if is_text(name) and name), ""),
+        tuple(_OF_FILE.get(name, name) for name in unread),
+    )
+
+
+def _files(entries: list[_Entry], url: str, unread: tuple[str, ...]) -> tuple[tuple[File, ...], Unread | None]:
+    """The files of entries, and what cannot be read of them and of the page, whose fields are in `unread`."""
+    files, lost, fields = [], [], {}
+    for said, name, unreadable in entries:
+        file = _json_file(said, url) if said else None
+        if said is None or file is None:
+            lost.append(name)
+            continue
+        files.append(file)
+        missing = _unread(said, file, unreadable)
+        if missing:
+            fields[name] = missing
+    if not (lost or fields or unread):
+        return tuple(files), None
+    return tuple(files), Unread(frozenset(filter(SAFE_FILENAME.fullmatch, lost)), "" in lost, fields, unread)
+
+
+def _unread(said: _JsonFile, file: File, unreadable: tuple[str, ...]) -> tuple[str, ...]:
+    """The fields of a file that could not be read: those of another type, and those that make no sense."""
+    if said.hashes and len(file.hashes) < len(said.hashes):
+        unreadable += ("hashes",)
+    if said.upload_time and file.upload_time is None:
+        unreadable += ("upload_time",)
+    if said.provenance and file.provenance is None:
+        unreadable += ("provenance",)
+    return unreadable
+
+
+def _json_list(given: list[_JsonProject], serial: int | None, *, unread: bool) -> ProjectList:
+    projects = [project for project in given if PROJECT_NAME.fullmatch(project.name)]
+    serials = tuple(project.last_serial for project in projects if project.last_serial is not None)
+    names = tuple(project.name for project in projects)
+    return ProjectList(names, serial, serials if len(serials) == len(names) else (), unread)
 
 
 def _json_file(file: _JsonFile, base: str) -> File | None:
@@ -109,7 +195,7 @@ def _json_file(file: _JsonFile, base: str) -> File | None:
         hashes=hashes | only_hashes(file.hashes or {}),
         requires_python=file.requires_python or None,
         size=file.size,
-        upload_time=file.upload_time,
+        upload_time=upload_time(file.upload_time) if file.upload_time else None,
         yanked=file.yanked or False,
         core_metadata=only_hashes(metadata) or bool(metadata) if isinstance(metadata, dict) else metadata,
         gpg_sig=file.gpg_sig,

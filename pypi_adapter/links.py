@@ -15,10 +15,12 @@ PROJECT_NAME = re.compile(r"[a-z0-9](?:[a-z0-9._-]*[a-z0-9])?", re.IGNORECASE | 
 SAFE_FILENAME = re.compile(r"(?!\.{1,2}$)[^/\\\x00-\x1f\x7f-\x9f]+")
 _HASH_NAME = re.compile(r"[a-zA-Z][a-zA-Z0-9_-]{0,31}", re.ASCII)
 _HASH_IN_FRAGMENT = re.compile(rf"(?:^|&)({'|'.join(HASHES)})=([0-9a-f]+)(?=&|$)", re.IGNORECASE)
-_API_VERSION_1 = re.compile(r"\s*1(?:\.\d+)?\s*")
+_HASH_NAMED = re.compile(rf"(?:^|&)(?:{'|'.join(HASHES)})=", re.IGNORECASE)
+_API_VERSION_1 = re.compile(r"\s*1(?:\.\d+)*\s*")
 _LOWER_HEX = re.compile(r"[0-9a-f]+")
 # An address that needs no resolving and no quoting, as nearly all of them are.
-_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::\d+)?/[\w.~!$&'()*+,;=:@%/?-]*", re.ASCII)
+_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::[1-9]\d{0,3})?/[\w.~!$&'()*+,;=:@%/?-]*", re.ASCII)
+_USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://|//)[^/?#]*@")
 _ILLEGAL_IN_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 
 
@@ -28,6 +30,11 @@ def check_api_version(version: str) -> None:
         raise BadPage(f"the API version is {version[:20]!r}, and only 1.x is known")
 
 
+def names_hash(link: str) -> bool:
+    """Whether the fragment of a link names a hash, which may not be one."""
+    return _HASH_NAMED.search(link.partition("#")[2]) is not None
+
+
 def check_count(links: int) -> None:
     """Refuse what would take the memory of many: the largest list there is has some 700,000 projects."""
     if links > MAX_LINKS:
@@ -35,16 +42,25 @@ def check_count(links: int) -> None:
 
 
 def resolve(base: str, link: str) -> str | None:
-    """The absolute address of a link without fragment, quoted where it must be; None if it is not http(s)."""
+    """The absolute address of a link without fragment and user, quoted where it must be; None if it is not http(s)."""
     if _PLAIN_URL.fullmatch(link):
         return link
     link = re.sub(r"[\t\r\n]", "", link.strip())
     try:
         url = urljoin(base, _ILLEGAL_IN_URL.sub(lambda match: quote(match[0]), link))
         parts = urlsplit(url)
-        return url if link and parts.scheme in ("http", "https") and parts.hostname else None
-    except ValueError:  # a broken IPv6 address, for example
+        if not link or parts.scheme not in ("http", "https") or not parts.hostname:
+            return None
+        if ":" in parts.netloc and parts.port == 0:
+            return None
+    except ValueError:  # a broken IPv6 address, or a port that is none
         return None
+    return without_user(url)
+
+
+def without_user(url: str) -> str:
+    """An address without the user and password that may be in it: they are nobody's to show."""
+    return _USER.sub(r"\1", url, count=1) if "@" in url else url
 
 
 def file_link(base: str, link: str) -> tuple[str, dict[str, str]] | None:
@@ -59,6 +75,12 @@ def file_link(base: str, link: str) -> tuple[str, dict[str, str]] | None:
 def last_segment(url: str) -> str:
     """The last segment of an address's path, decoded."""
     return unquote(urlsplit(url).path.rpartition("/")[2])
+
+
+def named_by(link: str) -> str:
+    """The file name that a link ends with, whether or not the link leads anywhere; empty where it has none."""
+    name = unquote(re.split(r"[?#]", link.strip(), maxsplit=1)[0].rpartition("/")[2])
+    return name if SAFE_FILENAME.fullmatch(name) else ""
 
 
 def project_of(url: str) -> str:
@@ -100,9 +122,8 @@ def only_hashes(found: dict[str, str]) -> dict[str, str]:
 
 
 def provenance_url(url: str | None) -> str | None:
-    """The address of a provenance file (PEP 740), None where it is none, or carries a user."""
-    resolved = resolve("", url) if url else None
-    return None if resolved is None or "@" in urlsplit(resolved).netloc else resolved
+    """The address of a provenance file (PEP 740), None where it is none."""
+    return resolve("", url) if url else None
 
 
 def fragment_of(hashes: dict[str, str]) -> str | None:

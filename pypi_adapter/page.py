@@ -38,7 +38,7 @@ class BadPage(ValueError):
 class File(msgspec.Struct, frozen=True, rename="kebab", omit_defaults=True, gc=False):
     """One distribution file as an index lists it. `None` is what the index does not say.
 
-    `url` is absolute and has no fragment. `size` is in bytes, `upload_time` as the index wrote it (PEP 700).
+    `url` is absolute and has no fragment and no user. `size` is in bytes, `upload_time` as PEP 700 writes it.
     `yanked` is the reason where there is one (PEP 592). `core_metadata` is whether a metadata file exists, or
     its hashes (PEP 658, PEP 714). `provenance` is an address (PEP 740).
     """
@@ -62,11 +62,25 @@ class ProjectStatus(msgspec.Struct, frozen=True):
     reason: str | None = None
 
 
+class Unread(msgspec.Struct, frozen=True):
+    """What stood on a page and could not be read.
+
+    `entries` are the names of files whose entries cannot be used; `nameless`: there is an entry of which not even that
+    can be read. `fields` are those of files by file name, and `page` those of the page, by their names in the model.
+    """
+
+    entries: frozenset[str] = frozenset()
+    nameless: bool = False
+    fields: dict[str, tuple[str, ...]] = {}
+    page: tuple[str, ...] = ()
+
+
 class Page(msgspec.Struct, frozen=True):
     """A project's page: its files in the index's order, and what the index says of the project.
 
     `versions` is `None` where the index lists none (PEP 700). `serial` grows with each change of the project.
-    `tracks` and `alternate_locations` are addresses as written (PEP 708).
+    `tracks` and `alternate_locations` are addresses as written, without a user (PEP 708). `unread` is None where all
+    of the page could be read.
     """
 
     name: str
@@ -76,17 +90,20 @@ class Page(msgspec.Struct, frozen=True):
     status: ProjectStatus | None = None
     tracks: tuple[str, ...] = ()
     alternate_locations: tuple[str, ...] = ()
+    unread: Unread | None = None
 
 
 class ProjectList(msgspec.Struct, frozen=True):
     """The root page of an index: the names of its projects, in its order and spelling.
 
-    `serials` are those of the projects, in the same order; empty where the index does not tell all of them.
+    `serials` are those of the projects, in the same order; empty where the index does not tell all of them. `unread`:
+    an entry could not be read, so that a name that is missing may be there.
     """
 
     names: tuple[str, ...]
     serial: int | None = None
     serials: tuple[int, ...] = ()
+    unread: bool = False
 
 
 def strongest(hashes: dict[str, str]) -> tuple[str, str] | None:

@@ -37,7 +37,7 @@ ATTRIBUTES: Final = {
     "meta": {"charset", "name", "content"},
     "a": {
         "href", "data-requires-python", "data-yanked", "data-core-metadata", "data-dist-info-metadata", "data-gpg-sig",
-        "data-provenance",
+        "data-provenance", "data-upload-time",
     },
 }  # fmt: skip
 MARKUP = "\"'><script>alert(1)</script><img src=x onerror=alert(1)>&quot;\r\n"

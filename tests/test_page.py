@@ -187,10 +187,6 @@ def test_the_body_decides_what_it_is(content_type: str | None, body: bytes) -> N
         '{"files": {}}',
         '{"files": [{"filename": "x"}]}',
         '{"files": [{"filename": "x", "url": 1}]}',
-        '{"files": [{"filename": "x", "url": "x", "size": "big"}]}',
-        '{"files": [{"filename": "x", "url": "x", "size": -1}]}',
-        '{"files": [{"filename": "x", "url": "x", "size": 99999999999999999999999}]}',
-        '{"files": [], "name": "\\ud800"}',
         '{"files": [], "x": ' + "[" * 100_000 + "]" * 100_000 + "}",
         '{"files": [], "meta": {"api-version": "2.0"}}',
         '{"files": [], "meta": {"api-version": "10.0"}}',
@@ -353,7 +349,7 @@ def test_is_distribution(name: str) -> None:
         (URL, "HTTPS://Files.Example.ORG/x-1.zip", "https://Files.Example.ORG/x-1.zip"),
         # encodings and queries stay as they are; what must be quoted is
         (URL, "a%20b/x-1+l.zip?sig=a%2Fb+c%3D&amp;t=1", URL + "a%20b/x-1+l.zip?sig=a%2Fb+c%3D&t=1"),
-        (URL, "https://user:pa%40ss@example.org/x-1.zip", "https://user:pa%40ss@example.org/x-1.zip"),
+        (URL, "https://user:pa%40ss@example.org/x-1.zip", "https://example.org/x-1.zip"),
         (URL, " a b/x-1.zip\n", URL + "a%20b/x-1.zip"),
         (URL, "x\n-1.zip", URL + "x-1.zip"),
         (URL, "é/x-1.zip", URL + "%C3%A9/x-1.zip"),
@@ -469,7 +465,7 @@ def test_directory_listing_as_project_list() -> None:
         '<a href="../">../</a><a href="/">Parent Directory</a>'
         '<a href="frob/">frob/</a> <a href="/simple/Spam/">Spam</a><a href="eggs">eggs</a>'
     )
-    assert parse(body.encode(), "text/html", URL) == ProjectList(("frob", "Spam", "eggs"))
+    assert parse(body.encode(), "text/html", URL, ProjectList) == ProjectList(("frob", "Spam", "eggs"))
 
 
 def test_hostile_project_names_are_escaped() -> None:
@@ -575,6 +571,7 @@ filename = hostile.filter(lambda s: s not in ("", ".", "..") and not set(s) & se
 )
 path = st.text("abcXYZ019-_.~+%é&=;,'@ ", max_size=20)
 hashes = st.dictionaries(st.sampled_from(["sha256", "md5", "blake2b", "x"]), st.text("0123456789abcdef", min_size=1))
+times = st.datetimes().map(lambda moment: f"{moment.isoformat()}Z")  # as PEP 700 has them
 files = st.builds(
     File,
     filename=filename,
@@ -582,7 +579,7 @@ files = st.builds(
     hashes=hashes,
     requires_python=st.none() | word,
     size=st.none() | st.integers(0, 2**63 - 1),
-    upload_time=st.none() | hostile,
+    upload_time=st.none() | times,
     yanked=st.booleans() | word,
     core_metadata=st.none() | st.booleans() | hashes.filter(bool),
     gpg_sig=st.none() | st.booleans(),
@@ -613,15 +610,13 @@ def test_json_round_trip(page: Page) -> None:
 
 
 def carried_by_html(file: File) -> File:
-    """What is left of a file in HTML: one hash, no size, no time, an address that ends with the name."""
+    """What is left of a file in HTML: one hash, no size, an address that ends with the name."""
 
     def best(digests: dict[str, str]) -> dict[str, str]:
         return next(({n: digests[n]} for n in ("sha256", "blake2b", "md5") if n in digests), {})
 
     metadata = best(file.core_metadata) or True if isinstance(file.core_metadata, dict) else file.core_metadata
-    return msgspec.structs.replace(
-        file, hashes=best(file.hashes), size=None, upload_time=None, core_metadata=metadata or None
-    )
+    return msgspec.structs.replace(file, hashes=best(file.hashes), size=None, core_metadata=metadata or None)
 
 
 def as_xml_text(value: str) -> str:
@@ -645,7 +640,7 @@ html_pages = st.builds(
                 hashes=hashes,
                 requires_python=st.none() | html_word,
                 size=st.none() | st.integers(0, 9),
-                upload_time=st.none() | text,
+                upload_time=st.none() | times,
                 yanked=st.booleans() | html_word,
                 core_metadata=st.none() | st.booleans() | hashes.filter(bool),
                 gpg_sig=st.none() | st.booleans(),

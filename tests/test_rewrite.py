@@ -67,7 +67,7 @@ LINKS = [  # on /index/simple/thing/; {origin}, {host} of the upstream, {other} 
     ("/thing-1.tar.gz?a=b&c=d%2Fe", "{origin}/thing-1.tar.gz?a=b&c=d%2Fe"),
     ("/thing-1.tar.gz?a=b+c#sha256={digest}", "{origin}/thing-1.tar.gz?a=b+c#sha256={digest}"),
     ("/dl/thing-1.tar.gz?url=https://h/x.whl", "{origin}/dl/thing-1.tar.gz?url=https://h/x.whl"),
-    ("http://user:secret@{host}/thing-1.tar.gz", None),
+    ("http://user:secret@{host}/thing-1.tar.gz", "{origin}/thing-1.tar.gz"),
     ("ftp://{host}/thing-1.tar.gz", None),
     ("file:///thing-1.tar.gz", None),
     ("javascript:thing-1.tar.gz", None),
