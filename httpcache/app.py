@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from urllib.parse import unquote
 
 from starlette.applications import Starlette
 from starlette.routing import Route
@@ -22,6 +23,8 @@ from .responses import Lasting, answer_with, error_response, text
 from .settings import Settings
 
 log = logging.getLogger("httpcache")
+
+PROBES = (b"/-/health", b"/-/ready")
 
 
 class Front:
@@ -77,18 +80,26 @@ class Front:
 
 
 class RootPath:
-    """Takes the root path off requests that still carry it: a proxy in front may do that, or leave it to us."""
+    """Takes the root path off every request, once, and answers nothing that is not below it.
+
+    It is taken literally: what a proxy in front refuses by its address must not be here under another one. Probes of
+    the machine ask without it.
+    """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
-        self._root_path = root_path
+        self._root_path = root_path.encode()
+        self._elsewhere = text(404, f"this mirror is below {root_path}/ (--root-path)")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        prefix = self._root_path
-        if scope["type"] == "http" and scope["path"].startswith(prefix + "/"):
-            raw = scope["raw_path"].removeprefix(prefix.encode())
-            scope = {**scope, "path": scope["path"].removeprefix(prefix), "raw_path": raw}
+        if scope["type"] == "http" and scope["raw_path"] not in PROBES:
+            prefix, slash, raw = scope["raw_path"].partition(self._root_path + b"/")
+            if prefix or not slash:
+                await self._elsewhere(scope, receive, send)
+                return
+            raw = b"/" + raw
+            scope = {**scope, "path": unquote(raw), "raw_path": raw}
         await self._app(scope, receive, send)
 
 
@@ -111,7 +122,7 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
 
     async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
         """Own pages and the lifespan go through Starlette; what there are many of goes the short way."""
-        is_own = scope["type"] != "http" or scope["path"] == "/" or scope["path"].startswith("/-/")
+        is_own = scope["type"] != "http" or scope["raw_path"] == b"/" or scope["raw_path"].startswith(b"/-/")
         await (app if is_own else front)(scope, receive, send)
 
     app = Starlette(
@@ -124,5 +135,6 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
     )
     app.router.default = front
     app.router.redirect_slashes = False
-    served: ASGIApp = RootPath(outermost, settings.root_path) if settings.root_path else outermost
+    kept_on = settings.root_path and not settings.root_path_stripped
+    served: ASGIApp = RootPath(outermost, settings.root_path) if kept_on else outermost
     return Cors(served, settings.credential_headers, settings.keep_headers) if settings.cors else served

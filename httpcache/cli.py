@@ -137,6 +137,7 @@ def _add_server(add: Options) -> None:
     add.one("port", usual.port, port, metavar="PORT", help="port to listen on (%(default)s)")
     add.one("workers", usual.workers, count, metavar="N", help="processes that answer requests (%(default)s)")
     add.one("root-path", usual.root_path, prefix, metavar="/PREFIX", help="where a proxy in front shows the mirror")
+    add.flag("root-path-stripped", help="the proxy in front takes the root path off requests (else the mirror does)")
     add.flag("cors", help="let web pages of any origin read what is public")
     add.flag("capture", help="observe what has changed at the registries, at 00:00 UTC and at start if that was missed")
     add.one("capture-every", None, minutes, metavar="MINUTES", help="the same, and so many minutes after the last time")
@@ -240,6 +241,8 @@ def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings
             if (value := getattr(options, name := option.name.replace("-", "_"))) is not None
         },
     )
+    if settings.root_path_stripped and not settings.root_path:
+        raise MirrorError("--root-path-stripped says that a proxy takes a prefix off: name it with --root-path")
     secret = set(settings.keep_headers) & set(settings.credential_headers)
     if secret:
         raise MirrorError(f"--keep-header {secret.pop()} carries credentials, which are never kept: leave it out")

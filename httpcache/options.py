@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from argparse import ArgumentTypeError
 from collections.abc import Callable, Mapping
 from ipaddress import ip_network
@@ -12,6 +13,7 @@ from .errors import BadAddress
 from .fields import why_not
 from .target import canonical_url, check_pin, origin, pin_prefix
 
+_PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -134,6 +136,10 @@ def prefix(text: str) -> str:
     """Read the path under which a proxy in front shows the mirror."""
     if text and not text.startswith("/"):
         raise ArgumentTypeError(f"{text!r} does not begin with a slash")
+    if not _PREFIX.fullmatch(text.rstrip("/")):
+        raise ArgumentTypeError(
+            f"{text!r} is no prefix: use letters, digits, '.', '_', '~' and '-' between its slashes"
+        )
     return text.rstrip("/")
 
 

@@ -19,10 +19,11 @@ class Settings:
     """What an operator can set.
 
     `data`: the folder of the store. `host`, `port`: where to listen. `workers`: processes. `root_path`: the prefix
-    under which a proxy in front shows the mirror, "" or "/prefix". `offline`: ask no upstream. `log_level`: a level of
-    `logging`. `capture`: make passes of the capture beside the server, at 00:00 UTC; `capture_every`: so many seconds
-    after the last one too. `adapters`: the options of the adapters by their names (`pypi_upstream`), those that were
-    given. `environment`: the variables that a configuration may name, for secrets.
+    under which a proxy in front shows the mirror, "" or "/prefix"; `root_path_stripped`: the proxy takes it off
+    requests, else the mirror does. `offline`: ask no upstream. `log_level`: a level of `logging`. `capture`: make
+    passes of the capture beside the server, at 00:00 UTC; `capture_every`: so many seconds after the last one too.
+    `adapters`: the options of the adapters by their names (`pypi_upstream`), those that were given. `environment`: the
+    variables that a configuration may name, for secrets.
 
     The network: `allow_networks` and `allow_ports` are what addresses from requests may reach besides public addresses
     on ports 80 and 443. `proxy`: the URL of an HTTP proxy that upstreams are asked through. `ca_bundle`: a PEM file of
@@ -49,6 +50,7 @@ class Settings:
     port: int = 8080
     workers: int = 1
     root_path: str = ""
+    root_path_stripped: bool = False
     offline: bool = False
     log_level: str = "info"
     capture: bool = False

@@ -34,6 +34,7 @@ from .sources import Source, listed, owner
 from .when import AsOf, Now, When, now, parse_when
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_COLON = re.compile("%3A", re.IGNORECASE)  # clients quote it
 _LIST = "public, max-age=600"
 
 
@@ -55,13 +56,13 @@ class Dated:
         parts = incoming.path.removeprefix("/").split("/")
         if self._path:
             name, *parts = parts
-            if f"/{unquote(name)}" != self._path:
+            if f"/{name}" != self._path:  # taken literally, and so is all but the colon of an instant
                 return None
         first, *rest = parts or [""]
         base = f"{incoming.root}{self._path}"
         if first == "files" and self._own:
             return await self._file(self._own, base, [unquote(part) for part in rest])
-        when = parse_when(unquote(first), now())
+        when = parse_when(_COLON.sub(":", first), now())
         if when is None and self._path:  # a name is not a pin of the generic mirror
             raise NotFound(self._how(base))
         if when is None:

@@ -45,7 +45,7 @@ def listing(*projects: str, serial: int | None = None, **headers: str) -> Respon
 @pytest.mark.parametrize("root", ["", "/prefix"])
 def test_forms_and_links(root: str, filled: PyPI, mirror) -> None:
     """JSON and HTML by `Accept`, names normalised, links path-absolute, with and without a slash behind the date."""
-    server = mirror(filled, *(["--root-path", root] if root else []))
+    server = mirror(filled, *(["--root-path", root, "--root-path-stripped"] if root else []))
     filled.index.pages["/simple/"] = listing("Some.Thing", "app")
     for where in (DATE, "live", "live-7d", "2024-01-02T15:30:00Z", "2024-01-02T15%3A30%3A00Z"):
         for address in (f"{server.url}/{where}/", f"{server.url}/{where}"):

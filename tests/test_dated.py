@@ -183,42 +183,30 @@ REDIRECTS = {
 def test_names_are_normalised_by_a_temporary_redirect(root: str, filled: PyPI, mirror) -> None:
     """The redirect is path-absolute, temporary, and asks no upstream."""
     server = mirror(filled, *(["--root-path", root] if root else []))
-    for base in {"", root}:
-        for path, location in REDIRECTS.items():
-            for method in ("GET", "HEAD"):
-                answer = http.request(method, server.url + base + path)
-                assert answer.status_code in (302, 307), path
-                assert answer.headers["location"] == root + location, path
-                assert "immutable" not in answer.headers["cache-control"], path
+    for path, location in REDIRECTS.items():
+        for method in ("GET", "HEAD"):
+            answer = http.request(method, server.url + root + path)
+            assert answer.status_code in (302, 307), path
+            assert answer.headers["location"] == root + location, path
+            assert "immutable" not in answer.headers["cache-control"], path
     assert filled.index.count() == 0
     assert ask(f"{server.url}{root}/{DATE}/some-thing/").status_code == 200
 
 
-def test_a_root_path(filled: PyPI, upstreams: Callable, mirror) -> None:
+@pytest.mark.parametrize("stripped", [True, False])
+def test_a_root_path(stripped: bool, filled: PyPI, upstreams: Callable, mirror) -> None:
     """Behind a proxy that strips the prefix and behind one that does not: the links have it."""
-    server = mirror(filled, "--root-path", "/prefix")
+    server = mirror(filled, "--root-path", "/prefix", *(["--root-path-stripped"] if stripped else []))
     other = upstreams()
     other.pages["/simple/thing/"] = html_page("thing-1.0.tar.gz")
     pinned = f"/pinned-{DATE}/{other.url}/simple/thing/"
-    for base in ("", "/prefix", ""):
-        front = server.url + base
-        assert document(f"{front}{PAGE}")["files"][0]["url"] == f"/prefix{link(THING)}"
-        assert hrefs(ask(f"{front}{PAGE}", HTML).content) == [f"/prefix{link(THING)}#sha256={THING.sha256}"]
-        assert http.get(f"{front}{link(THING)}").content == THING.data
-        assert http.get(f"{front}{link(THING)}.metadata").content == THING.metadata
-        assert hrefs(ask(f"{front}/{DATE}/", HTML).content) == [f"/prefix/{DATE}/some-thing/"]
-        assert hrefs(ask(f"{front}{pinned}", HTML).content) == [f"/prefix{pinned}thing-1.0.tar.gz"]
-
-
-def test_the_mirrors_own_pages_under_a_root_path(mirror) -> None:
-    server = mirror("--root-path", "/prefix")
-    for base in ("", "/prefix"):
-        front = server.url + base
-        assert http.get(f"{front}/-/health").status_code == 200, base
-        assert http.get(f"{front}/-/ready").status_code == 200, base
-        page = http.get(f"{front}/")
-        assert page.status_code == 200, base
-        assert f"{server.url}/prefix/" in page.text
+    front = server.url + ("" if stripped else "/prefix")
+    assert document(f"{front}{PAGE}")["files"][0]["url"] == f"/prefix{link(THING)}"
+    assert hrefs(ask(f"{front}{PAGE}", HTML).content) == [f"/prefix{link(THING)}#sha256={THING.sha256}"]
+    assert http.get(f"{front}{link(THING)}").content == THING.data
+    assert http.get(f"{front}{link(THING)}.metadata").content == THING.metadata
+    assert hrefs(ask(f"{front}/{DATE}/", HTML).content) == [f"/prefix/{DATE}/some-thing/"]
+    assert hrefs(ask(f"{front}{pinned}", HTML).content) == [f"/prefix{pinned}thing-1.0.tar.gz"]
 
 
 @pytest.mark.parametrize(
