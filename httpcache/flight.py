@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
@@ -36,6 +37,10 @@ class Digest(NamedTuple):
 
     algorithm: str
     value: str
+
+    def is_of(self, body: bytes) -> bool:
+        """Whether bytes have it."""
+        return hashlib.new(self.algorithm, body, usedforsecurity=False).hexdigest() == self.value
 
 
 class Flight:

@@ -37,7 +37,8 @@ class Answer:
 
     `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
     they came, no content coding undone. `sent` are the credential headers that the address was asked with. `kept` are
-    the headers that are kept because the settings name them, and `Link`.
+    the headers that are kept because the settings name them, and `Link`. `ends_itself`: the end of the body can be told from a cut by the
+    body alone.
     """
 
     status: int
@@ -47,6 +48,7 @@ class Answer:
     sent: Headers = ()
     wire: str = ""
     kept: dict[str, str] = field(default_factory=dict)
+    ends_itself: bool = False
 
     @property
     def base(self) -> str:
@@ -62,7 +64,7 @@ class Answer:
     @property
     def is_delimited(self) -> bool:
         """Whether the end of the body can be told from a broken connection (RFC 9112 section 6.3)."""
-        return "content-length" in self.headers or "transfer-encoding" in self.headers
+        return self.ends_itself or "content-length" in self.headers or "transfer-encoding" in self.headers
 
 
 class Origins:

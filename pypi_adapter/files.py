@@ -19,6 +19,7 @@ from httpcache.target import Target
 from httpcache.upstream import Answer, Headers
 
 from .asking import Asking
+from .coding import Announced, without_codings
 from .history import identity
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle
 from .page import SHA256, File, strongest
@@ -105,8 +106,10 @@ class Files:
     def _want(self, project: str, file: File, find: Find | None = None) -> Want:
         @asynccontextmanager
         async def source() -> AsyncIterator[Answer]:
-            async with self._ask(project, await listing()) as answer:
-                yield answer
+            listed = await listing()
+            async with self._ask(project, listed) as answer:
+                announced = Announced(file.filename, file_digests(listed), listed.size)
+                yield await without_codings(answer, announced, self._mirror.settings.max_file)
 
         async def expect() -> Expected:
             listed = await listing()
@@ -130,7 +133,7 @@ class Files:
             freeze=lambda: self._mirror.whole(target, want),
             path=self._mirror.store.blob_path,
             digests=file_digests(file),
-            announced=bool(metadata_digests(file)),
+            announced=metadata_digests(file),
         )
 
     @asynccontextmanager

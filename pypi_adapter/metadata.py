@@ -6,7 +6,6 @@ so that no resolver downloads wheels to read them.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import logging
 import lzma
@@ -14,7 +13,7 @@ import re
 import struct
 import zipfile
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
@@ -29,6 +28,7 @@ from anyio.lowlevel import RunVar
 from packaging.utils import canonicalize_name
 
 from httpcache.credentials import PUBLIC, Credentials
+from httpcache.decoding import BadCoding, codings, decoded
 from httpcache.errors import BadUpstream, UpstreamError
 from httpcache.flight import Digest, Passed
 from httpcache.mirror import NOBODY, Mirror, Want
@@ -60,7 +60,7 @@ ZIP_ERRORS = (
     OSError,
 )
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("wheels read by ranges")
-_DIST_INFO = re.compile(r"([^/]+)-[^-/]+\.dist-info/METADATA")
+_DIST_INFO = re.compile(r"([^/]+)\.dist-info/METADATA")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
@@ -182,9 +182,7 @@ class _Remote(io.RawIOBase):
     def may_have(self, digest: Digest) -> bool:
         """Whether the file has a digest, or no range had all of it."""
         whole = next((part for _, part in self._parts if len(part) == self._size), None)
-        if whole is None:
-            return True
-        return hashlib.new(digest.algorithm, whole, usedforsecurity=False).hexdigest() == digest.value
+        return whole is None or digest.is_of(whole)
 
     async def _fetch(self, wanted: str, count: int) -> Answer:
         if self._left < count or anyio.current_time() > self._end:
@@ -192,7 +190,7 @@ class _Remote(io.RawIOBase):
         self._left -= count
         async with self._ask((("Range", wanted),)) as answer:
             found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-            if answer.status != 206 or not found:
+            if answer.status != 206 or not found or codings(answer.headers.get("content-encoding")):
                 raise NoRangesError(f"status {answer.status}")
             start, size = int(found[1]), int(found[3])
             if self._parts and size != self._size:
@@ -241,22 +239,35 @@ class _Remote(io.RawIOBase):
 
 
 def _read(file: io.RawIOBase, filename: str) -> bytes:
-    project = canonicalize_name(filename.partition("-")[0])
     try:
         with zipfile.ZipFile(file) as wheel:
-            for info in wheel.infolist():
-                found = _DIST_INFO.fullmatch(info.filename)
-                if found and canonicalize_name(found[1]) == project:
-                    return _member(wheel, info, filename)
+            return _member(wheel, _metadata_name(wheel.namelist(), filename), filename)
     except ZIP_ERRORS as error:
         raise BadUpstream(f"{filename} is no wheel: {error}") from error
-    raise BadUpstream(f"{filename} has no METADATA")
 
 
-def _member(wheel: zipfile.ZipFile, info: zipfile.ZipInfo, filename: str) -> bytes:
+def _metadata_name(names: Iterable[str], filename: str) -> str:
+    """Return the member of a wheel that is its METADATA. Raises BadUpstream where there is none, or more than one.
+
+    It is found as pip finds it: in the folder whose name ends in `.dist-info` and begins with the project's, whatever
+    follows that, as there are tools that leave the version out (PEP 427) or add a build number.
+    """
+    project = canonicalize_name(filename.partition("-")[0])
+    folders = dict.fromkeys(found[1] for name in names if (found := _DIST_INFO.fullmatch(name)))
+    own = [folder for folder in folders if canonicalize_name(folder).startswith(project)]
+    if len(own) > 1:  # one of a project whose name only begins like this one's may lie beside it
+        own = [folder for folder in own if re.match(r"-\d|$", canonicalize_name(folder).removeprefix(project))]
+    if len(own) > 1:
+        raise BadUpstream(f"{filename} has more than one METADATA, in {' and '.join(own)[:200]}: which is right?")
+    if not own:
+        raise BadUpstream(f"{filename} has no METADATA in a folder of {project}")
+    return f"{own[0]}.dist-info/METADATA"
+
+
+def _member(wheel: zipfile.ZipFile, name: str, filename: str) -> bytes:
     """Read METADATA piece by piece, whatever the directory says of its size: a bomb is seen before it has gone off."""
     body = b""
-    with wheel.open(info) as member:
+    with wheel.open(name) as member:
         while piece := member.read(PIECE):
             body += piece
             if len(body) > MAX_METADATA:
@@ -291,10 +302,11 @@ async def confirm(mirror: Mirror, metadata: Target, want: Want, filename: str, w
 class MetadataSource:
     """Asks for the metadata of one wheel: what a Want has as its `source`.
 
-    `filename`, `url`, `digests`: the wheel's, those that were announced. `announced`: so was a digest of the
-    metadata; then the upstream's own file is as good as the frozen wheel's. `own`: asks for the upstream's metadata
-    file, None where it has none. `frozen`: looks for the frozen wheel. `ask`: asks for the wheel with additional
-    headers. `freeze`: freezes the wheel. `path`: the file of a frozen one. `credentials` are the client's.
+    `filename`, `url`, `digests`: the wheel's, those that were announced. `announced` are those of the metadata: where
+    there are any, the upstream's own file is as good as the frozen wheel's, if it has one of them. `own`: asks for the
+    upstream's metadata file, None where it has none. `frozen`: looks for the frozen wheel. `ask`: asks for the wheel
+    with additional headers. `freeze`: freezes the wheel. `path`: the file of a frozen one. `credentials` are the
+    client's.
     """
 
     filename: str
@@ -305,7 +317,7 @@ class MetadataSource:
     freeze: Callable[[], Awaitable[Record | Passed]]
     path: Callable[[str], Path]
     digests: tuple[Digest, ...]
-    announced: bool
+    announced: tuple[Digest, ...]
     credentials: Credentials = NOBODY
 
     @asynccontextmanager
@@ -314,7 +326,7 @@ class MetadataSource:
         first, second = self._from_frozen, self._from_own
         if self.announced:
             first, second = second, first
-        yield await first() or await second() or await self._from_ranges() or await self._from_whole()
+        yield await first() or await second() or await self._from_wheel()
 
     async def _from_own(self) -> Answer | None:
         if self.own is None:
@@ -326,11 +338,30 @@ class MetadataSource:
                 body = await read_bounded(answer, MAX_METADATA, f"the metadata of {self.filename}")
         except UpstreamError:
             return None  # the wheel may be frozen, or to be had from another host
-        return given(body, answer.base, answer.sent) if looks_like_metadata(body) else None
+        found = [body]
+        with suppress(BadCoding):
+            found.append(decoded(body, answer.headers.get("content-encoding"), MAX_METADATA))
+        right = next(filter(self._may_be, found), None)
+        return None if right is None else given(right, answer.base, answer.sent)
+
+    def _may_be(self, body: bytes) -> bool:
+        """Whether bytes have a digest that was announced of the metadata; or none was, and they look like some."""
+        if not self.announced:
+            return looks_like_metadata(body)
+        return any(digest.is_of(body) for digest in self.announced)
 
     async def _from_frozen(self) -> Answer | None:
         record = await self.frozen()
         return await self._from_record(record) if record else None
+
+    async def _from_wheel(self) -> Answer:
+        try:
+            return await self._from_ranges() or await self._from_whole()
+        except BadUpstream as error:
+            if not self.announced:
+                raise
+            wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in self.announced)
+            raise BadUpstream(f"metadata with the announced {wanted} cannot be had: {error.text}") from error
 
     async def _from_ranges(self) -> Answer | None:
         try:

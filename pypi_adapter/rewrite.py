@@ -35,6 +35,7 @@ from httpcache.target import Address, Target, looks_like_url, origin, read_url, 
 from httpcache.upstream import Answer, Headers
 
 from .asking import INDEX_ACCEPT
+from .coding import Announced, without_codings
 from .files import file_digests, metadata_digests
 from .forms import parse
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle
@@ -58,7 +59,7 @@ class _Parsed(NamedTuple):
     """A page, None for what is none; its files by the addresses that they lead to; the bytes that it was read from."""
 
     page: Page | ProjectList | None
-    files: dict[str, File]
+    files: dict[str, list[File]]
     size: int
 
 
@@ -148,7 +149,9 @@ class Pinned:
         async def source() -> AsyncIterator[Answer]:
             wire, accept = await self._spelling(target), (("Accept", incoming.accept),)
             async with self._mirror.upstream.ask(wire, headers=accept, credentials=incoming.credentials) as answer:
-                yield answer
+                expected = await expect()
+                announced = Announced(_filename(target), expected.digests, expected.size)
+                yield await without_codings(answer, announced, self._mirror.settings.max_file)
 
         async def expect() -> Expected:
             listed = await self._pages.find(target)
@@ -208,7 +211,7 @@ class Pinned:
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,
             digests=tuple(digest for file in listed for digest in file_digests(file)),
-            announced=any(map(metadata_digests, listed)),
+            announced=tuple(digest for file in listed for digest in metadata_digests(file)),
             credentials=incoming.credentials,
         )
         async with source() as answer:
@@ -283,9 +286,8 @@ class _Pages:
             value = await self._store.get(key)
             record = decode(value) if value else None  # an operator may have removed it
             if isinstance(record, Record):
-                file = (await self._read(record)).files.get(target.url)
-                if file:
-                    (own if origin(record.final) == target.origin else others).append(file)
+                listed = (await self._read(record)).files.get(target.url, [])
+                (own if origin(record.final) == target.origin else others).extend(listed)
         return own or others
 
     async def _noted(self, target: Target) -> list[str]:
@@ -310,8 +312,11 @@ class _Pages:
 
     def _parse_and_index(self, body: bytes, record: Record) -> _Parsed:
         page, size = self._parse(body, record)
-        files = page.files if isinstance(page, Page) else ()
-        return _Parsed(page, {link.url: file for file in files if (link := _link(file.url))}, size)
+        files: dict[str, list[File]] = {}
+        for file in page.files if isinstance(page, Page) else ():
+            if link := _link(file.url):
+                files.setdefault(link.url, []).append(file)
+        return _Parsed(page, files, size)
 
     def _parse(self, body: bytes, record: Record) -> tuple[Page | ProjectList | None, int]:
         content_type = record.headers.get("content-type")

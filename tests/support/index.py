@@ -90,11 +90,11 @@ def anchors(links: Iterable[str]) -> list[str]:
 
 
 @contextmanager
-def shared_pypi(folder: Path) -> Iterator[tuple[PyPI, Mirror]]:
+def shared_pypi(folder: Path, *options: str) -> Iterator[tuple[PyPI, Mirror]]:
     """A PyPI and a mirror in front of it for many tests, each with projects of its own and none that stops them."""
     with Upstream() as index, Upstream(ranges=True) as files:
         pypi = PyPI(index, files)
-        server = Mirror(folder, pypi.url).start()
+        server = Mirror(folder, pypi.url, options).start()
         try:
             yield pypi, server
             server.stop()
