@@ -6,6 +6,7 @@ import re
 from collections.abc import AsyncIterator, Container
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -120,11 +121,16 @@ class Asking:
 
     def _check_own(self, answer: Answer, what: str) -> None:
         """Raise BadUpstream for another host's page in the place of a named registry's: it would own every name."""
-        if self._strict and origin(answer.url) != origin(self._index):
+        if not self._strict or origin(answer.url) == origin(self._index):
+            return
+        if urlsplit(answer.url).hostname == urlsplit(self._index).hostname and answer.url.startswith("https:"):
             raise BadUpstream(
-                f"the registry redirects to {origin(answer.url)} for {what}, which is not its own page then "
-                "(some forward names that they do not have: turn that off)"
+                f"the registry redirects from http to https for {what}: write https in the address of its index"
             )
+        raise BadUpstream(
+            f"the registry redirects to {origin(answer.url)} for {what}, which is not its own page then "
+            "(some forward names that they do not have: turn that off)"
+        )
 
     @asynccontextmanager
     async def ask(self, url: str, headers: Headers = ()) -> AsyncIterator[Answer]:

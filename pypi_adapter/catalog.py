@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 
 import anyio
 import anyio.to_thread
 import msgspec
 from packaging.utils import canonicalize_name
 
-from httpcache.errors import BadUpstream, NotFound
+from httpcache.errors import BadUpstream
 from httpcache.mirror import Mirror
 from httpcache.store import Log
 
@@ -77,9 +77,7 @@ class Catalog:
                     headers={"Retry-After": "60"},
                 )
             names = await anyio.to_thread.run_sync(_names, self._changes, instant)
-        for name in await self._registry.requested.all():
-            if name not in names and await self._registry.had(name, instant):
-                names.add(name)
+        await self._add(names, lambda name: self._registry.had(name, instant))
         return ProjectList(tuple(sorted(names))), observed
 
     async def _confirm(self, instant: int) -> None:
@@ -98,9 +96,17 @@ class Catalog:
         async with self._lock:
             if self._asked < asked:  # else another request has asked since this one came
                 await self._observe(always=False)
-            if not self._changes[-1].listed:
-                raise NotFound("the registry has no list of projects")
-            return ProjectList(tuple(sorted(await anyio.to_thread.run_sync(_names, self._changes, self._last))))
+            listed = self._changes[-1].listed
+            names = await anyio.to_thread.run_sync(_names, self._changes, self._last)
+        if not listed:
+            await self._add(names, self._registry.has)
+        return ProjectList(tuple(sorted(names)))
+
+    async def _add(self, names: set[str], had: Callable[[str], Awaitable[bool]]) -> None:
+        """Add the projects that have a log, where that says that they are there."""
+        for name in await self._registry.requested.all():
+            if name not in names and await had(name):
+                names.add(name)
 
     async def capture(self) -> tuple[int, ProjectList | None]:
         """Observe the list for a pass of the capture.

@@ -3,6 +3,7 @@
 /<date>/<project>/   /<instant>/<project>/   /live/<project>/   /live-<N>d/<project>/
 /files/<project>/<sha256>/<filename>         and the same with .metadata behind it
 
+/<date>/simple/ is the list too, unless there is a project of that name, and /<date>/simple/<project>/ is the project.
 Those of a named registry are the same behind its name. A group of registries has all but the files, which stay where
 the registry has them.
 """
@@ -33,6 +34,9 @@ from .render import chosen, in_form, index_response
 from .sources import Source, listed, owner
 from .when import AsOf, Now, When, now, parse_when
 
+SIMPLE = "simple"
+"""What some clients put behind the address of an index, as it stands in PyPI's."""
+
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _COLON = re.compile("%3A", re.IGNORECASE)  # clients quote it
 _LIST = "public, max-age=600"
@@ -58,22 +62,29 @@ class Dated:
             name, *parts = parts
             if f"/{name}" != self._path:  # taken literally, and so is all but the colon of an instant
                 return None
-        first, *rest = parts or [""]
         base = f"{incoming.root}{self._path}"
-        if first == "files" and self._own:
-            return await self._file(self._own, base, [unquote(part) for part in rest])
+        if parts[:1] == ["files"] and self._own:
+            return await self._file(self._own, base, [unquote(part) for part in parts[1:]])
+        first, *rest = [part for part in parts if part] or [""]
         when = parse_when(_COLON.sub(":", first), now())
         if when is None and self._path:  # a name is not a pin of the generic mirror
             raise NotFound(self._how(base))
         if when is None:
             return None
-        prefix = f"{base}/{first}/"
-        project, *rest = rest or [""]
-        if rest not in ([], [""]):
+        whole = "" not in parts[:-1]  # else there are slashes too many in it
+        return await self._view(incoming, when, f"{base}/{first}/", rest, whole=whole, slash=parts[-1] == "")
+
+    async def _view(
+        self, incoming: Incoming, when: When, prefix: str, rest: Sequence[str], *, whole: bool, slash: bool
+    ) -> ASGIApp:
+        """Answer what stands behind a date or `live`."""
+        if len(rest) == 2 and rest[0] == SIMPLE:  # what some clients put behind the address of any index
+            prefix, rest = f"{prefix}{SIMPLE}/", rest[1:]
+        if len(rest) > 1:
             raise NotFound(f"there is no such page: an index is at {prefix}, a project at {prefix}<project>/")
-        if not project:
-            return await self._list(incoming, when, prefix)
-        return await self._page(incoming, when, prefix, unquote(project), slash=bool(rest))
+        if rest:
+            return await self._page(incoming, when, prefix, unquote(rest[0]), canonical=whole and slash)
+        return await self._list(incoming, when, prefix) if whole else redirect(prefix)
 
     def _how(self, base: str) -> str:
         files = f", a file at {base}/files/<project>/<sha256>/<filename>" if self._own else ""
@@ -87,14 +98,16 @@ class Dated:
         name = self._path.removeprefix("/")
         return " ".join(filter(None, ("the registry" if self._own else "the group", name)))
 
-    async def _page(self, incoming: Incoming, when: When, prefix: str, project: str, *, slash: bool) -> ASGIApp:
+    async def _page(self, incoming: Incoming, when: When, prefix: str, project: str, *, canonical: bool) -> ASGIApp:
         if not _PROJECT.fullmatch(project):
             raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
         name = canonicalize_name(project)
-        if name != project or not slash:
+        if name != project or not canonical:
             return redirect(f"{prefix}{name}/")
         source, view = await owner(self._sources, name, when)
         page = view.page
+        if page is None and name == SIMPLE and not prefix.endswith(f"/{SIMPLE}/"):
+            return await self._list(incoming, when, f"{prefix}{SIMPLE}/")
         if page is None:
             owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
             raise NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")

@@ -261,6 +261,10 @@ class Registry:
             await self.requested.note(known.project)
             known.noted = True
 
+    async def has(self, project: str) -> bool:
+        """Whether the last observation found the project (normalised). Asks no upstream."""
+        return (await self._known(project)).has_page
+
     async def had(self, project: str, instant: int) -> bool:
         """Whether the log shows that there was such a project at an instant (microseconds). Asks no upstream."""
         known = await self._known(project)
