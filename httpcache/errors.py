@@ -11,6 +11,7 @@
     │   ├── BadUpstream             502  it answered, but not with what can be kept
     │   │   └── OtherBytes          502  it has something, but not what was announced
     │   ├── Busy                    503  too many exchanges with upstreams at once
+    │   ├── UnderWay                503  it is being fetched, and takes longer than a client waits
     │   ├── TimedOut                504
     │   └── Offline                 504  the mirror was told not to ask upstreams
     └── StoreError                  503  the store cannot be read or written
@@ -96,6 +97,15 @@ class Busy(UpstreamError):
 
     def __init__(self, text: str) -> None:
         super().__init__(text, headers={"retry-after": "10"})
+
+
+class UnderWay(UpstreamError):
+    """What was asked for is being fetched, which takes longer than a client waits for an answer (503)."""
+
+    status = 503
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, headers={"retry-after": "15"})
 
 
 class TimedOut(UpstreamError):

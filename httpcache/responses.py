@@ -32,6 +32,7 @@ log = logging.getLogger("httpcache")
 FOREVER = "max-age=31536000, immutable"
 HIT = "httpcache; hit"
 VERIFIED_FIRST = 4 * 1024 * 1024  # bytes; files of up to this size whose digest is known are checked before they begin
+VERIFIED_SOON = 5.0  # seconds within which that must be done: pip waits 15 for a first byte
 STORED = "httpcache; fwd=uri-miss; stored"
 RENEWED = "httpcache; fwd=stale"
 DEFAULT_TYPE = "application/octet-stream"
@@ -145,7 +146,10 @@ class LiveResponse:
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         live = self._live
         if live.verified and live.head.length is not None and live.head.length <= VERIFIED_FIRST:
-            await live.finished()  # so that bytes with another digest are an error with a text, not a broken connection
+            with anyio.move_on_after(VERIFIED_SOON):
+                await (
+                    live.finished()
+                )  # so that bytes with another digest are an error with a text, not a broken connection
         lines = _described(live.head.headers, self._pinned)
         etag = f'"{live.digest}"' if live.digest else None
         if etag:

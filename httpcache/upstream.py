@@ -37,8 +37,8 @@ class Answer:
 
     `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
     they came, no content coding undone. `sent` are the credential headers that the address was asked with. `kept` are
-    the headers that are kept because the settings name them, and `Link`. `ends_itself`: the end of the body can be told from a cut by the
-    body alone.
+    the headers that are kept because the settings name them, and `Link`. `ends_itself`: the end of the body can be told
+    from a cut by the body alone.
     """
 
     status: int

@@ -21,7 +21,7 @@ from httpcache.upstream import Answer, Headers
 from .asking import Asking
 from .coding import Announced, without_codings
 from .history import identity
-from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle
+from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from .page import SHA256, File, strongest
 from .render import advertised
 
@@ -94,7 +94,8 @@ class Files:
                 await confirm(self._mirror, target, Want(), file.filename, wheel)
 
         listing, target = find or _given(file), self._target(project, file, SUFFIX)
-        return await self._mirror.answer(target, Want(source=source, expect=expect, frozen=frozen))
+        want = Want(source=source, expect=expect, frozen=frozen)
+        return await soon(self._mirror.answer(target, want), file.filename)
 
     async def freeze(self, project: str, file: File) -> Record | Passed:
         """Return a file once it is frozen and checked, or what the registry says now. Raises MirrorError."""

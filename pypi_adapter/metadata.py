@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 from math import inf
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
 import anyio.from_thread
@@ -29,7 +30,7 @@ from packaging.utils import canonicalize_name
 
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.decoding import BadCoding, codings, decoded
-from httpcache.errors import BadUpstream, UpstreamError
+from httpcache.errors import BadUpstream, UnderWay, UpstreamError
 from httpcache.flight import Digest, Passed
 from httpcache.mirror import NOBODY, Mirror, Want
 from httpcache.record import Record
@@ -42,6 +43,7 @@ SUFFIX = ".metadata"
 CONTENT_TYPE = "text/plain; charset=utf-8"
 MAX_METADATA = 4 * 1024 * 1024  # bytes; the largest known are a few hundred KB
 BUDGET = 8 * 1024 * 1024  # bytes of a wheel that are read for its METADATA: a directory takes seven times its size
+ANSWERED = 10.0  # seconds after which a client is told to come back: pip waits 15 for an answer, uv 30
 PATIENCE = 300.0  # seconds for all ranges of a wheel together
 READERS = 16  # wheels that are read at once
 PIECE = 4096  # bytes of a zip member that are unpacked at once
@@ -70,6 +72,7 @@ def metadata_url(url: str) -> str:
     return path + SUFFIX + mark + query
 
 
+Found = TypeVar("Found")
 Ask = Callable[[Headers], AbstractAsyncContextManager[Answer]]
 
 
@@ -100,6 +103,16 @@ async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> t
     if digests and not any(map(remote.may_have, digests)):
         raise BadUpstream(f"{filename} is not what the index announced, by its digest; nothing was kept")
     return await anyio.to_thread.run_sync(_read, remote, filename, limiter=_limiter()), first
+
+
+async def soon(found: Awaitable[Found], filename: str) -> Found:
+    """Wait for metadata, but not longer than installers do: they ask again then. Raises UnderWay."""
+    with anyio.move_on_after(ANSWERED):
+        return await found
+    raise UnderWay(
+        f"the metadata of {filename} takes long, as its server is slow and gives no parts of files: it is being "
+        "fetched, ask again"
+    )
 
 
 def _limiter() -> anyio.CapacityLimiter:
@@ -256,11 +269,14 @@ def _metadata_name(names: Iterable[str], filename: str) -> str:
     folders = dict.fromkeys(found[1] for name in names if (found := _DIST_INFO.fullmatch(name)))
     own = [folder for folder in folders if canonicalize_name(folder).startswith(project)]
     if len(own) > 1:  # one of a project whose name only begins like this one's may lie beside it
-        own = [folder for folder in own if re.match(r"-\d|$", canonicalize_name(folder).removeprefix(project))]
+        own = [folder for folder in own if re.match(r"-\d|$", canonicalize_name(folder).removeprefix(project))] or own
     if len(own) > 1:
-        raise BadUpstream(f"{filename} has more than one METADATA, in {' and '.join(own)[:200]}: which is right?")
+        listed = " and ".join(ascii(f"{folder}.dist-info") for folder in own[:3])
+        raise BadUpstream(
+            f"{filename} has more than one METADATA of {project}, in {listed[:300]}: installers refuse it"
+        )
     if not own:
-        raise BadUpstream(f"{filename} has no METADATA in a folder of {project}")
+        raise BadUpstream(f"{filename} has no METADATA in a .dist-info folder of {project}")
     return f"{own[0]}.dist-info/METADATA"
 
 

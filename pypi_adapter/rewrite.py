@@ -38,7 +38,7 @@ from .asking import INDEX_ACCEPT
 from .coding import Announced, without_codings
 from .files import file_digests, metadata_digests
 from .forms import parse
-from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle
+from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from .negotiate import MediaType, is_installer
 from .page import BadPage, File, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
@@ -189,7 +189,8 @@ class Pinned:
             expect=expect,
             frozen=frozen,
         )
-        return answer_with(self._mirror.store, await self._mirror.answer(metadata, want))
+        outcome = await soon(self._mirror.answer(metadata, want), _filename(wheel))
+        return answer_with(self._mirror.store, outcome)
 
     @asynccontextmanager
     async def _metadata_source(self, incoming: Incoming, wheel: Target) -> AsyncIterator[Answer]:
