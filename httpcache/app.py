@@ -11,7 +11,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from . import pages
+from . import logs, pages
 from .adapter import Adapter, Bound
 from .cors import Cors
 from .errors import Loop, MirrorError
@@ -109,7 +109,7 @@ def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-        log.setLevel(settings.log_level.upper())  # no other logger: httpcore's prints headers, secrets among them
+        logs.begin(settings.log_level)
         store = LocalStore(settings.data)
         async with running(settings, store, store.spool) as mirror:
             app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])

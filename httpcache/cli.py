@@ -16,9 +16,9 @@ import anyio
 from rich.console import Console
 from rich.logging import RichHandler
 
-from . import daily, operate, transport
+from . import daily, logs, operate, transport
 from .adapter import Adapter, Argument, adapters
-from .errors import MirrorError
+from .errors import MirrorError, one_line
 from .local import LocalStore
 from .options import (
     Options,
@@ -205,7 +205,7 @@ def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     settings = _settings(options, found)
     if settings.offline:
         raise MirrorError("--offline asks no upstream, and a capture asks nothing else: leave it out")
-    logging.getLogger("httpcache").setLevel(settings.log_level.upper())
+    logs.begin(settings.log_level)
     console = Console(stderr=True)
     progress: Progress = Lines()
     if console.is_terminal:  # where log lines and the bar must not write over each other
@@ -214,7 +214,7 @@ def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     else:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:
-        anyio.run(daily.capture, settings, found, progress, lambda last: True, print, backend_options=daily.LOOP)
+        anyio.run(daily.capture, settings, found, progress, lambda last: True, _say, backend_options=daily.LOOP)
     except KeyboardInterrupt:
         print("httpcache: stopped: what was done is kept, and the next capture does the rest", file=sys.stderr)
         raise
@@ -273,10 +273,15 @@ def _forget(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
 def _added(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     async def work(store: Store) -> int:
         for line in await options.command.run(store, vars(options)):
-            print(line.encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+            _say(line)
         return 0
 
     return _with_store(options, work)
+
+
+def _say(line: str) -> None:
+    """Print a line that can have a stranger's text in it."""
+    print(one_line(line).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
 
 
 def _pin(options: argparse.Namespace, found: Sequence[Adapter]) -> int:

@@ -21,6 +21,7 @@ from typing import Final
 
 import anyio
 
+from . import logs
 from .adapter import Adapter
 from .errors import MirrorError
 from .local import LocalStore
@@ -148,7 +149,7 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
     """Make a pass if one is due, in a process that ends when its parent does."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    log.setLevel(settings.log_level.upper())
+    logs.begin(settings.log_level)
 
     def due(last: float | None) -> bool:
         return is_due(time.time(), last, settings.capture_every)

@@ -25,6 +25,10 @@ from __future__ import annotations
 
 import re
 
+# What a terminal obeys (ECMA-48), what turns the direction of text (Unicode UAX 9), and what is no character at all.
+_OBEYED = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
+)
 _USERINFO = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 
 
@@ -37,8 +41,8 @@ class MirrorError(Exception):
     status = 500
 
     def __init__(self, text: str, *, headers: dict[str, str] | None = None) -> None:
-        super().__init__(text)
-        self.text = text
+        self.text = plain(text)
+        super().__init__(self.text)
         self.headers = headers or {}
 
 
@@ -134,6 +138,16 @@ class StoreFull(StoreError):
     """The store has no room left (507)."""
 
     status = 507
+
+
+def plain(text: str) -> str:
+    """Write what a terminal would obey as escapes, `\\x1b`: for every text of a stranger that people get to see."""
+    return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n"))
+
+
+def one_line(text: str) -> str:
+    """Write a text so that it is one line, in which nothing is obeyed by a terminal."""
+    return plain(text).replace("\n", "\\n")
 
 
 def redact(url: str) -> str:

@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from .adapter import Adapter
-from .errors import Damaged, NotFound, StoreFull, redact
+from .errors import Damaged, NotFound, StoreFull, one_line, redact
 from .fields import map_links
 from .pages import today
 from .record import Absence, Entry, Record, decode
@@ -161,7 +161,7 @@ def _target(address: str) -> Target:
 
 
 def _header(name: str, value: str) -> str:
-    return map_links(value, redact) if name == "link" else value
+    return one_line(map_links(value, redact) if name == "link" else value)
 
 
 def _named(value: bytes) -> str | None:

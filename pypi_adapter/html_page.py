@@ -12,6 +12,8 @@ from urllib.parse import quote, unquote, urlsplit
 import lxml.etree
 from packaging.utils import canonicalize_name
 
+from httpcache.errors import plain
+
 from .links import (
     PROJECT_NAME,
     SAFE_FILENAME,
@@ -221,9 +223,9 @@ def _html_file_of(anchor: _Anchor, base: str) -> File | None:
         filename=filename,
         url=url,
         hashes=hashes,
-        requires_python=attributes.get("data-requires-python") or None,
+        requires_python=plain(attributes.get("data-requires-python", "")) or None,
         upload_time=upload_time(attributes.get("data-upload-time", "")),
-        yanked=False if yanked is None else yanked or True,
+        yanked=False if yanked is None else plain(yanked) or True,
         core_metadata=None if metadata is None else _html_metadata(metadata),
         gpg_sig={"true": True, "false": False}.get(attributes.get("data-gpg-sig", "")),
         provenance=provenance_url(attributes.get("data-provenance")),
@@ -270,7 +272,7 @@ def _html_status(metas: dict[str, list[str]]) -> ProjectStatus | None:
     reason = metas.get("pypi:project-status-reason")
     if not status and not reason:
         return None
-    return ProjectStatus((status and status[0]) or "active", reason[0] if reason else None)
+    return ProjectStatus(plain(status[0] if status else "") or "active", plain(reason[0]) if reason else None)
 
 
 def _html_document(title: str, metas: str, links: list[str]) -> bytes:
@@ -280,7 +282,7 @@ def _html_document(title: str, metas: str, links: list[str]) -> bytes:
 
 
 def _html_meta(name: str, content: str) -> str:
-    return f'<meta name="pypi:{name}" content="{_escape(content)}">\n'
+    return f'<meta name="pypi:{name}" content="{_escape(plain(content))}">\n'
 
 
 def _html_link(href: str, attributes: str, text: str) -> str:

@@ -7,6 +7,8 @@ from typing import Annotated, TypeAlias
 
 import msgspec
 
+from httpcache.errors import plain
+
 from .links import (
     PROJECT_NAME,
     SAFE_FILENAME,
@@ -193,10 +195,10 @@ def _json_file(file: _JsonFile, base: str) -> File | None:
         filename=file.filename,
         url=url,
         hashes=hashes | only_hashes(file.hashes or {}),
-        requires_python=file.requires_python or None,
+        requires_python=plain(file.requires_python or "") or None,
         size=file.size,
         upload_time=upload_time(file.upload_time) if file.upload_time else None,
-        yanked=file.yanked or False,
+        yanked=plain(file.yanked) if isinstance(file.yanked, str) and file.yanked else bool(file.yanked),
         core_metadata=only_hashes(metadata) or bool(metadata) if isinstance(metadata, dict) else metadata,
         gpg_sig=file.gpg_sig,
         provenance=provenance_url(file.provenance),
@@ -206,7 +208,7 @@ def _json_file(file: _JsonFile, base: str) -> File | None:
 def _json_status(status: _JsonStatus | None) -> ProjectStatus | None:
     if status is None or (status.status is None and status.reason is None):
         return None
-    return ProjectStatus(status.status or "active", status.reason)
+    return ProjectStatus(plain(status.status or "active"), None if status.reason is None else plain(status.reason))
 
 
 def to_json(page: Page | ProjectList) -> bytes:

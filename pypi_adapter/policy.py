@@ -30,7 +30,7 @@ from pathlib import Path
 import msgspec
 from packaging.utils import canonicalize_name
 
-from httpcache.errors import Refused
+from httpcache.errors import Refused, plain
 
 from .block import Rule, Rules, read_rules
 from .osv import read_advisories
@@ -79,7 +79,7 @@ class Policy:
             return msgspec.structs.replace(page, files=(), versions=(), status=status)
         rule = self.rules.project(page.name)
         if rule:
-            reason = f"withheld by this mirror: {rule.reason} ({rule.source})"
+            reason = plain(f"withheld by this mirror: {rule.reason} ({rule.source})")
             return msgspec.structs.replace(page, files=(), versions=(), status=ProjectStatus(QUARANTINED, reason))
         kept = tuple(file for file in page.files if not self._rule(page.name, file))
         if len(kept) == len(page.files):

@@ -28,7 +28,7 @@ ORDER = [
         "changes",
         "threads",
     ],
-    ["fields", "settings", "record", "blobs", "spool", "folder", "progress", "reader", "ready"],
+    ["logs", "fields", "settings", "record", "blobs", "spool", "folder", "progress", "reader", "ready"],
     ["transport", "local", "options"],
     ["upstream"],
     ["flight"],
