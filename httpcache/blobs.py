@@ -13,6 +13,7 @@ import hashlib
 import os
 from collections import OrderedDict
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import anyio
@@ -24,7 +25,7 @@ from .store import Condition
 MAX_KNOWN = 100_000  # blobs whose condition is remembered
 READERS = 2  # threads that read blobs whole: it takes a while, and others need the threads that all share
 
-_Stamp = tuple[int, int, int, int]
+Stamp = tuple[int, int, int, int]
 
 
 class Blobs:
@@ -32,7 +33,7 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
-        self._known: OrderedDict[str, tuple[_Stamp, bool]] = OrderedDict()
+        self._known: OrderedDict[str, tuple[Stamp, bool]] = OrderedDict()
         self._checking: dict[str, anyio.Event] = {}
         self._readers: anyio.CapacityLimiter | None = None
 
@@ -94,7 +95,7 @@ class Blobs:
             before, sound = _stamp(self.path(digest)), False  # the disk cannot read it any more
         self._note(digest, before, sound=sound)
 
-    def _note(self, digest: str, stamp: _Stamp, *, sound: bool) -> None:
+    def _note(self, digest: str, stamp: Stamp, *, sound: bool) -> None:
         self._known[digest] = (stamp, sound)
         while len(self._known) > MAX_KNOWN:
             self._known.popitem(last=False)
@@ -104,15 +105,26 @@ class Blobs:
             self._readers = anyio.CapacityLimiter(READERS)
         return self._readers
 
-    def all(self) -> Iterator[Path]:
-        """Yield the file of every blob."""
-        return Path(self._folder).glob("??/*")
+    def stamps(self) -> Iterator[tuple[str, Stamp]]:
+        """Yield the name of every blob, with what changes whenever its file does."""
+        for path in Path(self._folder).glob("??/*"):
+            with suppress(FileNotFoundError):
+                yield path.name, _stamp(path)
+
+    def remove(self, digest: str, stamp: Stamp) -> int:
+        """Remove a blob whose file is still the one with that stamp; return the bytes that this freed."""
+        path = self.path(digest)
+        with suppress(FileNotFoundError):
+            if _stamp(path) == stamp:
+                path.unlink()
+                return stamp[1]
+        return 0
 
 
-def _stamp(path: str | Path) -> _Stamp:
+def _stamp(path: str | Path) -> Stamp:
     return _stamp_of(os.stat(path))
 
 
-def _stamp_of(stat: os.stat_result) -> _Stamp:
+def _stamp_of(stat: os.stat_result) -> Stamp:
     """What changes whenever a file does."""
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -34,7 +34,7 @@ from .fields import named
 from .flight import Digest, Flight, Live, Passed
 from .folder import store_error
 from .record import KEPT_HEADERS, Record, decode, encode
-from .spool import Claim, Head, Spool, Writer
+from .spool import Claim, Head, Holder, Spool, Writer
 from .store import Store
 from .threads import started
 from .upstream import Answer
@@ -46,7 +46,9 @@ STREAMED = frozenset({200, 203})  # answers that are a representation, of which 
 PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
 PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
 WRITERS = 8  # threads that write parts
-POLL = 0.02  # seconds between looks at another process's download
+POLL, MAX_POLL = 0.02, 0.25  # seconds between looks at another process's download
+BEAT = 2.0  # seconds after which a process shows that it does not hang
+HUNG = 5 * BEAT  # seconds without that, after which it counts as hanging
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ class Cache:
         self._spool = spool
         self._max_flights = max_flights
         self._flights: dict[str, Flight] = {}
+        self._claims: set[Claim] = set()  # of the downloads that this process leads
         self._writers = started(WRITERS, "spool-write")
         self._tasks: TaskGroup
 
@@ -97,6 +100,7 @@ class Cache:
     async def running(self, grace: float) -> AsyncIterator[None]:
         """Run flights inside the block; at its end those under way have `grace` seconds to end."""
         async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._beat)
             yield
             with anyio.move_on_after(grace):
                 while pending := [flight for flight in self._flights.values() if not flight.done]:
@@ -165,7 +169,14 @@ class Cache:
             if not flight.done:
                 flight.finish(error=error)
 
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(BEAT)
+            for claim in self._claims:
+                claim.beat()
+
     async def _lead(self, flight: Flight, job: Job, claim: Claim) -> None:
+        self._claims.add(claim)
         try:
             record = await job.find()
             if record:
@@ -184,6 +195,7 @@ class Cache:
                 await self._look_again(job, body)
             flight.finish(record=None if flight.unkept else await self._freeze(job, claim, head, body))
         finally:
+            self._claims.discard(claim)
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
 
@@ -236,18 +248,16 @@ class Cache:
         return winner
 
     async def _follow(self, flight: Flight, job: Job) -> None:
-        """Take part in the download of another process."""
+        """Take part in the download of another process; return where that has ended or hangs before it has begun."""
+        watch = _Watch(self._spool, job.key)
         while (found := await anyio.to_thread.run_sync(self._spool.follow, job.key)) is None:
-            if not await anyio.to_thread.run_sync(self._spool.is_claimed, job.key):
+            if not await watch.goes_on():
                 return
-            await anyio.sleep(POLL)
         head, fd = found
         flight.begin(head, fd, followed=True)
-        claimed = True
-        while claimed:
-            claimed = await anyio.to_thread.run_sync(self._spool.is_claimed, job.key)
+        while await watch.goes_on():
             flight.advance(os.fstat(fd).st_size)
-            await anyio.sleep(POLL if claimed else 0)
+        flight.advance(os.fstat(fd).st_size)
         value = await self._store.get(job.record)
         record = decode(value) if value else None
         if not isinstance(record, Record) or not await anyio.to_thread.run_sync(self._has_bytes_of, fd, record):
@@ -264,6 +274,31 @@ class Cache:
         with os.fdopen(os.dup(fd), "rb") as part:
             part.seek(0)
             return hashlib.file_digest(part, "sha256").hexdigest() == record.digest
+
+
+class _Watch:
+    """Looks from time to time whether another process goes on with a download."""
+
+    def __init__(self, spool: Spool, key: str) -> None:
+        self._spool = spool
+        self._key = key
+        self._began = self._changed = anyio.current_time()
+        self._last: Holder | None = None
+
+    async def goes_on(self) -> bool:
+        """Wait a little, then tell. A process that hangs loses the download to whoever claims it next.
+
+        The longer a download takes, the less often it is looked at: who follows is late by a 20th of the time.
+        """
+        await anyio.sleep(min(max(POLL, (anyio.current_time() - self._began) / 20), MAX_POLL))
+        holder = self._spool.holder(self._key)  # no thread: three calls of the system on what is in memory
+        if holder != self._last:
+            self._last, self._changed = holder, anyio.current_time()
+        if holder is None or anyio.current_time() < self._changed + HUNG:
+            return holder is not None
+        log.error("a process has held a download for %.0f s and does nothing: it is taken from it", HUNG)
+        self._spool.take_over(self._key, holder)
+        return False
 
 
 def _head(answer: Answer, claim: Claim, job: Job) -> Head:

@@ -13,9 +13,12 @@ import fcntl
 import mmap
 import os
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from .locks import PATIENCE, locked
 
 SIZE = 8
 
@@ -24,11 +27,11 @@ class Changes:
     """The count in a file. Whoever changes what may have been answered does it inside of `change`."""
 
     def __init__(self, path: Path) -> None:
-        """Open the file, making it where it is missing. Raises OSError."""
+        """Open the file, making it where it is missing. Raises OSError, StoreError."""
         self._path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            with self._alone():
+            with locked(self._fd, fcntl.LOCK_EX, time.monotonic() + PATIENCE):
                 if os.fstat(self._fd).st_size < SIZE:
                     self._write(0)
             self._map = mmap.mmap(self._fd, SIZE, access=mmap.ACCESS_READ)
@@ -46,13 +49,16 @@ class Changes:
         return None if count % 2 else count
 
     @contextmanager
-    def change(self) -> Iterator[None]:
-        """Count what is changed and committed inside the block. One thread of a process at a time. Raises OSError.
+    def change(self, until: float) -> Iterator[None]:
+        """Count what is changed and committed inside the block. One thread of a process at a time.
+
+        `until` is when to give up where another process does not end its change (see `locks`). Raises OSError,
+        StoreError.
 
         It is odd before anything is committed and even again after that. So while it is the same even number no change
         has been committed, also where a process ends in between.
         """
-        with self._alone():
+        with locked(self._fd, fcntl.LOCK_EX, until):
             self._check()
             under_way = self._counts[0] | 1
             self._write(under_way)
@@ -61,14 +67,6 @@ class Changes:
             finally:
                 with suppress(OSError):  # it stays odd: the change is made, and nobody relies on the count
                     self._write(under_way + 1)
-
-    @contextmanager
-    def _alone(self) -> Iterator[None]:
-        fcntl.flock(self._fd, fcntl.LOCK_EX)
-        try:
-            yield
-        finally:
-            fcntl.flock(self._fd, fcntl.LOCK_UN)
 
     def _check(self) -> None:
         """Raise OSError where others have another file, or it was cut: nothing that is counted here reaches them."""

@@ -25,11 +25,13 @@ import diskcache
 
 from .errors import Damaged, StoreError, StoreFull
 from .files import sync_file, sync_folder
+from .locks import PATIENCE, held
 
 VERSION = "2"
 RESERVE = 1024 * 1024  # bytes that are kept back for a full disk
 RESTORE = "stop the mirror and restore the data folder from a copy"
 _NEVER = 2**62
+_HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what a start that was cut short leaves
 
@@ -57,7 +59,7 @@ def _open(folder: Path) -> diskcache.Cache:
         # on for ever, whatever has failed; SQLite itself waits `timeout` seconds for its lock.
         index = diskcache.Cache(
             str(folder / "index"),
-            timeout=60,
+            timeout=PATIENCE,
             disk=_BytesDisk,
             eviction_policy="none",
             cull_limit=0,
@@ -165,6 +167,8 @@ def store_error(error: Exception) -> StoreError:
         return StoreFull("the mirror's store is full: make room on its disk")
     if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
         return Damaged(f"the index of the mirror's store is damaged ({error}): {RESTORE}")
+    if getattr(error, "sqlite_errorcode", None) in _HELD:
+        return held()
     return StoreError(f"the mirror's store cannot be used: {getattr(error, 'strerror', None) or error}")
 
 

@@ -7,9 +7,10 @@ import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, nullcontext
+from contextlib import closing, contextmanager
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -23,6 +24,7 @@ from .blobs import Blobs
 from .changes import Changes
 from .errors import Damaged
 from .folder import RESTORE, mapped, open_index, store_error
+from .locks import PATIENCE, locked, mine
 from .reader import Reader
 from .store import Condition
 from .threads import started
@@ -31,6 +33,7 @@ CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
 NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux has it
 CHUNK = 128 * 1024  # bytes that are read at once; a client that takes none of them holds about ten times as many
 LEAST = 16 * 1024  # bytes that are read at once for each of many clients
+REMOVED_AT_ONCE = 100  # blobs, while nothing is frozen
 READ_AHEAD = 4 * 1024 * 1024  # bytes that are read at once for all clients together, but LEAST for each
 
 T = TypeVar("T")
@@ -102,13 +105,22 @@ class LocalStore:
 
     async def add(self, key: str, value: bytes) -> bytes:
         """See Store."""
-        return await self._run(self._writers, lambda: self._add(key, value, self._changes.change))
 
-    def _add(self, key: str, value: bytes, change: Callable[[], AbstractContextManager[None]]) -> bytes:
+        def work(until: float) -> bytes:
+            def insert() -> bool:
+                with self._changes.change(until):
+                    return bool(self._index.add(key, _sealed(key, value)))
+
+            return self._first(key, value, insert, until)
+
+        return await self._write(work)
+
+    def _first(self, key: str, value: bytes, insert: Callable[[], bool], until: float) -> bytes:
+        """Return the value that a key has now: the one that `insert` gives it, unless it has one."""
         winner = self._get(key)
         while winner is None:
-            with self._writing, change():
-                if self._index.add(key, _sealed(key, value)):
+            with mine(self._writing, until):
+                if insert():
                     return value
             winner = self._get(key)  # None: the operator removed it in between
         return winner
@@ -116,34 +128,49 @@ class LocalStore:
     async def remove(self, key: str) -> bool:
         """See Store."""
 
-        def work() -> bool:
+        def work(until: float) -> bool:
             if key not in self._index:
                 return False
-            with self._writing, self._changes.change():
+            with mine(self._writing, until), self._changes.change(until):
                 return bool(self._index.delete(key))
 
-        return await self._run(self._writers, work)
+        return await self._write(work)
 
     async def keys(self, prefix: str) -> list[str]:
         """See Store."""
-        return await self._run(self._readers, lambda: self._keys(prefix))
+        return await self._run(self._readers, lambda: [key for key, _ in self._entries(prefix)])
 
     async def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
         """See Store."""
-        for key in await self.keys(prefix):
-            value = await self.get(key)
-            if value is not None:
-                yield key, value
+        with closing(self._scanner()) as scanner:
+            after: str | None = ""
+            while after is not None:
+                page = await self._run(self._readers, partial(scanner.page, prefix, after))
+                for key, value in page:
+                    yield key, _unsealed(key, value)
+                after = page[-1][0] if page else None
+
+    def _entries(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the entries under a prefix, the checksum still in front of their values."""
+        with closing(self._scanner()) as scanner:
+            after: str | None = ""
+            while after is not None:
+                page = scanner.page(prefix, after)
+                yield from page
+                after = page[-1][0] if page else None
+
+    def _scanner(self) -> Reader:
+        return Reader(self.folder / "index" / "cache.db", wait=PATIENCE)
 
     async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
         """See Store."""
 
-        def work() -> bytes:
-            with self._locked(fcntl.LOCK_SH):
+        def work(until: float) -> bytes:
+            with self._locked(fcntl.LOCK_SH, until):
                 self._blobs.put(digest, file)
-                return self._add(key, value, nullcontext)
+                return self._first(key, value, lambda: bool(self._index.add(key, _sealed(key, value))), until)
 
-        return await self._run(self._writers, work)
+        return await self._write(work)
 
     def condition(self, digest: str, size: int) -> Condition:
         """See Store."""
@@ -180,9 +207,9 @@ class LocalStore:
             ) as index:
                 found = [str(row[0]) for row in index.execute("PRAGMA integrity_check")]
             wrong = [f"the index: {line}" for line in found if line != "ok"]
-            for key in self._keys(""):
+            for key, value in self._entries(""):
                 try:
-                    self._get(key)
+                    _unsealed(key, value)
                 except Damaged as error:
                     wrong.append(error.text)
             return wrong
@@ -190,29 +217,32 @@ class LocalStore:
         return await self._run(self._readers, work)
 
     async def sweep(self, named: Callable[[bytes], str | None]) -> int:
-        """See Store."""
+        """See Store.
+
+        The lock is held for a few removals at a time, not while the entries are read: a blob that was put anew since
+        the first look, under whatever entry, has another stamp.
+        """
 
         def work() -> int:
-            with self._locked(fcntl.LOCK_EX):
-                values = (self._get(key) for key in self._keys("r/"))
-                keep = {named(value) for value in values if value is not None}
-                spare = [path for path in self._blobs.all() if path.name not in keep]
-                freed = sum(path.stat().st_size for path in spare)
-                for path in spare:
-                    path.unlink()
-                return freed
+            stamps = dict(self._blobs.stamps())
+            with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
+                pass  # whoever put a blob before the look at it has written its entry by now
+            for key, value in self._entries("r/"):
+                stamps.pop(named(_unsealed(key, value)) or "", None)
+            freed, spare = 0, list(stamps.items())
+            for start in range(0, len(spare), REMOVED_AT_ONCE):
+                with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
+                    freed += sum(self._blobs.remove(*each) for each in spare[start : start + REMOVED_AT_ONCE])
+            return freed
 
-        return await self._run(self._writers, work)
-
-    def _keys(self, prefix: str) -> list[str]:
-        return [key for key in self._index.iterkeys() if key.startswith(prefix)]
+        return await self._run(self._readers, work)
 
     @contextmanager
-    def _locked(self, kind: int) -> Iterator[None]:
+    def _locked(self, kind: int, until: float) -> Iterator[None]:
         fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
         try:
-            fcntl.flock(fd, kind)
-            yield
+            with locked(fd, kind, until):
+                yield
         finally:
             os.close(fd)
 
@@ -224,6 +254,11 @@ class LocalStore:
             reader.close()
         self._index.close()
         self._changes.close()
+
+    async def _write(self, work: Callable[[float], T]) -> T:
+        """Do some work that changes the store; it is given the time at which it gives up waiting for locks."""
+        until = time.monotonic() + PATIENCE  # from now: what waits for a thread waits for a lock too
+        return await self._run(self._writers, lambda: work(until))
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, _guarded, self._connected, work)

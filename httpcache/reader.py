@@ -1,4 +1,4 @@
-"""Reads single entries of the index without waiting, and tells whether anything has changed.
+"""Reads entries of the index, single ones without waiting, and tells whether anything has changed.
 
 A point read of SQLite takes microseconds where its pages are in memory; to hand it to a thread takes a hundred.
 """
@@ -14,13 +14,20 @@ import diskcache
 
 from .errors import StoreError
 
+PAGE = 1000  # entries
+
 _SELECT = "SELECT mode, value FROM Cache WHERE key = ? AND raw = 1"
+_RANGE = "SELECT key, raw, mode, value FROM Cache WHERE key > ? AND key >= ? AND key < ? ORDER BY key, raw LIMIT ?"
 
 
 class Reader:
-    """A connection of its own to diskcache's database, which never writes and never waits for a lock."""
+    """A connection of its own to diskcache's database, which never writes.
 
-    def __init__(self, database: Path) -> None:
+    `wait` is for how many seconds it waits for a lock.
+    """
+
+    def __init__(self, database: Path, wait: float = 0.0) -> None:
+        self._wait = wait
         self._address = f"file:{quote(str(database))}?mode=ro"
         self._connection: sqlite3.Connection | None = None
         self._opened = 0
@@ -28,10 +35,21 @@ class Reader:
     def value(self, key: str) -> bytes | None:
         """Return what the index holds under a key, None for nothing. Raises sqlite3.Error, StoreError."""
         for mode, value in self._execute(_SELECT, (key,)):
-            if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
-                raise StoreError("the index holds a value that this program did not write")
-            return value
+            return _ours(mode, value)
         return None
+
+    def page(self, prefix: str, after: str) -> list[tuple[str, bytes]]:
+        """Return the next entries in the order of their keys, of those that start with `prefix`; at most PAGE.
+
+        Raises sqlite3.Error, StoreError.
+        """
+        end = prefix + chr(0x10FFFF) if prefix else b"\xff"  # which is after all text, and after a pickle
+        page = []
+        for key, raw, mode, value in self._execute(_RANGE, (after, prefix, end, PAGE)):
+            if not (raw and isinstance(key, str)):
+                raise StoreError("the index holds a key that this program did not write")
+            page.append((key, _ours(mode, value)))
+        return page
 
     def state(self) -> tuple[int, int]:
         """Return what is another value after every change of the index, by whatever process. Raises sqlite3.Error.
@@ -41,11 +59,11 @@ class Reader:
         [row] = self._execute("PRAGMA data_version")
         return self._opened, row[0]
 
-    def _execute(self, statement: str, arguments: tuple[str, ...] = ()) -> list[tuple[Any, ...]]:
+    def _execute(self, statement: str, arguments: tuple[str | int | bytes, ...] = ()) -> list[tuple[Any, ...]]:
         if self._connection is None:
             self._opened += 1  # a new connection counts anew
             self._connection = sqlite3.connect(
-                self._address, uri=True, timeout=0, isolation_level=None, check_same_thread=False
+                self._address, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
             )
             self._connection.execute("PRAGMA mmap_size = 0")
         try:
@@ -59,3 +77,9 @@ class Reader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def _ours(mode: int, value: object) -> bytes:
+    if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
+        raise StoreError("the index holds a value that this program did not write")
+    return value

@@ -1,7 +1,8 @@
 """Downloads on their way: who of several processes fetches a key, and where its bytes can be read as they arrive.
 
 spool/
-  <key>.lock      held by the process that fetches the key; the kernel lets go of it when that process dies
+  <key>.lock      held by the process that fetches the key; the kernel lets go of it when that process dies; its time
+                  is set anew every few seconds, which a process that hangs does not do
   <key>.head      what the others need to follow: the head of the answer, and the name of the part
   <key>.<n>.part  the bytes so far; becomes the blob
 """
@@ -18,7 +19,7 @@ from concurrent.futures import Executor
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
-from typing import Self
+from typing import NamedTuple, Self
 
 import anyio
 import msgspec
@@ -49,6 +50,13 @@ class Head(msgspec.Struct, frozen=True):
     part: str
 
 
+class Holder(NamedTuple):
+    """A process that holds a key: the number of its lock file, and when it last showed that it does not hang."""
+
+    inode: int
+    beat: int
+
+
 class Claim:
     """The right to download a key, held until `release`."""
 
@@ -58,8 +66,15 @@ class Claim:
         self._fd = fd
         self.part = folder / f"{key}.{secrets.token_hex(8)}.part"
 
+    def beat(self) -> None:
+        """Show the others that this process does not hang."""
+        with suppress(OSError):  # then it looks as if it did, and somebody else fetches the key too
+            os.utime(self._fd)
+
     def publish(self, head: Head) -> None:
-        """Let other processes see the head and follow the part."""
+        """Let other processes see the head and follow the part, unless one of them has taken over."""
+        if not self._is_ours():
+            return
         new = self._folder / f"{self._key}.head.new"
         new.write_bytes(msgspec.msgpack.encode(head))
         os.replace(new, self._folder / f"{self._key}.head")
@@ -68,10 +83,13 @@ class Claim:
         """Remove what is left of the download and let the next one begin."""
         try:
             self.part.unlink(missing_ok=True)
-            for kind in ("head.new", "head", "lock"):
+            for kind in ("head.new", "head", "lock") if self._is_ours() else ():
                 (self._folder / f"{self._key}.{kind}").unlink(missing_ok=True)
         finally:
             os.close(self._fd)  # lets go of the key, whatever the disk says
+
+    def _is_ours(self) -> bool:
+        return _is_same_file(self._fd, self._folder / f"{self._key}.lock")
 
 
 class Writer:
@@ -198,20 +216,31 @@ class Spool:
                 return claim
             os.close(fd)  # its last holder removed the name between our open and our lock
 
-    def is_claimed(self, key: str) -> bool:
-        """Whether a process is downloading the key."""
+    def holder(self, key: str) -> Holder | None:
+        """Return the process that is downloading the key as far as it shows, None where there is none."""
         try:
             fd = os.open(self._folder / f"{key}.lock", os.O_RDWR)
         except FileNotFoundError:
-            return False
+            return None
         try:
             fcntl.flock(fd, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            return True
+            found = os.fstat(fd)
+            return Holder(found.st_ino, found.st_mtime_ns)
         else:
-            return False
+            return None
         finally:
             os.close(fd)
+
+    def take_over(self, key: str, holder: Holder) -> None:
+        """Let somebody else download a key whose holder hangs.
+
+        If that one comes back it goes on, and freezes what it has unless another was first.
+        """
+        path = self._folder / f"{key}.lock"
+        with suppress(FileNotFoundError):
+            if path.stat().st_ino == holder.inode:
+                path.unlink()
 
     def follow(self, key: str) -> tuple[Head, int] | None:
         """Return the head of a download of another process and an open part, None while there is none.

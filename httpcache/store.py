@@ -84,7 +84,7 @@ class Store(Protocol):
         """Read every entry, and return a line for each thing that is wrong with the entries or what holds them."""
 
     async def sweep(self, named: Callable[[bytes], str | None]) -> int:
-        """Remove every blob that no entry names, while nothing is frozen; return the bytes that this freed.
+        """Remove every blob that no entry names, beside whoever freezes; return the bytes that this freed.
 
         `named` gives the digest that an entry under `r/` names, if any.
         """

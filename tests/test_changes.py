@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from math import inf
 from pathlib import Path
 
 import anyio
@@ -24,12 +25,13 @@ EACH = 200
 # Changes the file `value` inside of the block; the argument says how often, and at which time it is killed.
 WRITER = """
 import os, signal, sys
+from math import inf
 from pathlib import Path
 from httpcache.changes import Changes
 folder, times, killed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 changes = Changes(folder / "changes")
 for number in range(times):
-    with changes.change():
+    with changes.change(inf):
         value = int((folder / "value").read_text() or 0)
         (folder / "value").write_text(str(value + 1))
         if number == killed:
@@ -55,10 +57,10 @@ def changes(folder: Path) -> Iterator[Changes]:
 
 def test_it_is_none_inside_and_another_number_after_each_change(changes: Changes) -> None:
     before = changes.count()
-    with changes.change():
+    with changes.change(inf):
         assert changes.count() is None
     after = changes.count()
-    with pytest.raises(KeyError), changes.change():
+    with pytest.raises(KeyError), changes.change(inf):
         raise KeyError
     assert len({before, after, changes.count(), None}) == 4
 
@@ -102,7 +104,7 @@ def test_a_writer_that_is_killed_leaves_no_count_and_no_lock(changes: Changes, f
     assert changes.count() is None
     with closing(Changes(folder / "changes")) as another:
         assert another.count() is None
-        with another.change():
+        with another.change(inf):
             pass
     assert changes.count() not in (None, before)
     assert changes.count() == 2 * (EACH // 2 + 1)
@@ -111,12 +113,12 @@ def test_a_writer_that_is_killed_leaves_no_count_and_no_lock(changes: Changes, f
 def test_who_has_another_file_changes_nothing(changes: Changes, folder: Path) -> None:
     path = folder / "changes"
     path.unlink()
-    with pytest.raises(FileNotFoundError), changes.change():
+    with pytest.raises(FileNotFoundError), changes.change(inf):
         raise AssertionError
     with closing(Changes(path)) as another:
-        with pytest.raises(OSError, match="replaced"), changes.change():
+        with pytest.raises(OSError, match="replaced"), changes.change(inf):
             raise AssertionError
-        with another.change():
+        with another.change(inf):
             pass
 
 

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # Modules of one line know nothing of each other.
 ORDER = [
     ["errors", "files"],
+    ["locks"],
     [
         "target",
         "accept",

@@ -466,6 +466,26 @@ def test_entries_behave_like_a_dictionary(steps: Sequence[tuple[str, str, bytes]
             assert run(everything(store)) == model
 
 
+def test_what_is_frozen_anew_in_the_middle_of_a_sweep_keeps_its_bytes(store: Store, tmp_path: Path) -> None:
+    """The entries are read without a lock, so a blob that nothing named can have got an entry by then."""
+    bodies = [b"kept", b"frozen anew", b"removed"]
+    digests = [hashlib.sha256(body).hexdigest() for body in bodies]
+    for digest, body in zip(digests, bodies, strict=True):
+        run(store.freeze(f"r/{digest}", digest.encode(), digest, file(tmp_path, body)))
+    for digest in digests[1:]:
+        run(store.remove(f"r/{digest}"))
+
+    def named(value: bytes) -> str:
+        if value.decode() == digests[0]:
+            run(store.freeze("r/0", digests[1].encode(), digests[1], file(tmp_path, bodies[1])))
+        return value.decode()
+
+    with ThreadPoolExecutor(1) as pool:
+        assert pool.submit(lambda: run(store.sweep(named))).result(30) == len(bodies[2])
+    assert run(read(store, digests[1], 0, len(bodies[1]))) == bodies[1]
+    assert run(store.check(digests[1], len(bodies[1])))
+
+
 # The embedded store
 
 
