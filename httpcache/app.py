@@ -68,7 +68,7 @@ class Front:
             target = incoming.target
             credentials = self._mirror.credentials(target, incoming.credentials)
             outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
-            return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+            return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed)
         except MirrorError as error:
             return error_response(error)
 

@@ -125,6 +125,14 @@ class Live:
             raise self._flight.error
         return self._flight.record
 
+    async def ends_within(self, size: int) -> bool:
+        """Wait for the end, or until there are more than `size` bytes to come; return whether it is the end."""
+        if self.head.length is not None and self.head.length > size:
+            return False
+        while not self._flight.done and self._flight.available <= size:
+            await self._flight.changed()
+        return self._flight.done
+
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is kept.
 

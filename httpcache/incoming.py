@@ -11,7 +11,7 @@ from starlette.types import Scope
 
 from .credentials import Credentials, read_credentials
 from .settings import Settings
-from .target import Target, parse_target, split_path
+from .target import Target, canonical_url, parse_target, split_path
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,17 @@ class Incoming:
         """What the addresses of links begin with, so that they stay in the pin."""
         parts = split_path(self.path)
         return f"{self.root}/{parts.pin}/{'raw/' if parts.raw else ''}"
+
+    def slashed(self, final: str) -> str | None:
+        """Return this address with a slash behind its path, where the upstream redirected to that; None otherwise.
+
+        `final` is where the answer came from. Relative links on a page mean something else without the slash.
+        """
+        asked = self.target.url.partition("?")[0]
+        if asked.endswith("/") or canonical_url(final) != f"{asked}/":
+            return None
+        path, mark, query = self.target.wire.partition("?")
+        return f"{self.pinned}{path}/{mark}{query}"
 
     @property
     def accept(self) -> str:

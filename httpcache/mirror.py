@@ -63,7 +63,7 @@ class Want:
     for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called
     when the target is about to be fetched; `verify` and `frozen` are those of a Job. `freeze_absence`: a 404 or 410 is
     kept for ever too, as a registry's "no such project" is. `anew`: the upstream is asked although it said a moment
-    ago that there is nothing. `limit`: the most bytes that are taken, where these are fewer than of any file.
+    ago that there is nothing.
     """
 
     accept: str = ANY
@@ -75,7 +75,6 @@ class Want:
     frozen: Callable[[Record], Awaitable[None]] | None = None
     freeze_absence: bool = False
     anew: bool = False
-    limit: int | None = None
 
 
 class Mirror:
@@ -377,7 +376,7 @@ class _Ask:
             unkept=_unkept,
             verify=self.verify,
             frozen=self.frozen,
-            limit=self._mirror.settings.max_file if self.want.limit is None else self.want.limit,
+            limit=self._mirror.settings.max_file,
             digests=expected.digests,
             size=expected.size,
         )

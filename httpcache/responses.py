@@ -88,7 +88,9 @@ class FrozenResponse(Lasting):
         """See Lasting."""
         record = self._record
         holds = partial(_is_sound, self._store, record.digest, record.size)
-        if record.scope != PUBLIC or not record.size or not _can_send_paths(scope) or not holds():
+        if self._status_text != HIT or record.scope != PUBLIC or not record.size:
+            return None
+        if not _can_send_paths(scope) or not holds():
             return None
         start = _head(200, self._lines() | {"content-length": str(record.size)})
         if record.size > SMALL:
@@ -228,18 +230,41 @@ class PlainResponse:
 
 
 def answer_with(
-    store: Store, outcome: Record | Live | Passed, vary: str | None = "Accept", pinned: str = ""
+    store: Store,
+    outcome: Record | Live | Passed,
+    vary: str | None = "Accept",
+    pinned: str = "",
+    slashed: Callable[[str], str | None] | None = None,
+    status: str = HIT,
 ) -> ASGIApp:
     """Return the response for what the mirror found.
 
-    `pinned` is what the targets of its `Link` begin with (`Incoming.pinned`); without it there is none.
+    `pinned` is what the targets of its `Link` begin with (`Incoming.pinned`); without it there is none. `slashed` is
+    `Incoming.slashed`: with it HTML that an upstream has at the address with a slash is answered by a redirect there.
+    `status` is the `Cache-Status` of a record.
     """
+    location = _slashed(outcome, slashed) if slashed else None
+    if location:
+        return redirect(location)
     if isinstance(outcome, Record):
-        return FrozenResponse(store, outcome, vary=vary, pinned=pinned)
+        return FrozenResponse(store, outcome, status, vary=vary, pinned=pinned)
     if isinstance(outcome, Live):
         return LiveResponse(outcome, vary=vary, pinned=pinned)
-    status = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
-    return PlainResponse(outcome.status, outcome.body, _led(outcome.headers, pinned) | {"cache-status": status})
+    said = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
+    return PlainResponse(outcome.status, outcome.body, _led(outcome.headers, pinned) | {"cache-status": said})
+
+
+def _slashed(outcome: Record | Live | Passed, slashed: Callable[[str], str | None]) -> str | None:
+    """Return where a page of HTML is redirected to, and close it; None where it is served as it is."""
+    if isinstance(outcome, Passed):
+        return None
+    final, headers = (
+        (outcome.final, outcome.headers) if isinstance(outcome, Record) else (outcome.head.url, outcome.head.headers)
+    )
+    location = slashed(final) if "html" in headers.get("content-type", "").lower() else None
+    if location and isinstance(outcome, Live):
+        outcome.close()
+    return location
 
 
 def error_response(error: MirrorError) -> ASGIApp:

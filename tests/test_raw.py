@@ -13,8 +13,10 @@ from tests.support.clients import Clients
 from tests.support.command import run
 from tests.support.index import BROWSER, PIP, hrefs, html_page
 from tests.support.mirror import Mirror
+from tests.support.packages import wheel
 from tests.support.upstream import Response, Upstream
 
+THING = wheel("thing", "1.0")
 ACCEPTS = [PIP, "text/html", BROWSER, "*/*"]
 
 
@@ -64,6 +66,20 @@ def test_a_page_has_its_own_bytes_beside_the_rewritten_ones(upstream: Upstream, 
                 else:
                     assert answer.status_code == 200
         assert upstream.count(f"/simple/{number}/") == 1
+
+
+def test_files_below_it_are_held_to_what_was_announced(upstream: Upstream, server: Mirror, pin: str) -> None:
+    upstream.pages |= {"/simple/thing/": html_page(f"{THING.filename}#sha256={THING.sha256}")}
+    upstream.pages[f"/simple/thing/{THING.filename}"] = b"another"
+    page = server.pin(pin, f"raw/{upstream.url}/simple/thing/")
+    assert http.get(page).status_code == 200
+    for address in (page + THING.filename, page.replace("/raw/", "/") + THING.filename):
+        assert http.get(address).status_code == 502
+    upstream.pages[f"/simple/thing/{THING.filename}"] = THING.data
+    assert http.get(page + THING.filename).content == THING.data
+    assert http.get(page + THING.filename + ".metadata").content == THING.metadata
+    upstream.stop()
+    assert http.get(page.replace("/raw/", "/") + THING.filename).content == THING.data
 
 
 def test_wget_follows_relative_links_in_it(
