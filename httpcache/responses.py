@@ -75,7 +75,7 @@ class FrozenResponse(Lasting):
             raise damaged(self._record)
         lines = self._lines()
         modified = record.headers.get("last-modified")
-        planned = plan(scope["method"], Headers(scope=scope), etag=record.etag, modified=modified, size=record.size)
+        planned = plan(scope["method"], _asked(scope), etag=record.etag, modified=modified, size=record.size)
         is_sound = condition is Condition.SOUND
         if planned.status == 200 and record.size and is_sound and _can_send_paths(scope):
             await _start(send, 200, lines | {"content-length": str(record.size)})
@@ -168,12 +168,12 @@ class LiveResponse:
         if live.unkept:  # an answer to this one request: nothing that a client has can be compared with it
             await _stream(scope, receive, send, live.head.status, lines, live.read())
             return
-        if size is None and "range" in Headers(scope=scope) and scope["method"] == "GET":
+        asked = _asked(scope)
+        ranged = size is None and "range" in asked and scope["method"] == "GET"
+        if ranged or (etag is None and asked.get("if-match", "*").strip() != "*"):
             record = await live.finished()
-            size = record.size if record else None
-        planned = plan(
-            scope["method"], Headers(scope=scope), etag=etag, modified=live.head.headers.get("last-modified"), size=size
-        )
+            size, etag = (record.size, record.etag) if record else (None, None)
+        planned = plan(scope["method"], asked, etag=etag, modified=live.head.headers.get("last-modified"), size=size)
         if size == 0:
             await live.finished()  # an empty body is complete with its head: keep the promise before sending it
         await _respond(scope, receive, send, planned, lines, _Body(size, live.read))
@@ -195,7 +195,7 @@ class BytesResponse(Lasting):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         lines, body = await self._coded(scope)
         # `Range` is ignored, as it may be (RFC 9110 section 14.2): nobody resumes a page.
-        planned = plan(scope["method"], Headers(scope=scope), etag=lines["etag"], modified=None, size=None)
+        planned = plan(scope["method"], _asked(scope), etag=lines["etag"], modified=None, size=None)
         await _respond(scope, receive, send, planned, lines, _Body(len(body), lambda start, stop: _all(body)))
 
     async def ready(self, scope: Scope) -> Ready | None:
@@ -384,6 +384,14 @@ async def _stream(
             # what it has for the whole.
             log.warning("a client was cut off: %s", error.text)
         group.cancel_scope.cancel()
+
+
+def _asked(scope: Scope) -> dict[str, str]:
+    """Return the headers of a request, those that came in several lines as the lists that they are (section 5.3)."""
+    asked: dict[str, str] = {}
+    for name, value in Headers(scope=scope).items():
+        asked[name] = f"{asked[name]}, {value}" if name in asked else value
+    return asked
 
 
 async def _start(send: Send, status: int, lines: Mapping[str, str]) -> None:
