@@ -147,7 +147,7 @@ class Files:
             if answer.status not in REFUSED:
                 yield answer
                 return
-            refusal = replace(answer, body=_again(await _beginning(answer)))
+            refusal = await detached(answer)
         newer = await self._renew(project, file)  # after the exchange: none may wait for another
         if newer is None:
             yield refusal
@@ -156,14 +156,14 @@ class Files:
             yield answer
 
 
-async def _beginning(answer: Answer) -> bytes:
-    """Return of a body what is passed on of one that is not kept."""
+async def detached(answer: Answer) -> Answer:
+    """Return an answer that is not kept, with what is passed on of its body: its exchange can end."""
     body = b""
     async for chunk in answer.body:
         body += chunk
         if len(body) >= PASSED_BODY:
             break
-    return body
+    return replace(answer, body=_again(body))
 
 
 async def _again(body: bytes) -> AsyncIterator[bytes]:

@@ -29,6 +29,7 @@ from httpcache.upstream import Answer, Headers
 
 from .asking import INDEX_ACCEPT
 from .coding import Announced, without_codings
+from .expired import LinkedFiles
 from .files import file_digests, metadata_digests
 from .frozen_pages import FrozenPages, admitted, bad_page, begins_as_page, may_be_page, page_key
 from .listings import Listings, filename_of, link
@@ -48,6 +49,7 @@ class Pinned:
         self._mirror = mirror
         self._pages = FrozenPages(mirror)
         self._listings = Listings(mirror.store)
+        self._links = LinkedFiles(mirror, self._pages, self._listings)
         self._bodies: Kept[tuple[str, str, MediaType, bool], Body] = Kept(RENDERED_BYTES)
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
@@ -172,7 +174,7 @@ class Pinned:
         @asynccontextmanager
         async def source() -> AsyncIterator[Answer]:
             wire, accept = await self._spelling(target), (("Accept", incoming.accept),)
-            async with self._mirror.upstream.ask(wire, headers=accept, credentials=incoming.credentials) as answer:
+            async with self._links.ask(target, wire, accept, incoming.credentials) as answer:
                 expected = await expect()
                 announced = Announced(filename_of(target.url), expected.digests, expected.size)
                 yield await without_codings(answer, announced, self._mirror.settings.max_file)
@@ -221,9 +223,9 @@ class Pinned:
 
     @asynccontextmanager
     async def _metadata_source(self, incoming: Incoming, wheel: Target) -> AsyncIterator[Answer]:
-        def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[Answer]:
+        def ask(headers: Headers, *, metadata: bool = False) -> AbstractAsyncContextManager[Answer]:
             accept = (("Accept", ANY), *headers)
-            return self._mirror.upstream.ask(url, headers=accept, credentials=incoming.credentials)
+            return self._links.ask(wheel, url, accept, incoming.credentials, metadata=metadata)
 
         want = self._file_want(incoming, wheel)
         listed = await self._listed(wheel)
@@ -231,11 +233,9 @@ class Pinned:
         source = MetadataSource(
             filename=filename_of(wheel.url),
             url=url,
-            own=(lambda: ask(metadata_url(url), ()))
-            if not listed or any(file.core_metadata for file in listed)
-            else None,
+            own=(lambda: ask((), metadata=True)) if not listed or any(file.core_metadata for file in listed) else None,
             frozen=lambda: self._mirror.frozen(wheel, want),
-            ask=lambda headers: ask(url, headers),
+            ask=ask,
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,
             digests=tuple(digest for file in listed for digest in file_digests(file)),
