@@ -9,6 +9,7 @@ import os
 import shutil
 import subprocess
 import time
+from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -16,12 +17,13 @@ from pathlib import Path
 import httpx
 import pytest
 
+from httpcache.options import prefix
 from tests.support import http
 from tests.support.command import run, told
 from tests.support.config import configured, table
 from tests.support.index import html_page
 from tests.support.mirror import Mirror, free_port
-from tests.support.rawupstream import Got, get
+from tests.support.rawupstream import get
 from tests.support.upstream import Response, Upstream
 
 NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
@@ -60,39 +62,15 @@ def running(registries: tuple[Upstream, Upstream], folder: Path, *options: str) 
         yield server
 
 
-@pytest.mark.parametrize("mode", MODES)
-def test_no_name_is_read_in_another_spelling(mode: str, registries, tmp_path: Path) -> None:
-    """Straight to the mirror, byte by byte, as proxies hand it on that do not look at the address."""
-    stripped = MODES[mode]
-    with running(registries, tmp_path, *stripped) as server:
-        for path in ATTACKS:
-            got = get(server.url + (path.removeprefix("/mirror") if stripped and path.startswith("/mirror/") else path))
-            assert got.status in (400, 404), (path, got.lines)
-            assert len(got.text) > 20
-        assert [request.target for each in registries for request in each.requests] == []
-        front = server.url + ("" if stripped else "/mirror")
-        assert http.get(f"{front}/internal/live/foo/", headers={"Accept": "text/html"}).status_code == 200
-
-
-def test_what_is_not_below_the_root_path(mirror, upstream: Upstream) -> None:
-    """It is not there, and the text says where it is; only probes of the machine may ask without the prefix."""
-    server: Mirror = mirror("--root-path", "/mirror")
-    upstream.pages["/x"] = b"here"
-    for path in ("/", "/mirror", f"/pin/{upstream.url}/x", "/mirrors/", "/live/foo/", "/-/metrics", "/Mirror/"):
-        got = http.get(server.url + path)
-        assert got.status_code == 404
-        assert "/mirror/" in got.text
-    below = [f"/mirror{path}" for path in ("/", "/-/health", "/-/ready", f"/pin/{upstream.url}/x")]
-    for path in ("/-/health", "/-/ready", *below):
-        assert http.get(server.url + path).status_code == 200
-    assert f"{server.url}/mirror/" in http.get(f"{server.url}/mirror/").text
-
-
 @pytest.mark.parametrize("root", ["/a b", "/a//b", "/..", "/a/./b", "/%6d", "/a?b", "/a#b", '/a"b'])
-def test_a_root_path_that_is_none(root: str, tmp_path: Path) -> None:
-    ran = run("serve", "--port", f"{free_port()}", "--data", tmp_path / "d", "--root-path", root)
-    assert ran.returncode == 2
-    assert "is no prefix" in ran.stderr
+def test_a_root_path_that_is_none(root: str) -> None:
+    with pytest.raises(ArgumentTypeError, match="is no prefix"):
+        prefix(root)
+
+
+@pytest.mark.parametrize(("root", "read"), [("", ""), ("/", ""), ("/a", "/a"), ("/a-b/v1.2/", "/a-b/v1.2")])
+def test_root_paths(root: str, read: str) -> None:
+    assert prefix(root) == read
 
 
 def test_a_stripped_prefix_needs_a_name(tmp_path: Path) -> None:
@@ -134,34 +112,52 @@ def example() -> str:
     return text.replace("    location /mirror/ {", f"    {deny}    location /mirror/ {{", 1)
 
 
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
 @pytest.mark.parametrize("mode", MODES)
-def test_what_nginx_refuses(mode: str, registries, upstream: Upstream, tmp_path: Path) -> None:
-    """The private registry is reached in no spelling; and the rest is, in the spelling of the client."""
+def test_no_name_is_read_in_another_spelling(mode: str, registries, upstream: Upstream, tmp_path: Path) -> None:
+    """Straight to the mirror, byte by byte, and behind an nginx that refuses a registry."""
     upstream.otherwise = lambda request: Response(request.target.encode())
     stripped = MODES[mode]
+    with running(registries, tmp_path / "mirror", *stripped) as server:
+        front = server.url + ("" if stripped else "/mirror")
+        for path in ATTACKS:
+            got = get(server.url + (path.removeprefix("/mirror") if stripped and path.startswith("/mirror/") else path))
+            assert got.status in (400, 404), (path, got.lines)
+            assert len(got.text) > 20
+        if not stripped:
+            check_what_is_not_below(server, upstream)
+        assert [request.target for each in registries for request in each.requests] == []
+        if NGINX is None:
+            pytest.skip("nginx is not installed")
+        check_nginx(registries, upstream, server, tmp_path, stripped=bool(stripped))
+        assert http.get(f"{front}/internal/live/foo/", headers={"Accept": "text/html"}).status_code == 200
+
+
+def check_what_is_not_below(server: Mirror, upstream: Upstream) -> None:
+    """It is not there, and the text says where it is; only probes of the machine may ask without the prefix."""
+    for path in ("/", "/mirror", f"/pin/{upstream.url}/x", "/mirrors/", "/live/foo/", "/-/metrics", "/Mirror/"):
+        got = http.get(server.url + path)
+        assert got.status_code == 404
+        assert "/mirror/" in got.text
+    below = [f"/mirror{path}" for path in ("/", "/-/health", "/-/ready", f"/pin/{upstream.url}/x")]
+    for path in ("/-/health", "/-/ready", *below):
+        assert http.get(server.url + path).status_code == 200
+    assert f"{server.url}/mirror/" in http.get(f"{server.url}/mirror/").text
+
+
+def check_nginx(registries, upstream: Upstream, server: Mirror, folder: Path, *, stripped: bool) -> None:
+    """The private registry is reached in no spelling; and the rest is, in the spelling of the client."""
     block = example()
     if stripped:
+        by_path = block.replace("proxy_pass http://127.0.0.1:8080;", "proxy_pass http://127.0.0.1:8080/;")
+        with nginx(folder, server, by_path) as front:  # the prefix is gone before the mirror sees the address
+            for path in ["/mirror/internal/live/foo/", *(path for path in ATTACKS if "nternal" in path)]:
+                assert get(front + path).status in (400, 403, 404), path
         block = block.replace("proxy_pass http://127.0.0.1:8080;", "proxy_pass http://127.0.0.1:8080$below;")
         block = 'map $request_uri $below { "~^/mirror(?<rest>/.*)$" $rest; default /; }\n' + block
-    with running(registries, tmp_path / "mirror", *stripped) as server, nginx(tmp_path, server, block) as front:
-        answers: list[tuple[str, Got]] = [
-            (path, get(front + path)) for path in ["/mirror/internal/live/foo/", *ATTACKS]
-        ]
+    with nginx(folder, server, block) as front:
+        for path in ["/mirror/internal/live/foo/", *ATTACKS]:
+            assert get(front + path).status in (400, 403, 404), path
         assert [request.target for request in registries[0].requests] == []
-        for path, got in answers:
-            assert got.status in (400, 403, 404), path
         target = f"{upstream.url}/a+b%2Bc/%7E//d?e=%2F+[]"
         assert get(f"{front}/mirror/pin-2024-01-02/{target}").text == target.removeprefix(upstream.url)
         assert get(f"{front}/mirror/group/live/foo/", Accept="text/html").status == 200
-
-
-@pytest.mark.skipif(NGINX is None, reason="nginx is not installed")
-def test_nginx_that_takes_the_prefix_off_by_a_path(registries, tmp_path: Path) -> None:
-    """`proxy_pass` with a path: the prefix is gone before the mirror sees it, which takes no second one off."""
-    block = example().replace("proxy_pass http://127.0.0.1:8080;", "proxy_pass http://127.0.0.1:8080/;")
-    options = ("--root-path-stripped",)
-    with running(registries, tmp_path / "mirror", *options) as server, nginx(tmp_path, server, block) as front:
-        for path in ["/mirror/internal/live/foo/", *(path for path in ATTACKS if "nternal" in path)]:
-            assert get(front + path).status in (400, 403, 404), path
-        assert [request.target for request in registries[0].requests] == []

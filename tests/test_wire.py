@@ -134,25 +134,20 @@ def test_a_page_leads_to_its_own_spelling(
     assert asked <= known
 
 
-@pytest.mark.parametrize("spelled", ["/f+g/t-1.0+a-py3-none-any.whl", "/f%2bg/t-1.0%2ba-py3-none-any.whl?s=%7E[]"])
-def test_the_dated_index_asks_for_the_spelling_of_the_page(spelled: str, pypi, mirror) -> None:
-    dist = wheel("t", "1.0+a")
-    pypi.index.pages["/simple/t/"] = json_page(
-        json_files({**json_file(pypi.files.url + spelled, hashes={"sha256": dist.sha256}), "filename": dist.filename})
-    )
-    pypi.files.pages[spelled] = dist.data
-    running: Mirror = mirror(pypi)
-    (file,) = document(running.at("live") + "t/")["files"]
-    assert http.get(running.same(file["url"])).content == dist.data
-    assert [request.target for request in pypi.files.requests] == [spelled]
-
-
-def test_the_address_of_a_registry_is_spelled_as_the_operator_did(pypi, mirror) -> None:
-    pypi.index.pages["/a%40b/c+d/simple/t/"] = json_page(json_files(json_file("t-1.tar.gz")))
-    running: Mirror = mirror(pypi_upstream=f"{pypi.index.url}/a%40b/c+d/simple/")
-    assert len(document(running.at("live") + "t/")["files"]) == 1
-    running.restart()
-    assert len(document(running.at("live") + "t/")["files"]) == 1
+def test_the_dated_index_asks_for_the_spelling_of_the_page(pypi, mirror) -> None:
+    """And its pages for that of the operator."""
+    folder = "/a%40b/c+d/simple"
+    places = {"s": "/f+g/s-1.0+a-py3-none-any.whl", "t": "/f%2bg/t-1.0%2ba-py3-none-any.whl?s=%7E[]"}
+    for name, place in places.items():
+        dist = wheel(name, "1.0+a")
+        listed = {**json_file(pypi.files.url + place, hashes={"sha256": dist.sha256}), "filename": dist.filename}
+        pypi.index.pages[f"{folder}/{name}/"] = json_page(json_files(listed))
+        pypi.files.pages[place] = dist.data
+    running: Mirror = mirror(pypi_upstream=f"{pypi.index.url}{folder}/")
+    for name in places:
+        (file,) = document(running.at("live") + f"{name}/")["files"]
+        assert http.get(running.same(file["url"])).content == wheel(name, "1.0+a").data
+    assert [request.target for request in pypi.files.requests] == list(places.values())
 
 
 def test_links_are_relative_to_the_spelling_of_the_page(upstream: Upstream, server: Mirror, pin: str) -> None:
