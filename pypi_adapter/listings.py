@@ -86,13 +86,11 @@ class Listings:
         if key is None or self.is_noted(key, record):
             return
         own = origin(canonical_url(record.final))
-        notes = await in_parser(lambda: _notes(key, record, page), FILE_BYTES * len(page.files))
-        if notes and await self._is_known(pin, own):
-            for group, value in notes.items():
-                if not await _append(self._log(pin, own, group), value):
-                    log.warning(
-                        "%s lists more files than are kept in mind for this pin: not all are checked", record.url
-                    )
+        only = None if await self._is_known(pin, own) else own
+        notes = await in_parser(lambda: _notes(key, record, page, only), FILE_BYTES * len(page.files))
+        for group, value in notes.items():
+            if not await _append(self._log(pin, own, group), value):
+                log.warning("%s lists more files than are kept in mind for this pin: not all are checked", record.url)
         self._done.put((key, record.digest), True, 1)
 
     async def find(self, target: Target) -> list[Listing]:
@@ -127,11 +125,13 @@ class Listings:
         return entry if isinstance(entry, Record) and entry.digest == note.digest else None
 
     async def _is_known(self, pin: str, own: str) -> bool:
-        """Whether notes of the pages of an origin are found under a pin, from now on if not so far."""
+        """Whether notes of an origin's pages are found for files of other origins, from now on if not so far."""
         known = Log(self._store, f"listings/{pin}")
         while own not in (origins := await self._origins(pin)):
             if len(origins) >= ORIGINS:
-                log.warning("under the pin %s are index pages of too many origins: %s is not noted", pin, own)
+                log.warning(
+                    "under the pin %s are index pages of too many origins: %s is not believed of others", pin, own
+                )
                 return False
             await known.append(len(origins), own.encode())
         return True
@@ -166,12 +166,12 @@ def link(url: str) -> Address | None:
         return None
 
 
-def _notes(key: str, record: Record, page: Page) -> dict[str, bytes]:
-    """Return the note for each log of a page."""
+def _notes(key: str, record: Record, page: Page, only: str | None) -> dict[str, bytes]:
+    """Return the note for each log of a page; `only`: of files of this origin."""
     projects: defaultdict[str, list[_Noted]] = defaultdict(list)
     for file in page.files:
         address = link(file.url)
-        if address:
+        if address and only in (None, origin(address.url)):
             projects[_project(filename_of(address.url))].append(_noted(file, address))
     groups: defaultdict[str, list[_Noted]] = defaultdict(list)
     for project, files in projects.items():
