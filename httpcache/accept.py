@@ -5,8 +5,10 @@ from __future__ import annotations
 import re
 from typing import NamedTuple
 
-_ELEMENTS = re.compile(r'(?:[^,"]|"(?:\\.|[^"\\])*")+')
-_PARAMETERS = re.compile(r'(?:[^;"]|"(?:\\.|[^"\\])*")+')
+LONGEST = 4096  # characters of a header that are read
+_QUOTED = r'"(?:\\.|[^"\\])*+(?:"|\\?\Z)'  # one that does not end goes to the end, so that nothing is read twice
+_ELEMENTS = re.compile(rf'(?:[^,"]|{_QUOTED})+', re.DOTALL)
+_PARAMETERS = re.compile(rf'(?:[^;"]|{_QUOTED})+', re.DOTALL)
 
 
 class _Range(NamedTuple):
@@ -33,8 +35,8 @@ def admits(accept: str, content_type: str) -> bool:
     The most exact range that matches decides. An answer whose type is missing or cannot be read is taken by everybody,
     and a header in which nothing can be read takes everything.
     """
-    name, parameters = _read(content_type)
-    ranges = [found for element in _ELEMENTS.findall(accept) if (found := _range(element))]
+    name, parameters = _read(content_type[:LONGEST])
+    ranges = [found for element in _ELEMENTS.findall(accept[:LONGEST]) if (found := _range(element))]
     if not ranges or name.count("/") != 1:
         return True
     ranked = [(exactness, found.weight) for found in ranges if (exactness := found.exactness(name, parameters))]

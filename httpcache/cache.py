@@ -29,6 +29,7 @@ import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
+from .credentials import PUBLIC
 from .errors import BadUpstream, Busy, MirrorError, OtherBytes
 from .fields import named
 from .flight import Digest, Flight, Live, Passed
@@ -58,10 +59,10 @@ class Job:
     `key`: those who ask with the same key share one download. `record` is the key of the record. `accept` is what the
     upstream is asked with, and `answers` tells whether an answer is one to this request too. `label`: the target, for
     texts and logs. `target`, `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record.
-    `scope` gives the scope of an answer; `unkept` says why one may not be frozen. `verify` looks at the
-    bytes (a draft of the record, the file) before they are frozen, and raises BadUpstream to refuse them; `frozen` is
-    told the record. `digests` are those that indexes announced, of which one must be right; so is
-    `size` (bytes). `limit` is the most bytes that are taken.
+    `scope` gives the scope of an answer, `place` what stands for its address; `unkept` says why one may not be frozen.
+    `verify` looks at the bytes (a draft of the record, the file) before they are frozen, and raises BadUpstream to
+    refuse them; `frozen` is told the record. `digests` are those that indexes announced, of which one must be right;
+    so is `size` (bytes). `limit` is the most bytes that are taken.
     """
 
     key: str
@@ -75,6 +76,7 @@ class Job:
     find: Callable[[], Awaitable[Record | None]]
     answers: Callable[[Head], bool]
     scope: Callable[[Answer], str]
+    place: Callable[[Answer], str]
     unkept: Callable[[Answer], str]
     frozen: Callable[[Record], Awaitable[None]]
     verify: Callable[[Record, Path], Awaitable[None]]
@@ -238,6 +240,7 @@ class Cache:
             scope=head.scope,
             headers=head.headers,
             varies=head.varies,
+            place=head.place,
         )
         await job.verify(record, claim.part)
         winner = decode(await self._store.freeze(job.record, encode(record), record.digest, claim.part))
@@ -305,7 +308,9 @@ def _head(answer: Answer, claim: Claim, job: Job) -> Head:
     headers = named(answer.headers, KEPT_HEADERS) | answer.kept
     final = answer.base.partition("?")[0]
     varies = job.accept if _vary(answer) & {"accept", "*"} else ""
-    return Head(answer.status, headers, final, answer.length, job.scope(answer), varies, claim.part.name)
+    scope = job.scope(answer)
+    place = "" if scope == PUBLIC else job.place(answer)
+    return Head(answer.status, headers, final, answer.length, scope, varies, place, claim.part.name)
 
 
 def _vary(answer: Answer) -> set[str]:
@@ -354,10 +359,27 @@ async def pass_on(answer: Answer) -> Passed:
     """Return what of an answer that is not kept goes to the client. Raises BadUpstream where it makes no sense."""
     if answer.status in (204, 205, 206, 304) or answer.status < 200:
         raise BadUpstream(f"{answer.url.partition('?')[0]} answered a plain GET with {answer.status}")
-    body = b""
+    headers = named(answer.headers, PASSED_HEADERS) | answer.kept
+    return Passed(answer.status, headers, await beginning(answer, PASSED_BODY), answer.sent)
+
+
+async def beginning(answer: Answer, limit: int) -> bytes:
+    """Return the body of an answer, or so many bytes of it."""
+    body = bytearray()
     async for chunk in answer.body:
         body += chunk
-        if len(body) >= PASSED_BODY:
+        if len(body) >= limit:
             break
-    headers = named(answer.headers, PASSED_HEADERS) | answer.kept
-    return Passed(answer.status, headers, body[:PASSED_BODY], answer.sent)
+    return bytes(body[:limit])
+
+
+async def is_body(answer: Answer, sha256: str, size: int) -> bool:
+    """Whether the body of an answer has this digest and so many bytes. No more than these are read."""
+    if answer.length not in (None, size):
+        return False
+    sums = _Sums(())
+    async for chunk in answer.body:
+        if sums.size + len(chunk) > size:
+            return False
+        await anyio.to_thread.run_sync(sums.update, chunk)
+    return sums.sha256 == sha256

@@ -164,6 +164,7 @@ def _add_mirror(add: Options, found: Sequence[Adapter]) -> None:
     add.one("ca-bundle", usual.ca_bundle, Path, metavar="FILE", help="authorities to trust, in place of the system's")
     add.many("credential-header", str.lower, metavar="NAME", help="one more header that carries credentials")
     add.many("bind", binding, metavar="PREFIX=ORIGIN", help="credentials under these pins are for this origin")
+    add.flag("respect-no-store", help="pass on what an upstream marks `no-store` or `private`, and do not freeze it")
     add.many("share", pin_name, metavar="PREFIX", help="private copies under these pins are for everybody")
 
     add.many("keep-header", kept_header, metavar="NAME", help="one more header of upstreams' answers that is kept")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hmac
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 AUTHORIZATION = "authorization"
@@ -18,19 +18,26 @@ class Credentials:
 
     `given` were set on purpose for this request (Bearer, X-Api-Key, ...) and go with the first try; `basic` is a Basic
     `Authorization`, which installers send to every index of a host, and which therefore only answers a challenge.
-    `bound`: the settings say that they are for this very origin, so that a 404 is challenge enough.
+    `bound`: it is known that they are for this very origin, so all go with the first try. `prefix` is the name of the
+    pin, without its date, under which they are used.
     """
 
     given: tuple[tuple[str, str], ...] = ()
     basic: str | None = None
     bound: bool = False
+    prefix: str = ""
 
     @cached_property
     def levels(self) -> tuple[tuple[tuple[str, str], ...], ...]:
         """The sets of headers to try, one after the other."""
         if self.basic is None:
             return (self.given,)
-        return (self.given, (*self.given, (AUTHORIZATION, self.basic)))
+        everything = (*self.given, (AUTHORIZATION, self.basic))
+        return (everything,) if self.bound else (self.given, everything)
+
+    def with_login(self, basic: str) -> Credentials:
+        """Return these with another `Authorization`, of the scheme Basic."""
+        return replace(self, given=tuple(pair for pair in self.given if pair[0] != AUTHORIZATION), basic=basic)
 
     def scopes(self, secret: bytes, origin: str) -> frozenset[str]:
         """The scopes whose copies these credentials may read without asking the upstream."""

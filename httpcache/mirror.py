@@ -12,26 +12,29 @@ import logging
 import secrets
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 import anyio
 from anyio.abc import TaskGroup
 
-from .accept import admits
-from .cache import FREEZES, Cache, Job, pass_on
-from .credentials import PUBLIC, Credentials, scope
-from .errors import BadUpstream, Damaged, MirrorError, Refused
+from .access import Proof, Verdict, challenge, proof, verdict
+from .ask import ANY, NOBODY, Ask, Expected, Want
+from .cache import FREEZES, STREAMED, Cache, beginning, is_body, pass_on
+from .credentials import PUBLIC, Credentials
+from .errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
 from .flight import Digest, Live, Passed
 from .record import Absence, Record, damaged, decode, encode, shown
 from .settings import Settings
 from .spool import Spool
 from .store import Condition, Store
-from .target import Target, canonical_url, pin_prefix
-from .upstream import Answer, Headers, Origins, Upstream
+from .target import Target, pin_prefix
+from .upstream import Answer, Origins, Upstream
+
+__all__ = ["ANY", "NOBODY", "Expected", "Mirror", "Want", "running"]
 
 log = logging.getLogger("httpcache")
 
@@ -40,41 +43,9 @@ NEGATIVE_ENTRIES = 1000  # of up to 64 KB each
 FLIGHTS = 4  # times as many downloads as connections may be under way or wait
 SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
 CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
-REPRESENTATIONS = 4  # of a target, for all: who takes none of these has one under its own `Accept`
-ANY = "*/*"
-NOBODY = Credentials()
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What indexes announced of a file: digests, one of which is right; the size in bytes."""
-
-    digests: tuple[Digest, ...] = ()
-    size: int | None = None
-
-
-@dataclass(frozen=True)
-class Want:
-    """How a target is wanted.
-
-    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `admits` tells
-    of which content types an answer will do (empty where it has none), where these are not those that `accept` admits.
-    `source` asks
-    for the target where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called
-    when the target is about to be fetched; `verify` and `frozen` are those of a Job. `freeze_absence`: a 404 or 410 is
-    kept for ever too, as a registry's "no such project" is. `anew`: the upstream is asked although it said a moment
-    ago that there is nothing.
-    """
-
-    accept: str = ANY
-    admits: Callable[[str], bool] | None = None
-    credentials: Credentials = NOBODY
-    source: Callable[[], AbstractAsyncContextManager[Answer]] | None = None
-    expect: Callable[[], Awaitable[Expected]] | None = None
-    verify: Callable[[Record, Path], Awaitable[None]] | None = None
-    frozen: Callable[[Record], Awaitable[None]] | None = None
-    freeze_absence: bool = False
-    anew: bool = False
+PRIVATE = (
+    b"this copy is private: ask for it with the credentials that it was fetched with, or others that may read it\n"
+)
 
 
 class Mirror:
@@ -98,12 +69,16 @@ class Mirror:
     def credentials(self, target: Target, given: Credentials) -> Credentials:
         """Return those of a client's credentials that a target may be asked with.
 
-        Under a pin that the settings bind, they are for its origins alone.
+        Under a pin that the settings bind, they are for its origins alone. A login in the address is for its origin,
+        and goes before one in `Authorization`.
         """
-        origins = self._bindings.get(pin_prefix(target.pin))
-        if origins is None:
-            return given
-        return replace(given, bound=True) if target.origin in origins else NOBODY
+        prefix = pin_prefix(target.pin)
+        origins = self._bindings.get(prefix)
+        if origins is not None and target.origin not in origins:
+            given = NOBODY
+        if target.login:
+            given = given.with_login(target.login)
+        return replace(given, prefix=prefix, bound=bool(target.login or origins))
 
     def start(self, work: Callable[[], Awaitable[object]]) -> None:
         """Run work that no request waits for. Its errors go to the log; the end of the mirror cuts it off."""
@@ -114,24 +89,57 @@ class Mirror:
 
         A copy of more than CHECKED_FIRST bytes may turn out to be damaged while it is read: see `read` and `whole`.
         """
-        ask = _Ask(self, target, want, self._secret)
+        ask = self._ask(target, want)
         outcome = await self._outcome(ask)
         if isinstance(outcome, Passed) and not outcome.hit and outcome.status in (404, 410):
             await self._remember(ask, outcome)
         return outcome
 
-    async def _outcome(self, ask: _Ask) -> Record | Live | Passed:
+    def _ask(self, target: Target, want: Want) -> Ask:
+        return Ask(
+            target,
+            want,
+            self.store,
+            self.upstream,
+            self.settings,
+            self._secret,
+            lambda record: self._is_sound(record, CHECKED_FIRST),
+        )
+
+    async def _outcome(self, ask: Ask) -> Record | Live | Passed:
         """Return what `answer` does. A record is what the store had after this was called, whatever was removed."""
-        key, record = await ask.locate()
-        while record is None:
-            outcome = await self._absence(ask, None) or await self._fetched(ask, key)
+        while True:
+            key, record = await ask.locate()
+            absence = await self._absence(ask)
+            found = await self._verdict(ask, record, absence)
+            if found is Verdict.ABSENT and absence:
+                body = b"the upstream had no such page when this pin was first asked for it\n"
+                return Passed(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
+            if record:
+                return await self._granted(ask, key, record, found)
+            outcome = self._remembered(ask) or await self._fetched(ask, key)
             if not isinstance(outcome, Record):
                 return outcome
-            key, record = await ask.locate()
-        outcome = await self._absence(ask, record) or await self._permitted(ask, record)
-        if isinstance(outcome, Record) and not await self._is_sound(outcome, CHECKED_FIRST):
+
+    async def _granted(self, ask: Ask, key: str, record: Record, found: Verdict) -> Record | Passed:
+        if found is Verdict.ASK:
+            refusal = await self._refusal(ask, record)
+            if refusal:
+                return refusal
+            found = Verdict.SERVE if await self._is_sound(record, CHECKED_FIRST) else Verdict.MEND
+        if found is Verdict.MEND:
             await self._mend(ask, key, record)
-        return outcome
+        return record
+
+    async def _verdict(self, ask: Ask, record: Record | None, absence: Absence | None) -> Verdict:
+        return verdict(
+            record,
+            absence,
+            ask.scopes(),
+            open_to_all=self._is_shared(ask.target),
+            granted=record is not None and await self._is_granted(ask, record),
+            sound=record is None or await self._is_sound(record, CHECKED_FIRST),
+        )
 
     async def _is_sound(self, record: Record, limit: int | None = None) -> bool:
         """Whether a record has its bytes, as far as that can be told without reading more than `limit` bytes."""
@@ -140,13 +148,14 @@ class Mirror:
             return await self.store.check(record.digest, record.size)
         return condition is not Condition.BROKEN
 
-    async def _mend(self, ask: _Ask, key: str, record: Record) -> None:
+    async def _mend(self, ask: Ask, key: str, record: Record) -> None:
         """Fetch the bytes of a damaged copy again: the very same ones, or none. Raises Damaged."""
         log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", ask.target)
         reason = "the upstream has none"
         try:
-            ask = _Ask(self, ask.target, replace(ask.want, accept=record.varies or ask.want.accept), self._secret)
-            job = ask.job(key, Expected((Digest("sha256", record.digest),), record.size))
+            job = (ask.with_accept(record.varies) if record.varies else ask).job(
+                key, Expected((Digest("sha256", record.digest),), record.size)
+            )
             outcome = await self.cache.open(job)
             if isinstance(outcome, Live):
                 outcome = await self.landed(ask.target, outcome)
@@ -159,13 +168,13 @@ class Mirror:
             f"from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
         )
 
-    async def _fetched(self, ask: _Ask, key: str) -> Record | Live | Passed:
+    async def _fetched(self, ask: Ask, key: str) -> Record | Live | Passed:
         expected = await ask.want.expect() if ask.want.expect else Expected()
         return await self.cache.open(ask.job(key, expected))
 
     async def record_key(self, target: Target, want: Want) -> str | None:
         """Return the key under which the store has the record of a target, None where it has none."""
-        key, record = await _Ask(self, target, want, self._secret).locate()
+        key, record = await self._ask(target, want).locate()
         return key if record else None
 
     async def drop(self, target: Target, want: Want) -> None:
@@ -176,7 +185,7 @@ class Mirror:
 
     async def frozen(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
-        ask = _Ask(self, target, want, self._secret)
+        ask = self._ask(target, want)
         _, record = await ask.locate()
         if record is None or not await self._may_read(ask, record):
             return None
@@ -209,54 +218,79 @@ class Mirror:
             raise BadUpstream(f"{target} cannot be frozen: {live.unkept}")
         return record
 
-    async def _permitted(self, ask: _Ask, record: Record) -> Record | Passed:
-        """Return a record to those who may read it, and to the others what the upstream says to them."""
-        if await self._may_read(ask, record):
-            return record
-        async with ask.send() as answer:
-            if answer.status not in FREEZES:
-                return await pass_on(answer)
-            if not _is_the_same(answer, record):
-                raise Refused(
-                    f"{ask.target} is private, and what the upstream answers to your credentials is another thing "
-                    "(a sign-in page, for example)"
-                )
-            await self.store.add(_grant(ask.target, ask.scope(answer)), b"1")
-        return record
+    async def _refusal(self, ask: Ask, record: Record) -> Passed | None:
+        """Return what keeps a client from a private copy, None where the upstream gives it the very thing.
 
-    async def _may_read(self, ask: _Ask, record: Record) -> bool:
-        scopes = ask.scopes()
-        if record.scope == PUBLIC or record.scope in scopes or self._is_shared(ask.target):
-            return True
-        for name in scopes:
-            if await self.store.get(_grant(ask.target, name)):
+        The client's login goes with the first request: the copy is private, and so asks for it.
+        """
+        credentials = replace(ask.want.credentials, bound=True)
+        anonymous = credentials.levels == ((),)
+        try:
+            async with ask.send(credentials) as answer:
+                if answer.status in FREEZES and await self._is_proved(ask, record, answer):
+                    if answer.sent:
+                        await self.store.add(ask.grant_key(record, ask.sent_scope(answer)), b"1")
+                    return None
+                if answer.status not in STREAMED and not (anonymous and _is_away(answer.status)):
+                    return await pass_on(answer)
+        except UpstreamError:
+            if not anonymous:
+                raise
+        if anonymous:
+            said = challenge(ask.target.origin, await self.upstream.realm(ask.target.url, pin_prefix(ask.target.pin)))
+            return Passed(
+                401, {"content-type": "text/plain; charset=utf-8", "www-authenticate": said}, PRIVATE, hit=True
+            )
+        raise Refused(
+            f"{ask.target} is private, and what the upstream answers to your credentials is another thing "
+            "(a sign-in page, for example)"
+        )
+
+    async def _is_proved(self, ask: Ask, record: Record, answer: Answer) -> bool:
+        """Whether an answer is of the very thing that a private copy is of: see `proof`."""
+        kind = answer.headers.get("content-type", "")
+        match proof(record, ask.place(answer), kind, anonymous=not answer.sent):
+            case Proof.NOTHING:
                 return True
-        return False
+            case Proof.PAGE if ask.want.is_same:
+                body = await beginning(answer, self.settings.max_page + 1)
+                if sha256(body).hexdigest() == record.digest:
+                    return True
+                return len(body) <= self.settings.max_page and await ask.want.is_same(record, answer, body)
+            case _:
+                return await is_body(answer, record.digest, record.size)
+
+    async def _may_read(self, ask: Ask, record: Record) -> bool:
+        """Whether this client is known to be allowed to read a record."""
+        return await self._verdict(ask, record, None) is not Verdict.ASK
+
+    async def _is_granted(self, ask: Ask, record: Record) -> bool:
+        """Whether the upstream has shown a private copy to these credentials. No credentials at all open none."""
+        if record.scope == PUBLIC:
+            return False
+        keys = [ask.grant_key(record, name) for name in ask.scopes() if name != PUBLIC]
+        return any(await self.store.get_many(keys))
 
     def _is_shared(self, target: Target) -> bool:
         return pin_prefix(target.pin) in self.settings.shared
 
-    async def _absence(self, ask: _Ask, found: Record | None) -> Passed | None:
-        """Return what is remembered of a target that was not there.
-
-        A frozen absence holds against a record that came later, and so cannot be undone by a request of another kind;
-        but in a shared pin all read what those with credentials have fetched.
-        """
-        if found and found.scope != PUBLIC and self._is_shared(ask.target):
+    async def _absence(self, ask: Ask) -> Absence | None:
+        """Return what was frozen of a target that was not there."""
+        if not ask.want.freeze_absence:
             return None
-        if ask.want.freeze_absence:
-            settled = await self.upstream.settled(ask.target.url, ask.want.credentials)
-            value = await self.store.get(ask.absence_key(settled))
-            entry = decode(value) if value else None
-            if isinstance(entry, Absence) and (found is None or entry.created <= found.created):
-                body = b"the upstream had no such page when this pin was first asked for it\n"
-                return Passed(entry.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
-        remembered = self._missing.get(ask.key)
-        if found is None and not ask.want.anew and remembered and remembered[1] > time.monotonic():
-            return replace(remembered[0], hit=True)
-        return None
+        settled = await self.upstream.settled(ask.target.url, ask.want.credentials)
+        value = await self.store.get(ask.absence_key(settled))
+        entry = decode(value) if value else None
+        return entry if isinstance(entry, Absence) else None
 
-    async def _remember(self, ask: _Ask, passed: Passed) -> None:
+    def _remembered(self, ask: Ask) -> Passed | None:
+        """Return what is remembered for a moment of a target that was not there."""
+        remembered = self._missing.get(ask.key)
+        if ask.want.anew or not remembered or remembered[1] <= time.monotonic():
+            return None
+        return replace(remembered[0], hit=True)
+
+    async def _remember(self, ask: Ask, passed: Passed) -> None:
         if ask.want.freeze_absence:
             absence = Absence(ask.target.key, ask.target.pin, shown(ask.target), passed.status, time.time())
             await self.store.add(ask.absence_key(passed.sent), encode(absence))
@@ -285,6 +319,11 @@ async def running(settings: Settings, store: Store, spool: Path, agent: str = ""
             await upstream.aclose()
 
 
+def _is_away(status: int) -> bool:
+    """Whether a status says that the upstream has not looked at the request."""
+    return status == 429 or status >= 500
+
+
 async def _logged(work: Callable[[], Awaitable[object]]) -> None:
     try:
         await work()
@@ -292,126 +331,3 @@ async def _logged(work: Callable[[], Awaitable[object]]) -> None:
         log.warning("%s", error.text)
     except Exception:
         log.exception("work beside the requests failed")
-
-
-class _Ask:
-    """One client's wish for one target."""
-
-    def __init__(self, mirror: Mirror, target: Target, want: Want, secret: bytes) -> None:
-        self.target = target
-        self.want = want
-        self._mirror = mirror
-        self._accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
-        self._secret = secret
-        self._everything = scope(secret, target.origin, want.credentials.levels[-1])
-        self.key = _hash(target.key, self._accept, self._everything)
-
-    def absence_key(self, sent: Headers) -> str:
-        """An absence says nothing to those who ask with other credentials."""
-        return f"r/{_hash(self.target.key, 'absent', scope(self._secret, self.target.origin, sent))}"
-
-    def scopes(self) -> frozenset[str]:
-        return self.want.credentials.scopes(self._secret, self.target.origin)
-
-    def scope(self, answer: Answer) -> str:
-        return scope(self._secret, self.target.origin, answer.sent)
-
-    async def find(self, key: str) -> Record | None:
-        """What was frozen already ends a download, unless it is to be mended."""
-        entry = await self._entry(key)
-        return entry if entry and await self._mirror._is_sound(entry, CHECKED_FIRST) else None
-
-    async def locate(self) -> tuple[str, Record | None]:
-        """Return the first record that answers this request, with its key; or the key that one is to be frozen under.
-
-        What was frozen first answers all who take its type (a server may disregard `Accept`: RFC 9110 section 12.4.1).
-        Only for the others there are more, of which again the first that will do is the answer for ever.
-        """
-        for key in self._keys():
-            entry = await self._entry(key)
-            if entry is None or self.answers(entry.varies, entry.headers):
-                break
-        return key, entry
-
-    def _keys(self) -> Iterator[str]:
-        yield f"r/{self.target.key}"
-        for number in range(1, REPRESENTATIONS):
-            yield f"r/{_hash(self.target.key, 'representation', str(number))}"
-        yield f"r/{_hash(self.target.key, 'accept', self._accept)}"
-
-    async def _entry(self, key: str) -> Record | None:
-        value = await self._mirror.store.get(key)
-        entry = decode(value) if value else None
-        return entry if isinstance(entry, Record) else None
-
-    def answers(self, varies: str, headers: Mapping[str, str]) -> bool:
-        """Whether an answer with these headers is one to this request; `varies` is that of its record."""
-        if varies in ("", self._accept):
-            return True
-        kind = headers.get("content-type", "")
-        return self.want.admits(kind) if self.want.admits else admits(self._accept, kind)
-
-    async def verify(self, record: Record, file: Path) -> None:
-        if self.want.verify:
-            await self.want.verify(record, file)
-
-    async def frozen(self, record: Record) -> None:
-        if self.want.frozen:
-            await self.want.frozen(record)
-
-    def job(self, key: str, expected: Expected) -> Job:
-        """Return the download of this target, whose record is to have this key."""
-        return Job(
-            key=_hash(key, self._everything),
-            record=key,
-            accept=self._accept,
-            label=str(self.target),
-            target=self.target.key,
-            pin=self.target.pin,
-            url=shown(self.target),
-            ask=self.send,
-            find=lambda: self.find(key),
-            answers=lambda head: self.answers(head.varies, head.headers),
-            scope=self.scope,
-            unkept=_unkept,
-            verify=self.verify,
-            frozen=self.frozen,
-            limit=self._mirror.settings.max_file,
-            digests=expected.digests,
-            size=expected.size,
-        )
-
-    def send(self) -> AbstractAsyncContextManager[Answer]:
-        if self.want.source:
-            return self.want.source()
-        accept = (("Accept", self._accept),)
-        return self._mirror.upstream.ask(self.target.wire, headers=accept, credentials=self.want.credentials)
-
-
-def _unkept(answer: Answer) -> str:
-    """Return why an answer may not be frozen, nothing where it may."""
-    if answer.status == 203:  # RFC 9110 section 15.3.4
-        return "the answer is not the upstream's own (status 203)"
-    return ""
-
-
-def _is_the_same(answer: Answer, record: Record) -> bool:
-    """Whether an answer is of the resource that a record is of, which may have changed since.
-
-    Many sites answer 200 to everybody and mean "sign in": at another place, or with HTML in the place of a file.
-    """
-    if answer.url.partition("?")[0] != canonical_url(record.final):
-        return False
-    return _is_html(record.headers.get("content-type", "")) or not _is_html(answer.headers.get("content-type", ""))
-
-
-def _is_html(content_type: str) -> bool:
-    return content_type.strip().lower().startswith("text/html")
-
-
-def _grant(target: Target, scope: str) -> str:
-    return f"g/{target.key}/{scope or 'public'}"
-
-
-def _hash(*parts: str) -> str:
-    return sha256("\n".join(parts).encode()).hexdigest()

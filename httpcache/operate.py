@@ -41,9 +41,10 @@ async def ls(store: Store, *, pin: str | None) -> int:
 
 async def show(store: Store, *, address: str) -> int:
     """Print every record of an address. Raises BadAddress, NotFound."""
-    found = [entry async for _, entry in _entries(store, target=_target(address))]
+    target = _target(address)
+    found = [entry async for _, entry in _entries(store, target=target)]
     if not found:
-        raise NotFound(f"{redact(address)} is not frozen here")
+        raise NotFound(f"{target} is not frozen here")
     for entry in found:
         print(f"address   /{entry.pin}/{entry.url}")
         if isinstance(entry, Absence):
@@ -92,11 +93,11 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
 
     Raises BadAddress, NotFound.
     """
-    is_pin = "/" not in what.strip("/")
-    matching = _entries(store, pin=what.strip("/")) if is_pin else _entries(store, target=_target(what))
-    found = [pair async for pair in matching]
+    pin = what.strip("/")
+    target = _target(what) if "/" in pin else None
+    found = [pair async for pair in _entries(store, pin=None if target else pin, target=target)]
     if not found:
-        raise NotFound(f"nothing is frozen under {redact(what)!r}: `httpcache ls` lists the pins")
+        raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
     size = sum(entry.size for _, entry in found if isinstance(entry, Record))
     print(f"{len(found)} frozen entries, {_bytes(size)}; the next request fetches what the upstream has then:")
     for line in sorted(_line(entry) for _, entry in found)[:10]:

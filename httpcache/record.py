@@ -24,7 +24,8 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
     bytes; `url` is what was asked for and `final` where the answer came from, both without the values of queries;
     `created` is in seconds since the epoch; `scope` is PUBLIC or tells which credentials fetched it; `headers` has the
     names of KEPT_HEADERS, those that the settings named, and `link` with whole addresses; `varies` is the `Accept` that
-    it was asked for with, where the upstream varies it by that.
+    it was asked for with, where the upstream varies it by that; `place` stands for `final` with the
+    values of its query, where the scope is not PUBLIC.
     """
 
     target: str
@@ -37,6 +38,7 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
     scope: str = ""
     headers: dict[str, str] = {}
     varies: str = ""
+    place: str = ""
 
     @property
     def etag(self) -> str:

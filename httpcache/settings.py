@@ -31,7 +31,7 @@ class Settings:
 
     Credentials: `credential_headers` are the request headers, besides `Authorization`, that carry some. `bindings`:
     prefixes of pins with the origins that credentials under them go to. `shared`: prefixes of pins whose private copies
-    everybody may read.
+    everybody may read. `respect_no_store`: what an upstream forbids to store is passed on and not frozen.
 
     For clients: `keep_headers` are headers of upstreams' answers, in lower case, that are kept besides the usual ones;
     `cors`: web pages of any origin may read what is public.
@@ -64,6 +64,7 @@ class Settings:
     credential_headers: tuple[str, ...] = DEFAULT_HEADERS
     bindings: tuple[tuple[str, str], ...] = ()
     shared: tuple[str, ...] = ()
+    respect_no_store: bool = False
     keep_headers: tuple[str, ...] = ()
     cors: bool = False
     max_file: int = 32 * GIB

@@ -37,8 +37,8 @@ class Head(msgspec.Struct, frozen=True):
     """The head of an answer that is being downloaded.
 
     `url` is the address after redirects; `length` the announced number of bytes; `scope` tells which credentials it
-    took, and `varies` the `Accept` by which the upstream varies it (see Record); `part` is the name of the file that
-    the body is written to.
+    took, `varies` the `Accept` by which the upstream varies it, and `place` stands for `url` with its query (see
+    Record); `part` is the name of the file that the body is written to.
     """
 
     status: int
@@ -47,6 +47,7 @@ class Head(msgspec.Struct, frozen=True):
     length: int | None
     scope: str
     varies: str
+    place: str
     part: str
 
 

@@ -14,6 +14,7 @@ another thing (RFC 3986 section 2.2), and breaks a signature.
 from __future__ import annotations
 
 import re
+from base64 import b64encode
 from dataclasses import dataclass, field
 from datetime import date
 from hashlib import sha256
@@ -26,6 +27,11 @@ from .errors import BadAddress, redact
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DATED = re.compile(r".*?(\d{4}-\d{1,2}-\d{1,2})")
 _SCHEME = re.compile(r"(https?)(?::|%3A)(?:/|%2F)+", re.IGNORECASE)
+_WITH_USER = re.compile(
+    rf"(?P<before>/*{_SCHEME.pattern})(?P<authority>[^/?#\\]*(?:@|%40)[^/?#\\]*+)(?!\\)", re.IGNORECASE
+)
+_NOT_IN_HOST = re.compile(r"[/?#\\]")
+_QUOTED_COLON = re.compile("%3A", re.IGNORECASE)
 _RAW = re.compile(rf"/*raw/+(?={_SCHEME.pattern})", re.IGNORECASE)
 _ABSOLUTE = re.compile(r"https?://[^/?]", re.IGNORECASE)
 _ANY_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
@@ -68,12 +74,14 @@ class Target:
     """What a request asks for: a URL of an upstream, as frozen under a pin.
 
     `pin` is the name in front; `url` is the canonical address of the upstream, without userinfo and fragment. `wire` is
-    the spelling in which the upstream is asked for it: no part of what the target is.
+    the spelling in which the upstream is asked for it, and `login` what `Authorization` has of a user and password in
+    the address (RFC 7617): no parts of what the target is.
     """
 
     pin: str
     url: str
     wire: str = field(default="", repr=False, compare=False)
+    login: str = field(default="", repr=False, compare=False)
     key: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -99,10 +107,33 @@ def parse_target(raw_path: str, query: str = "") -> Target:
     """Read `/<pin>/<upstream-url>` or `/<pin>/raw/<upstream-url>`: both are of the same thing, frozen once.
 
     `raw_path` is the path as it stood in the request line, still quoted; `query` is what followed the `?`.
+    A user and password in front of the host, `https://user:password@host/`, are the login for that origin.
     Raises BadAddress with a text that says how to write the address.
     """
     pin, rest, _ = split_path(raw_path)
-    return Target(check_pin(pin), *read_address(rest, query))
+    rest, login = _split_login(rest)
+    return Target(check_pin(pin), *read_address(rest, query), login)
+
+
+def _split_login(raw: str) -> tuple[str, str]:
+    """Take user and password out of an upstream address; return them as `Authorization` has them (RFC 7617).
+
+    Clients quote the colon and the `@`, or leave them; what is quoted in user and password is undone once more.
+    """
+    found = _WITH_USER.match(raw)
+    if not found:
+        return raw, ""
+    before, authority = found["before"], found["authority"]
+    if "@" not in authority:
+        authority = unquote_to_bytes(_encode(authority)).decode("utf-8", "surrogateescape")
+    userinfo, _, host = authority.rpartition("@")
+    if not host or _NOT_IN_HOST.search(host):
+        raise BadAddress("the upstream address has a user name, and no host behind the '@'")
+    userinfo = userinfo if ":" in userinfo else _QUOTED_COLON.sub(":", userinfo, count=1)
+    user, _, password = userinfo.partition(":")
+    plain = b":".join(unquote_to_bytes(_encode(part)) for part in (user, password))
+    login = "" if plain == b":" else f"Basic {b64encode(plain).decode()}"
+    return f"{before}{host}{raw[found.end() :]}", login
 
 
 def split_path(raw_path: str) -> Parts:

@@ -16,6 +16,7 @@ import httpcore
 import httpx
 
 from . import transport
+from .access import challenged_realm, is_page_from_elsewhere
 from .credentials import Credentials
 from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
 from .fields import absolute_links, named
@@ -38,7 +39,8 @@ class Answer:
     `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
     they came, no content coding undone. `sent` are the credential headers that the address was asked with. `kept` are
     the headers that are kept because the settings name them, and `Link`. `ends_itself`: the end of the body can be told
-    from a cut by the body alone.
+    from a cut by the body alone. `asked` is the canonical address before redirects. `scope` is that of the record which
+    the answer was made from, None where an upstream gave it.
     """
 
     status: int
@@ -49,6 +51,8 @@ class Answer:
     wire: str = ""
     kept: dict[str, str] = field(default_factory=dict)
     ends_itself: bool = False
+    asked: str = ""
+    scope: str | None = None
 
     @property
     def base(self) -> str:
@@ -68,28 +72,32 @@ class Answer:
 
 
 class Origins:
-    """Remembers which origins have asked for credentials, in the store: for all processes, and for good."""
+    """Remembers in the store which origins have asked for credentials: for all processes, and for good.
+
+    `prefix` is the name of a pin without its date: what was asked for under one counts for its dates alone.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._noted: OrderedDict[str, None] = OrderedDict()  # those that need no write
 
-    async def has_challenged(self, url: str) -> bool:
-        """Whether the origin of a URL has answered 401."""
-        return await self._store.get(self._key(url)) is not None
+    async def realm(self, url: str, prefix: str) -> str | None:
+        """Return the realm that the origin of a URL has asked for, "" where it named none, None if it has not asked."""
+        value = await self._store.get(self._key(url, prefix))
+        return None if value is None else value.decode()
 
-    async def note(self, url: str) -> None:
+    async def note(self, url: str, prefix: str, realm: str) -> None:
         """Remember the origin of a URL."""
-        key = self._key(url)
+        key = self._key(url, prefix)
         if key in self._noted:
             return
-        await self._store.add(key, b"1")
+        await self._store.add(key, realm.encode())
         self._noted[key] = None
         while len(self._noted) > NOTED:
             self._noted.popitem(last=False)
 
-    def _key(self, url: str) -> str:
-        return f"o/{sha256(origin(url).encode()).hexdigest()}"
+    def _key(self, url: str, prefix: str) -> str:
+        return f"o/{sha256(b'%s %s' % (prefix.encode(), origin(url).encode())).hexdigest()}"
 
 
 class Upstream:
@@ -102,8 +110,8 @@ class Upstream:
         self.name = name
         self._settings = settings
         self._origins = origins
-        product = f"httpcache/{version('httpcache')} {agent}".rstrip()
-        self._own_headers = (("User-Agent", product), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
+        self._product = f"httpcache/{version('httpcache')} {agent}".rstrip()
+        self._own_headers = (("User-Agent", self._product), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
         self._guarded = transport.guarded(settings)
         self._trusted = transport.trusted(settings)
         # Strangers do not keep the operator's registry waiting: each has turns of its own.
@@ -128,23 +136,26 @@ class Upstream:
         *,
         headers: Headers = (),
         credentials: Credentials | None = None,
+        agent: str = "",
         trusted: bool = False,
     ) -> AsyncIterator[Answer]:
         """Send a GET and give its answer, whatever its status, redirects followed.
 
         `url` is sent in its own spelling, and so is each `Location`. `headers` are sent as they are, in place of the
-        mirror's own of the same name. `credentials` are tried in turn (Basic only after a 401 or 403, or after a 404
-        where it is bound to the origin or the origin has challenged before) and go to the origin of `url` alone.
+        mirror's own of the same name; `agent` is a product that stands behind the mirror's own in `User-Agent`.
+        `credentials` are tried in turn (Basic only after a challenge, unless it is known to be for this origin) and go
+        to the origin of `url` alone.
         `trusted` addresses come from the operator or from an upstream of the operator's, and pass the guard.
         Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
         if self._settings.offline:
             raise Offline(f"{redact(url)} is not frozen here for you, and this mirror is offline")
         credentials = credentials or Credentials()
+        agents = (("User-Agent", f"{self._product} {agent}"),) if agent else ()
         pace = Pace(self._settings.deadline, self._settings.stall_timeout, self._settings.min_rate)
         for number, level in enumerate(credentials.levels, 1):
-            async with self._follow(url, headers, level, trusted, pace) as answer:
-                challenged = await self._is_challenge(url, answer.status, credentials)
+            async with self._follow(url, (*agents, *headers), level, trusted, pace) as answer:
+                challenged = await self._is_challenge(answer, credentials)
                 if number == len(credentials.levels) or not challenged:
                     yield answer
                     return
@@ -153,15 +164,28 @@ class Upstream:
         """Return the credential headers with which a 404 for `url` is final: without Basic where it is never tried."""
         return credentials.levels[-1 if await self._answers_404(url, credentials) else 0]
 
+    async def realm(self, url: str, prefix: str) -> str | None:
+        """Return the realm that the origin of a URL has asked for, if it did."""
+        return await self._origins.realm(url, prefix)
+
     async def _answers_404(self, url: str, credentials: Credentials) -> bool:
         if len(credentials.levels) == 1:
             return False
-        return credentials.bound or await self._origins.has_challenged(url)
+        return await self._origins.realm(url, credentials.prefix) is not None
 
-    async def _is_challenge(self, url: str, status: int, credentials: Credentials) -> bool:
-        if status == 401:
-            await self._origins.note(url)
-        return status in (401, 403) or (status == 404 and await self._answers_404(url, credentials))
+    async def _is_challenge(self, answer: Answer, credentials: Credentials) -> bool:
+        """Whether an answer asks for a login.
+
+        Besides 401 and 403 that is what sites show to strangers: another server's page (203), or HTML from another
+        address. A 404 is one from an origin that asked under this pin before.
+        """
+        if answer.status == 401 and any(credentials.levels):
+            asked = challenged_realm(answer.headers.get("www-authenticate", ""))
+            await self._origins.note(answer.asked, credentials.prefix, asked or "")
+        if answer.status == 404:
+            return await self._answers_404(answer.asked, credentials)
+        kind = answer.headers.get("content-type", "")
+        return answer.status in (401, 403, 203) or is_page_from_elsewhere(answer.asked, answer.url, kind)
 
     @asynccontextmanager
     async def _follow(
@@ -178,7 +202,8 @@ class Upstream:
                 if response.status_code not in REDIRECTS or location is None:
                     body = _body(response, here, pace)
                     kept |= _links(response.headers, here)
-                    yield Answer(response.status_code, response.headers, read_url(here).url, body, level, here, kept)
+                    final, first = read_url(here).url, read_url(url).url
+                    yield Answer(response.status_code, response.headers, final, body, level, here, kept, asked=first)
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):

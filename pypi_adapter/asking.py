@@ -32,6 +32,9 @@ INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple
 # Caches on the way are to ask the registry itself (RFC 9111 section 5.2.1.1).
 _HEADERS = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), ("Cache-Control", "max-age=0"))
 
+# Some registries, devpi for one, show their index only to installers.
+INSTALLER = "pip/25.0"
+
 _SERIAL = re.compile(r"[0-9]{1,18}")
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z]{3,9}, [A-Za-z0-9: -]{1,40}")  # RFC 9110 section 10.2.3
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
@@ -108,7 +111,7 @@ class Asking:
         """Ask for a page; 404, 410 and the statuses in `none` say that there is none."""
         started = now()
         headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
-        async with self.ask(f"{self._index}{project}{project and '/'}", headers) as answer:
+        async with self.ask(f"{self._index}{project}{project and '/'}", headers, INSTALLER) as answer:
             instant = started - _age(answer) * 1_000_000
             if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
                 return _Got(project, instant, answer, None)
@@ -133,9 +136,10 @@ class Asking:
         )
 
     @asynccontextmanager
-    async def ask(self, url: str, headers: Headers = ()) -> AsyncIterator[Answer]:
+    async def ask(self, url: str, headers: Headers = (), agent: str = "") -> AsyncIterator[Answer]:
         """Send a GET, with the operator's credentials where it goes to the registry's own origin.
 
+        `agent` is the product of a client that the registry may answer otherwise than others (see `Upstream.ask`).
         The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
         """
         if self._address:
@@ -144,7 +148,9 @@ class Asking:
         self.requests += 1
         address = read_url(url).wire
         credentials = self._credentials if origin(address) == origin(self._index) else NOBODY
-        async with self._upstream.ask(address, headers=headers, credentials=credentials, trusted=True) as answer:
+        async with self._upstream.ask(
+            address, headers=headers, credentials=credentials, agent=agent, trusted=True
+        ) as answer:
             yield replace(answer, sent=())
 
 

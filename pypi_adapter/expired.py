@@ -17,7 +17,7 @@ from httpcache.record import Record
 from httpcache.target import Address, Target, origin
 from httpcache.upstream import Answer, Headers
 
-from .asking import INDEX_ACCEPT
+from .asking import INDEX_ACCEPT, INSTALLER
 from .files import REFUSED, detached, file_digests
 from .frozen_pages import FrozenPages
 from .listings import Listing, Listings, filename_of, link
@@ -87,7 +87,8 @@ class LinkedFiles:
         allowed = credentials if origin(page.url) == file.origin else NOBODY
         if "?" in page.url:
             raise UpstreamError("the values of its query are not kept")
-        async with self._mirror.upstream.ask(page.url, headers=_HEADERS, credentials=allowed) as answer:
+        ask = self._mirror.upstream.ask
+        async with ask(page.url, headers=_HEADERS, credentials=allowed, agent=INSTALLER) as answer:
             if answer.status != 200:
                 raise UpstreamError(f"{page.url} answers {answer.status}")
             body = await read_bounded(answer, self._mirror.settings.max_page, page.url)

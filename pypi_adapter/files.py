@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import msgspec
 
-from httpcache.cache import PASSED_BODY
+from httpcache.cache import PASSED_BODY, beginning
+from httpcache.credentials import Credentials
 from httpcache.flight import Digest, Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
@@ -81,7 +82,7 @@ class Files:
         """Return the metadata file of a wheel (PEP 658). `find` is as for `open`. Raises MirrorError."""
 
         @asynccontextmanager
-        async def source() -> AsyncIterator[Answer]:
+        async def source(_: Credentials) -> AsyncIterator[Answer]:
             async with self._metadata_source(project, await listing())() as answer:
                 yield answer
 
@@ -106,7 +107,7 @@ class Files:
 
     def _want(self, project: str, file: File, find: Find | None = None) -> Want:
         @asynccontextmanager
-        async def source() -> AsyncIterator[Answer]:
+        async def source(_: Credentials) -> AsyncIterator[Answer]:
             listed = await listing()
             async with self._ask(project, listed) as answer:
                 announced = Announced(file.filename, file_digests(listed), listed.size)
@@ -158,12 +159,7 @@ class Files:
 
 async def detached(answer: Answer) -> Answer:
     """Return an answer that is not kept, with what is passed on of its body: its exchange can end."""
-    body = b""
-    async for chunk in answer.body:
-        body += chunk
-        if len(body) >= PASSED_BODY:
-            break
-    return replace(answer, body=_again(body))
+    return replace(answer, body=_again(await beginning(answer, PASSED_BODY)))
 
 
 async def _again(body: bytes) -> AsyncIterator[bytes]:

@@ -9,16 +9,19 @@ from typing import NamedTuple
 
 import anyio
 
+from httpcache.access import leads_elsewhere
 from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadUpstream
 from httpcache.kept import Kept
 from httpcache.mirror import Mirror
 from httpcache.record import Record
+from httpcache.upstream import Answer
 
 from .forms import narrow, parse
 from .negotiate import choose
 from .page import BadPage, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
+from .same import has_in_common
 
 READ_BYTES = 8 * 1024 * 1024  # of pages that are kept as they were read, which take many times as many
 OVERHEAD = 500  # bytes that is kept of what is no page
@@ -44,6 +47,11 @@ class Reading(NamedTuple):
     looks: bool
     size: int
 
+    @property
+    def lists_files(self) -> bool:
+        """Whether there are links to distribution files on it."""
+        return isinstance(self.page, Page) and any(is_distribution(file.filename) for file in self.page.files)
+
     def is_page(self, *, installer: bool) -> bool:
         """Whether it is served as an index page: to installers all that can be read as one.
 
@@ -51,7 +59,7 @@ class Reading(NamedTuple):
         """
         if installer or self.claims:
             return self.page is not None
-        return isinstance(self.page, Page) and any(is_distribution(file.filename) for file in self.page.files)
+        return self.lists_files
 
     def is_refused(self, *, installer: bool) -> bool:
         """Whether it may not be served: what is a page and cannot be understood has links that leave the pin."""
@@ -94,12 +102,22 @@ class FrozenPages:
         """Return what the body of an answer is that has these headers and came from `url`."""
         return await in_parser(lambda: _interpreted(body, headers, url, self._limit), len(body))
 
+    async def is_same(self, record: Record, answer: Answer, body: bytes) -> bool:
+        """Whether an answer is the index page of a record as it is by now: it has a file in common with it."""
+        shown = await self.interpret(body, answer.headers, answer.base)
+        return has_in_common((await self.read(record)).page, shown.page)
+
     async def check(self, record: Record, file: Path, *, installer: bool) -> None:
-        """Refuse to freeze what is an index page and cannot be understood. Raises BadUpstream."""
+        """Refuse to freeze what is an index page and cannot be understood, and what is none. Raises BadUpstream."""
         if installer or may_be_page(record.headers):
             reading = await self.read(record, file)
             if reading.is_refused(installer=installer):
                 raise bad_page(record.final, reading.reason)
+            if installer and leads_elsewhere(record.url, record.final) and not reading.lists_files:
+                raise BadUpstream(
+                    f"{record.url} leads to {record.final}, which lists no files: a page to sign in, for example; "
+                    "nothing was kept"
+                )
 
 
 def bad_page(url: str, reason: str) -> BadUpstream:

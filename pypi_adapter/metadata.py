@@ -395,4 +395,5 @@ class MetadataSource:
 
     async def _from_record(self, record: Record) -> Answer:
         body = await from_wheel(self.path(record.digest), self.filename)
-        return given(body, record.final, () if record.scope == PUBLIC else self.credentials.levels[-1])
+        sent = () if record.scope == PUBLIC else self.credentials.levels[-1]
+        return replace(given(body, record.final, sent), scope=record.scope)

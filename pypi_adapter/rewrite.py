@@ -17,6 +17,7 @@ from starlette.types import ASGIApp
 
 from httpcache.accept import admits
 from httpcache.codings import Body
+from httpcache.credentials import Credentials
 from httpcache.errors import BadUpstream
 from httpcache.flight import Live, Passed
 from httpcache.incoming import Incoming
@@ -27,7 +28,7 @@ from httpcache.responses import FOREVER, HIT, STORED, answer_with
 from httpcache.target import Target, looks_like_url, read_url, split_path
 from httpcache.upstream import Answer, Headers
 
-from .asking import INDEX_ACCEPT
+from .asking import INDEX_ACCEPT, INSTALLER
 from .coding import Announced, without_codings
 from .expired import LinkedFiles
 from .files import file_digests, metadata_digests
@@ -106,7 +107,16 @@ class Pinned:
             return admits(incoming.accept, kind) or admitted(kind, incoming.accept)
 
         accept = INDEX_ACCEPT if installer else incoming.accept
-        want = Want(accept, takes, incoming.credentials, verify=verify, frozen=frozen, freeze_absence=installer)
+        want = Want(
+            accept,
+            takes,
+            incoming.credentials,
+            INSTALLER if installer else "",
+            verify=verify,
+            frozen=frozen,
+            is_same=self._pages.is_same,
+            freeze_absence=installer,
+        )
         return want
 
     async def _settled(self, target: Target, want: Want, installer: bool) -> Record | Live | Passed:
@@ -172,9 +182,9 @@ class Pinned:
 
     def _file_want(self, incoming: Incoming, target: Target) -> Want:
         @asynccontextmanager
-        async def source() -> AsyncIterator[Answer]:
+        async def source(credentials: Credentials) -> AsyncIterator[Answer]:
             wire, accept = await self._spelling(target), (("Accept", incoming.accept),)
-            async with self._links.ask(target, wire, accept, incoming.credentials) as answer:
+            async with self._links.ask(target, wire, accept, credentials) as answer:
                 expected = await expect()
                 announced = Announced(filename_of(target.url), expected.digests, expected.size)
                 yield await without_codings(answer, announced, self._mirror.settings.max_file)
@@ -214,7 +224,7 @@ class Pinned:
 
         want = Want(
             credentials=incoming.credentials,
-            source=lambda: self._metadata_source(incoming, wheel),
+            source=lambda credentials: self._metadata_source(incoming, wheel, credentials),
             expect=expect,
             frozen=frozen,
         )
@@ -222,10 +232,12 @@ class Pinned:
         return answer_with(self._mirror.store, outcome)
 
     @asynccontextmanager
-    async def _metadata_source(self, incoming: Incoming, wheel: Target) -> AsyncIterator[Answer]:
+    async def _metadata_source(
+        self, incoming: Incoming, wheel: Target, credentials: Credentials
+    ) -> AsyncIterator[Answer]:
         def ask(headers: Headers, *, metadata: bool = False) -> AbstractAsyncContextManager[Answer]:
             accept = (("Accept", ANY), *headers)
-            return self._links.ask(wheel, url, accept, incoming.credentials, metadata=metadata)
+            return self._links.ask(wheel, url, accept, credentials, metadata=metadata)
 
         want = self._file_want(incoming, wheel)
         listed = await self._listed(wheel)
@@ -240,7 +252,7 @@ class Pinned:
             path=self._mirror.store.blob_path,
             digests=tuple(digest for file in listed for digest in file_digests(file)),
             announced=tuple(digest for file in listed for digest in metadata_digests(file)),
-            credentials=incoming.credentials,
+            credentials=credentials,
         )
         async with source() as answer:
             yield answer

@@ -75,23 +75,26 @@ def test_a_sign_in_page_gives_no_right_to_a_private_copy(
         for headers in others:
             for more in ({}, {"Range": "bytes=0-3"}, {"Accept": "text/html"}):
                 refused = http.get(address, headers=headers | more)
-                assert refused.status_code == 403
+                assert refused.status_code == (403 if headers else 401)
                 assert BODY not in refused.content
                 assert "etag" not in refused.headers
     upstream.stop()
     assert http.get(address, headers=BEARER).content == BODY
-    assert http.get(address).status_code == 502
+    assert http.get(address).status_code == 401
 
 
 def test_who_the_upstream_gives_the_file_to_reads_the_private_copy(
     upstream: Upstream, server: Mirror, pin: str
 ) -> None:
-    """The check refuses sign-in pages and nothing else: a file that became public is for everybody."""
+    """By its place, where the bytes have changed since; without credentials, by the bytes alone."""
     upstream.pages |= {"/secret": _moved, "/login": SIGN_IN}
     address = server.pin(pin, f"{upstream.url}/secret")
     assert http.get(address, headers=BEARER).content == BODY
-    assert http.get(address).status_code == 403
+    assert http.get(address).status_code == 401
     upstream.pages["/secret"] = Response(b"changed", 200, BINARY)
+    assert http.get(address).status_code == 401
+    assert http.get(address, headers={"Authorization": "Bearer bob"}).content == BODY
+    upstream.pages["/secret"] = Response(BODY, 200, BINARY)
     assert http.get(address).content == BODY
 
 

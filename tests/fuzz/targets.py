@@ -59,7 +59,7 @@ def _zip64(wheel: bytes, place: int) -> bytes:
 
 
 _RECORD = Record("0" * 64, "pin", "https://example.com/x", "https://example.com/x", "1" * 64, 3, 1.5, "s", {"a": "b"})
-_HEAD = Head(200, {"content-type": "text/plain"}, "https://example.com/", 3, "", "", f"{'0' * 64}.0.part")
+_HEAD = Head(200, {"content-type": "text/plain"}, "https://example.com/", 3, "", "", "", f"{'0' * 64}.0.part")
 _JSON_PAGE = (
     b'{"meta": {"api-version": "1.1", "_last-serial": 7, "tracks": ["https://example.org/"]}, "name": "thing", '
     b'"versions": ["1.0"], "files": [{"filename": "thing-1.0.tar.gz", "url": "../../f/thing-1.0.tar.gz?a=b#sha256=ab",'

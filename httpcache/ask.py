@@ -1,0 +1,209 @@
+"""One client's wish for one target: which records answer it, how the upstream is asked, what its answers are."""
+
+from __future__ import annotations
+
+import hmac
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+
+from .accept import admits
+from .access import is_misplaced
+from .cache import Job
+from .credentials import Credentials, scope
+from .flight import Digest
+from .record import Record, decode, shown
+from .settings import Settings
+from .store import Store
+from .target import Target
+from .upstream import Answer, Headers, Upstream
+
+REPRESENTATIONS = 4  # of a target, for all: who takes none of these has one under its own `Accept`
+ANY = "*/*"
+NOBODY = Credentials()
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What indexes announced of a file: digests, one of which is right; the size in bytes."""
+
+    digests: tuple[Digest, ...] = ()
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Want:
+    """How a target is wanted.
+
+    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `admits` tells
+    of which content types an answer will do (empty where it has none), where these are not those that `accept` admits.
+    `agent` is the product of a client in whose place the upstream is asked, for those that answer others otherwise; it
+    stands behind the mirror's own in `User-Agent`. `source` asks for the target with the credentials that it is given,
+    where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called when the
+    target is about to be fetched; `verify` and `frozen` are those of a Job. `is_same` tells whether the body of an
+    answer is of the very thing that is frozen and has changed since, so that who gets the one may read the other.
+    `freeze_absence`: a 404 or 410 is kept for ever too, as a registry's "no such project" is. `anew`: the upstream is
+    asked although it said a moment ago that there is nothing.
+    """
+
+    accept: str = ANY
+    admits: Callable[[str], bool] | None = None
+    credentials: Credentials = NOBODY
+    agent: str = ""
+    source: Callable[[Credentials], AbstractAsyncContextManager[Answer]] | None = None
+    expect: Callable[[], Awaitable[Expected]] | None = None
+    verify: Callable[[Record, Path], Awaitable[None]] | None = None
+    frozen: Callable[[Record], Awaitable[None]] | None = None
+    is_same: Callable[[Record, Answer, bytes], Awaitable[bool]] | None = None
+    freeze_absence: bool = False
+    anew: bool = False
+
+
+class Ask:
+    """A target as one client wants it.
+
+    `is_sound` tells whether a record has its bytes. `secret` is the key of the scopes: the store's own.
+    """
+
+    def __init__(
+        self,
+        target: Target,
+        want: Want,
+        store: Store,
+        upstream: Upstream,
+        settings: Settings,
+        secret: bytes,
+        is_sound: Callable[[Record], Awaitable[bool]],
+    ) -> None:
+        self.target = target
+        self.want = want
+        self._store = store
+        self._upstream = upstream
+        self._settings = settings
+        self._secret = secret
+        self._is_sound = is_sound
+        self._accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
+        self._everything = scope(secret, target.origin, want.credentials.levels[-1])
+        self.key = _hash(target.key, self._accept, self._everything)
+
+    def absence_key(self, sent: Headers) -> str:
+        """An absence says nothing to those who ask with other credentials."""
+        return f"r/{_hash(self.target.key, 'absent', scope(self._secret, self.target.origin, sent))}"
+
+    def scopes(self) -> frozenset[str]:
+        return self.want.credentials.scopes(self._secret, self.target.origin)
+
+    def sent_scope(self, answer: Answer) -> str:
+        """Return the scope of the credentials that an answer was asked for with."""
+        return scope(self._secret, self.target.origin, answer.sent)
+
+    def scope(self, answer: Answer) -> str:
+        """Return the scope of what an answer brings: what is derived has that of what it is made from."""
+        return self.sent_scope(answer) if answer.scope is None else answer.scope
+
+    def place(self, answer: Answer) -> str:
+        """Return what stands for the address that an answer came from, with its query: a keyed hash."""
+        return hmac.new(self._secret, f"place\n{answer.url}".encode(), "sha256").hexdigest()
+
+    def grant_key(self, record: Record, scope: str) -> str:
+        """Return the key of the right to read one private copy with the credentials of a scope."""
+        return f"g/{self.target.key}/{record.digest}/{scope}"
+
+    async def find(self, key: str) -> Record | None:
+        """What was frozen already ends a download, unless it is to be mended."""
+        entry = await self._entry(key)
+        return entry if entry and await self._is_sound(entry) else None
+
+    async def locate(self) -> tuple[str, Record | None]:
+        """Return the first record that answers this request, with its key; or the key that one is to be frozen under.
+
+        What was frozen first answers all who take its type (a server may disregard `Accept`: RFC 9110 section 12.4.1).
+        Only for the others there are more, of which again the first that will do is the answer for ever.
+        """
+        for key in self._keys():
+            entry = await self._entry(key)
+            if entry is None or self.answers(entry.varies, entry.headers):
+                break
+        return key, entry
+
+    def _keys(self) -> Iterator[str]:
+        yield f"r/{self.target.key}"
+        for number in range(1, REPRESENTATIONS):
+            yield f"r/{_hash(self.target.key, 'representation', str(number))}"
+        yield f"r/{_hash(self.target.key, 'accept', self._accept)}"
+
+    async def _entry(self, key: str) -> Record | None:
+        value = await self._store.get(key)
+        entry = decode(value) if value else None
+        return entry if isinstance(entry, Record) else None
+
+    def answers(self, varies: str, headers: Mapping[str, str]) -> bool:
+        """Whether an answer with these headers is one to this request; `varies` is that of its record."""
+        if varies in ("", self._accept):
+            return True
+        kind = headers.get("content-type", "")
+        return self.want.admits(kind) if self.want.admits else admits(self._accept, kind)
+
+    async def verify(self, record: Record, file: Path) -> None:
+        if self.want.verify:
+            await self.want.verify(record, file)
+
+    async def frozen(self, record: Record) -> None:
+        if self.want.frozen:
+            await self.want.frozen(record)
+
+    def job(self, key: str, expected: Expected) -> Job:
+        """Return the download of this target, whose record is to have this key."""
+        return Job(
+            key=_hash(key, self._everything),
+            record=key,
+            accept=self._accept,
+            label=str(self.target),
+            target=self.target.key,
+            pin=self.target.pin,
+            url=shown(self.target),
+            ask=self.send,
+            find=lambda: self.find(key),
+            answers=lambda head: self.answers(head.varies, head.headers),
+            scope=self.scope,
+            place=self.place,
+            unkept=self.unkept,
+            verify=self.verify,
+            frozen=self.frozen,
+            limit=self._settings.max_file,
+            digests=expected.digests,
+            size=expected.size,
+        )
+
+    def unkept(self, answer: Answer) -> str:
+        """Return why an answer may not be frozen, nothing where it may."""
+        if answer.status == 203:
+            return "status 203 is not the upstream's own answer"  # RFC 9110 section 15.3.4
+        if is_misplaced(answer.asked, answer.url, answer.headers.get("content-type", "")):
+            return "HTML from another address in the place of a file"
+        if self._settings.respect_no_store:
+            cached = {
+                part.strip().lower().partition("=")[0] for part in answer.headers.get("cache-control", "").split(",")
+            }
+            if cached & {"no-store", "private"}:
+                return "the upstream forbids to store it"
+        return ""
+
+    def send(self, credentials: Credentials | None = None) -> AbstractAsyncContextManager[Answer]:
+        """Ask the upstream, with the client's credentials or these."""
+        credentials = credentials or self.want.credentials
+        if self.want.source:
+            return self.want.source(credentials)
+        accept = (("Accept", self._accept),)
+        return self._upstream.ask(self.target.wire, headers=accept, credentials=credentials, agent=self.want.agent)
+
+    def with_accept(self, accept: str) -> Ask:
+        """Return the same wish as who sends this `Accept` has it."""
+        want = replace(self.want, accept=accept)
+        return Ask(self.target, want, self._store, self._upstream, self._settings, self._secret, self._is_sound)
+
+
+def _hash(*parts: str) -> str:
+    return sha256("\n".join(parts).encode()).hexdigest()
