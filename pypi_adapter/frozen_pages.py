@@ -18,6 +18,7 @@ from httpcache.record import Record
 from httpcache.upstream import Answer
 
 from .forms import narrow, parse
+from .html_page import other_links
 from .negotiate import choose
 from .page import BadPage, Page, ProjectList, is_distribution
 from .parsing import PARSERS, in_parser
@@ -31,6 +32,7 @@ _SIMPLE = "application/vnd.pypi.simple."
 _HTML = ("text/html", "application/xhtml+xml")
 _JSON = "application/json"
 _BEFORE = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # what can stand before the first character, in any charset
+_API_VERSION = re.compile(rb'"meta"\s*:\s*\{[^{}]{0,1000}"api-version"')
 _META = re.compile(rb"<meta[^<>]{1,200}pypi:", re.IGNORECASE)
 
 
@@ -107,6 +109,11 @@ class FrozenPages:
         shown = await self.interpret(body, answer.headers, answer.base)
         return has_in_common((await self.read(record)).page, shown.page)
 
+    async def others(self, record: Record) -> tuple[str, ...]:
+        """Return where a page links besides to files: see `other_links`. Raises Damaged."""
+        body = await self._mirror.read(record)
+        return await in_parser(lambda: _others(body, record, self._limit), len(body))
+
     async def check(self, record: Record, file: Path, *, installer: bool) -> None:
         """Refuse to freeze what is an index page and cannot be understood, and what is none. Raises BadUpstream."""
         if installer or may_be_page(record.headers):
@@ -167,6 +174,15 @@ def _type(headers: Mapping[str, str]) -> str:
     return headers.get("content-type", "").strip().lower()
 
 
+def _others(body: bytes, record: Record, limit: int) -> tuple[str, ...]:
+    try:
+        plain = decoded(body, record.headers.get("content-encoding"), limit)
+        markup, content_type = narrow(plain, record.headers.get("content-type", ""))
+        return other_links(markup, content_type, record.final) if markup.lstrip(_BEFORE)[:1] == b"<" else ()
+    except (BadPage, BadCoding):
+        return ()
+
+
 def _interpreted(body: bytes, headers: Mapping[str, str], url: str, limit: int) -> Reading:
     typed, claims, content_type = has_page_type(headers), is_simple(headers), headers.get("content-type", "")
     coding = headers.get("content-encoding")
@@ -174,9 +190,10 @@ def _interpreted(body: bytes, headers: Mapping[str, str], url: str, limit: int) 
         plain = decoded(body, coding, limit)
     except BadCoding as error:
         return Reading(None, str(error), claims, typed, 0)
-    start, _ = narrow(plain[:HEAD_BYTES], content_type)
-    claims = claims or _META.search(start) is not None or b'"api-version"' in plain
-    looks = typed or start.lstrip(_BEFORE)[:1] in (b"<", b"{")
+    start = narrow(plain[:HEAD_BYTES], content_type)[0].lstrip(_BEFORE)
+    claims = claims or (start[:1] == b"<" and _META.search(start) is not None)
+    claims = claims or (start[:1] == b"{" and _API_VERSION.search(plain.replace(b"\0", b"")) is not None)
+    looks = begins_as_page(headers, start) and (typed or start[:1] in (b"<", b"{"))
     try:
         return Reading(parse(plain, content_type, url), "", claims, looks, len(plain))
     except BadPage as error:

@@ -45,11 +45,11 @@ _CHARSET = re.compile(r"charset\s*=\s*[\"']?([\w.:-]+)", re.IGNORECASE)
 _CHARSETS = re.compile(r"iso-8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]", re.IGNORECASE)
 
 
-def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
+def to_html(page: Page | ProjectList, prefix: str = "", others: Sequence[str] = ()) -> bytes:
     """Render PEP 503 HTML in UTF-8. Equal pages give equal bytes.
 
     Sizes and versions have no place in it (PEP 700); upload times stand where PyTorch's index has them and uv looks for
-    them. The links of a project list begin with `prefix`.
+    them. The links of a project list begin with `prefix`. `others` are addresses that are linked besides files.
     """
     if isinstance(page, ProjectList):
         links = [_html_link(f"{prefix}{quote(canonicalize_name(name), safe='')}/", "", name) for name in page.names]
@@ -61,7 +61,9 @@ def to_html(page: Page | ProjectList, prefix: str = "") -> bytes:
         metas.append(_html_meta("project-status", page.status.status))
         if page.status.reason is not None:
             metas.append(_html_meta("project-status-reason", page.status.reason))
-    return _html_document(f"Links for {page.name}", "".join(metas), [_html_file(file) for file in page.files])
+    links = [_html_file(file) for file in page.files]
+    links += [_html_link(url, "", unquote(url.partition("?")[0].rstrip("/").rpartition("/")[2])) for url in others]
+    return _html_document(f"Links for {page.name}", "".join(metas), links)
 
 
 def parse_html(body: bytes, content_type: str, url: str, asked: Asked = None) -> Page | ProjectList:
@@ -92,6 +94,25 @@ def parse_html(body: bytes, content_type: str, url: str, asked: Asked = None) ->
         alternate_locations=tuple(map(without_user, found.metas.get("pypi:alternate-locations", ()))),
         unread=unread,
     )
+
+
+def other_links(body: bytes, content_type: str, url: str) -> tuple[str, ...]:
+    """Return where an HTML page links besides to files: to its own site, and to signatures of files anywhere.
+
+    Left out are links to the page itself, as those that sort a listing are. Raises `BadPage`.
+    """
+    found = _read_html(_decode(body, content_type))
+    base = resolve(url, found.base or "") or url
+    own = urlsplit(url)
+    links: dict[str, None] = {}
+    for anchor in found.anchors:
+        leads = resolve(base, anchor.href.partition("#")[0])
+        if leads and not is_distribution(last_segment(leads)):
+            parts = urlsplit(leads)
+            is_own = parts[:2] == own[:2] and parts.path != own.path
+            if is_own or _is_signature(anchor):
+                links[leads] = None
+    return tuple(links)
 
 
 def _says_index(content_type: str, metas: Mapping[str, object], text: str) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import anyio.to_thread
 from starlette.types import ASGIApp
@@ -40,9 +40,15 @@ async def index_response(
     return in_form(form, body, cache_control, cache_status, lasting=lasting)
 
 
-async def rendered(page: Page | ProjectList, form: MediaType, link: Callable[[File], File | None], prefix: str) -> Body:
-    """Return a page in a form; for `link` and `prefix` see `index_response`."""
-    return Body(await anyio.to_thread.run_sync(_render, page, form, link, prefix))
+async def rendered(
+    page: Page | ProjectList,
+    form: MediaType,
+    link: Callable[[File], File | None],
+    prefix: str,
+    others: Sequence[str] = (),
+) -> Body:
+    """Return a page in a form; for `link` and `prefix` see `index_response`, for `others` `to_html`."""
+    return Body(await anyio.to_thread.run_sync(_render, page, form, link, prefix, others))
 
 
 def chosen(accept: str) -> MediaType:
@@ -60,10 +66,16 @@ def in_form(form: MediaType, body: Body, cache_control: str, cache_status: str, 
     return BytesResponse(body, media_type, cache_control, headers, lasting=lasting)
 
 
-def _render(page: Page | ProjectList, form: MediaType, link: Callable[[File], File | None], prefix: str) -> bytes:
+def _render(
+    page: Page | ProjectList,
+    form: MediaType,
+    link: Callable[[File], File | None],
+    prefix: str,
+    others: Sequence[str],
+) -> bytes:
     if isinstance(page, Page):
         page = map_files(page, link)
-    return to_json(page) if form is MediaType.JSON else to_html(page, prefix)
+    return to_json(page) if form is MediaType.JSON else to_html(page, prefix, others)
 
 
 def advertised(file: File) -> bool | dict[str, str] | None:

@@ -7,7 +7,7 @@ and curl that takes anything see one and the same frozen page, and none of them 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -36,7 +36,7 @@ from .frozen_pages import FrozenPages, admitted, bad_page, begins_as_page, may_b
 from .listings import Listings, filename_of, link
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from .negotiate import MediaType, choose, is_installer
-from .page import File, Page, is_distribution
+from .page import File, Page, ProjectList, is_distribution
 from .render import advertised, chosen, in_form, rendered
 
 SNIFFED = 64  # bytes of an answer that tell whether it can be a page
@@ -166,8 +166,8 @@ class Pinned:
                 return None
             if isinstance(reading.page, Page):
                 await self._listings.note(target.pin, key, record, reading.page)
-            prefix = pinned + record.final[: record.final.rindex("/") + 1]
-            body = body or await rendered(reading.page, form, lambda file: _linked(file, pinned), prefix)
+            others = () if installer or form is MediaType.JSON else await self._pages.others(record)
+            body = body or await _body(reading.page, form, pinned, record.final, others)
         self._bodies.put(kept, body, body.size)
         return in_form(
             form,
@@ -256,6 +256,13 @@ class Pinned:
         )
         async with source() as answer:
             yield answer
+
+
+async def _body(page: Page | ProjectList, form: MediaType, pinned: str, url: str, others: Sequence[str]) -> Body:
+    """Return a page that came from `url`, its links led through the pin; `others` are its links besides to files."""
+    prefix = pinned + url[: url.rindex("/") + 1]
+    led = [pinned + address.wire for other in others if (address := link(other))]
+    return await rendered(page, form, lambda file: _linked(file, pinned), prefix, led)
 
 
 def _linked(file: File, pinned: str) -> File | None:

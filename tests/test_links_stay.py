@@ -117,6 +117,10 @@ REFUSED_TO_INSTALLERS = {  # to others they are what they are: some page of the 
     "a page without links": Response(b"<html><p>Sign in", 200, {"Content-Type": TEXT}),
     "an error in JSON": Response(b'{"error": "no"}', 200, {"Content-Type": "application/json"}),
     "JSON without a type": Response(b'{"error": "no"}'),
+    "JSON that has an api-version": Response(
+        b'{"api-version": "2.0", "meta": {"x": "y"}}', 200, {"Content-Type": "application/json"}
+    ),
+    "nothing": Response(b"", 200, {"Content-Type": "application/json"}),
     "gzip that is cut": Response(
         gzip.compress(b"<a href=x-1.zip>")[:-3], 200, {"Content-Type": TEXT, "Content-Encoding": "gzip"}
     ),
@@ -216,6 +220,21 @@ def test_what_is_no_page_is_streamed_at_once(upstream: Upstream, server: Mirror,
         with http.stream("GET", server.pin(pin, f"{upstream.url}/{number}")) as answer:
             assert next(answer.iter_raw())
             release.set()
+
+
+@pytest.mark.parametrize("kind", ["image/png", "text/plain", "application/json", "application/octet-stream", None])
+@pytest.mark.parametrize(
+    "body", [b'"meta": {"api-version": "2.0"}', b"[1, 2]", META.encode()[1:], b"text " + META.encode()]
+)
+def test_what_does_not_begin_as_a_page_is_none(
+    body: bytes, kind: str | None, upstream: Upstream, server: Mirror, pin: str
+) -> None:
+    """Whatever is in it: it goes to all byte for byte, and is frozen."""
+    upstream.pages["/x"] = Response(body, 200, {"Content-Type": kind} if kind else {})
+    for accept in ACCEPTS.values():
+        answer = http.get(server.pin(pin, f"{upstream.url}/x"), headers={"Accept": accept})
+        assert (answer.status_code, answer.content) == (200, body), accept
+    assert upstream.count() == 1
 
 
 # Real clients
