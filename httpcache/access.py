@@ -55,20 +55,28 @@ def verdict(
 
 
 class Proof(Enum):
-    """What has to be the same before an upstream's 200 opens a private copy."""
+    """What has to be the same before an upstream's 200 is of the thing that a private copy is of."""
 
-    NOTHING = auto()  # the answer is of the same thing by its place and kind; its bytes may have changed since
+    NOTHING = auto()  # it is of that by its place and kind; its bytes may have changed since
     BYTES = auto()
     PAGE = auto()  # the bytes, or what an adapter knows of the page in them
 
 
-def proof(record: Record, place: str, content_type: str, *, anonymous: bool) -> Proof:
+class Likeness(Enum):
+    """What an upstream's answer is to a private copy."""
+
+    OTHER = auto()
+    LIKE = auto()  # of the same thing, as it is by now: it tells of a right if strangers do not get the like
+    SAME = auto()  # the very bytes
+
+
+def proof(record: Record, place: str, content_type: str) -> Proof:
     """Return what is still to be proved by an answer 200 with this type from this place (a keyed hash of its address).
 
-    What everybody gets (`anonymous`: asked for without credentials) proves nothing of a right. A redirect that was not
-    there when the copy was frozen leads elsewhere. A page in the place of anything can be one for strangers.
+    A redirect that was not there when the copy was frozen leads elsewhere. A page in the place of anything can be one
+    for strangers.
     """
-    if anonymous or place != record.place:
+    if place != record.place:
         return Proof.BYTES
     kind, frozen = _kind(content_type), _kind(record.headers.get("content-type", ""))
     if _is_page(kind):

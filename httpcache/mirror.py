@@ -21,7 +21,7 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
-from .access import Proof, Verdict, challenge, proof, verdict
+from .access import Likeness, Proof, Verdict, challenge, proof, verdict
 from .ask import ANY, NOBODY, Ask, Expected, Want
 from .cache import FREEZES, STREAMED, Cache, beginning, is_body, pass_on
 from .credentials import PUBLIC, Credentials
@@ -227,38 +227,57 @@ class Mirror:
         anonymous = credentials.levels == ((),)
         try:
             async with ask.send(credentials) as answer:
-                if answer.status in FREEZES and await self._is_proved(ask, record, answer):
-                    if answer.sent:
-                        await self.store.add(ask.grant_key(record, ask.sent_scope(answer)), b"1")
-                    return None
+                found = await (self._bytes(record, answer) if anonymous else self._likeness(ask, record, answer))
                 if answer.status not in STREAMED and not (anonymous and _is_away(answer.status)):
                     return await pass_on(answer)
+            if found is Likeness.LIKE and await self._gives_strangers_the_like(ask, record):
+                found = Likeness.OTHER
         except UpstreamError:
             if not anonymous:
                 raise
+            found = Likeness.OTHER
+        if found is not Likeness.OTHER:
+            if answer.sent:
+                await self.store.add(ask.grant_key(record, ask.sent_scope(answer)), b"1")
+            return None
         if anonymous:
-            said = challenge(ask.target.origin, await self.upstream.realm(ask.target.url, pin_prefix(ask.target.pin)))
-            return Passed(
-                401, {"content-type": "text/plain; charset=utf-8", "www-authenticate": said}, PRIVATE, hit=True
-            )
+            return await self._challenge(ask.target)
         raise Refused(
             f"{ask.target} is private, and what the upstream answers to your credentials is another thing "
-            "(a sign-in page, for example)"
+            "(a sign-in page, for example), or what everybody gets"
         )
 
-    async def _is_proved(self, ask: Ask, record: Record, answer: Answer) -> bool:
-        """Whether an answer is of the very thing that a private copy is of: see `proof`."""
-        kind = answer.headers.get("content-type", "")
-        match proof(record, ask.place(answer), kind, anonymous=not answer.sent):
+    async def _challenge(self, target: Target) -> Passed:
+        said = challenge(target.origin, await self.upstream.realm(target.url, pin_prefix(target.pin)))
+        headers = {"content-type": "text/plain; charset=utf-8", "www-authenticate": said}
+        return Passed(401, headers, PRIVATE, hit=True)
+
+    async def _likeness(self, ask: Ask, record: Record, answer: Answer) -> Likeness:
+        """Compare an answer with a private copy, as far as `proof` asks for it."""
+        if answer.status not in FREEZES:
+            return Likeness.OTHER
+        match proof(record, ask.place(answer), answer.headers.get("content-type", "")):
             case Proof.NOTHING:
-                return True
+                return Likeness.LIKE
             case Proof.PAGE if ask.want.is_same:
                 body = await beginning(answer, self.settings.max_page + 1)
                 if sha256(body).hexdigest() == record.digest:
-                    return True
-                return len(body) <= self.settings.max_page and await ask.want.is_same(record, answer, body)
+                    return Likeness.SAME
+                if len(body) <= self.settings.max_page and await ask.want.is_same(record, answer, body):
+                    return Likeness.LIKE
+                return Likeness.OTHER
             case _:
-                return await is_body(answer, record.digest, record.size)
+                return await self._bytes(record, answer)
+
+    async def _bytes(self, record: Record, answer: Answer) -> Likeness:
+        is_same = answer.status in FREEZES and await is_body(answer, record.digest, record.size)
+        return Likeness.SAME if is_same else Likeness.OTHER
+
+    async def _gives_strangers_the_like(self, ask: Ask, record: Record) -> bool:
+        """Whether the upstream shows everybody what it is like now: then who gets that has no right to what it was."""
+        async with ask.send(NOBODY) as answer:
+            found = await self._likeness(ask, record, answer)
+            return found is Likeness.LIKE and await self._bytes(record, answer) is not Likeness.SAME
 
     async def _may_read(self, ask: Ask, record: Record) -> bool:
         """Whether this client is known to be allowed to read a record."""

@@ -86,14 +86,19 @@ def test_a_sign_in_page_gives_no_right_to_a_private_copy(
 def test_who_the_upstream_gives_the_file_to_reads_the_private_copy(
     upstream: Upstream, server: Mirror, pin: str
 ) -> None:
-    """By its place, where the bytes have changed since; without credentials, by the bytes alone."""
+    """By its place, if strangers do not get it; what everybody gets opens it by the bytes alone."""
     upstream.pages |= {"/secret": _moved, "/login": SIGN_IN}
     address = server.pin(pin, f"{upstream.url}/secret")
     assert http.get(address, headers=BEARER).content == BODY
     assert http.get(address).status_code == 401
     upstream.pages["/secret"] = Response(b"changed", 200, BINARY)
-    assert http.get(address).status_code == 401
-    assert http.get(address, headers={"Authorization": "Bearer bob"}).content == BODY
+    for headers in ({}, {"Authorization": "Bearer mallory"}):
+        assert http.get(address, headers=headers).status_code == (403 if headers else 401)
+    bob = "Bearer bob"
+    upstream.pages["/secret"] = lambda request: (
+        Response(b"changed", 200, BINARY) if request.headers.get("authorization") == bob else redirect("/login")
+    )
+    assert http.get(address, headers={"Authorization": bob}).content == BODY
     upstream.pages["/secret"] = Response(BODY, 200, BINARY)
     assert http.get(address).content == BODY
 

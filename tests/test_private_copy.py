@@ -99,7 +99,7 @@ def test_what_strangers_get_opens_no_private_copy(name: str, upstream: Upstream,
 
 
 def test_no_credentials_open_no_private_copy_for_good(upstream: Upstream, server: Mirror, pin: str) -> None:
-    """Nor junk that the upstream does not look at: what it shows everybody is compared byte for byte."""
+    """What the upstream shows everybody is compared byte for byte, also with junk that it does not look at."""
     upstream.pages["/f.bin"] = page(SECRET, BINARY)
     address = server.pin(pin, f"{upstream.url}/f.bin")
     assert http.get(address, headers=ALICE).headers["cache-control"].startswith("private")
@@ -107,7 +107,10 @@ def test_no_credentials_open_no_private_copy_for_good(upstream: Upstream, server
         shown = http.get(address)
         assert (shown.content, shown.headers["cache-control"].partition(",")[0]) == (SECRET, "private")
     upstream.pages["/f.bin"] = page(SECRET[:-1] + b"?", BINARY)
-    assert http.get(address).status_code == 401
+    for headers in OTHERS:
+        assert http.get(address, headers=headers).status_code == (403 if headers else 401)
+    upstream.pages["/f.bin"] = page(SECRET, BINARY)
+    assert http.get(address, headers={"X-Api-Key": "as needless as the first one"}).content == SECRET
     upstream.stop()
     assert http.get(address).status_code == 401
 
@@ -150,15 +153,18 @@ def gitlab(tokens: set[str], *versions: str) -> Callable[[Request], Response]:
 
 
 def test_a_rotated_token_reads_an_index_that_has_grown(upstream: Upstream, server: Mirror, pin: str) -> None:
-    upstream.pages["/simple/thing/"] = gitlab({"Bearer alice"}, "1.0")
+    upstream.pages["/simple/thing/"] = gitlab({"Bearer alice"}, "1.0", "1.1")
     address = server.pin(pin, f"{upstream.url}/simple/thing/")
     mine = ask(address, INSTALLERS[0], **ALICE)
     assert mine.status_code == 200
-    upstream.pages["/simple/thing/"] = gitlab({"Bearer alice-2"}, "1.0", "2.0")
+    upstream.pages["/simple/thing/"] = gitlab({"Bearer alice-2"}, "1.0", "1.1", "2.0")
     for headers in OTHERS:
         for accept in INSTALLERS:
             assert ask(address, accept, **headers).status_code in (401, 403)
     assert ask(address, INSTALLERS[0], Authorization="Bearer alice-2").content == mine.content
+    upstream.pages["/simple/thing/"] = html_page("/files/thing-1.0.tar.gz#sha256=" + "1" * 64)  # less, for everybody
+    for headers in OTHERS:
+        assert ask(address, INSTALLERS[0], **headers).status_code == (403 if headers else 401), headers
     upstream.pages["/simple/thing/"] = gitlab({"Bearer bob"}, "3.0")
     assert ask(address, INSTALLERS[0], Authorization="Bearer bob").status_code == 403
 
