@@ -133,6 +133,12 @@ class Live:
             await self._flight.changed()
         return self._flight.done
 
+    async def reached(self, place: int) -> bool:
+        """Wait until the byte at a place is there, or the download has ended."""
+        while not self._flight.done and self._flight.available <= place + 1:
+            await self._flight.changed()
+        return True
+
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
         """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is kept.
 

@@ -9,9 +9,10 @@ from __future__ import annotations
 import logging
 import secrets
 from abc import ABC, abstractmethod
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from typing import TypeVar
 
 import anyio
 from starlette.datastructures import Headers
@@ -27,12 +28,13 @@ from .ready import Ready
 from .record import Record, damaged
 from .store import Condition, Store
 
+T = TypeVar("T")
 log = logging.getLogger("httpcache")
 
 FOREVER = "max-age=31536000, immutable"
 HIT = "httpcache; hit"
 VERIFIED_FIRST = 4 * 1024 * 1024  # bytes; files of up to this size whose digest is known are checked before they begin
-VERIFIED_SOON = 5.0  # seconds within which that must be done: pip waits 15 for a first byte
+SOON = 5.0  # seconds within which an answer begins if it can: pip waits 15, uv 30
 STORED = "httpcache; fwd=uri-miss; stored"
 RENEWED = "httpcache; fwd=stale"
 DEFAULT_TYPE = "application/octet-stream"
@@ -146,16 +148,37 @@ class LiveResponse:
             self._live.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
+        live, asked, method = self._live, _asked(scope), scope["method"]
+        if live.unkept:  # an answer to this one request: nothing that a client has can be compared with it
+            await _stream(scope, receive, send, live.head.status, self._lines(None), live.read())
+            return
+        record = await self._record(asked)
+        lines, size = self._lines(record), record.size if record else live.head.length
+        planned = plan(
+            method, asked, etag=lines.get("etag"), modified=live.head.headers.get("last-modified"), size=size
+        )
+        if planned.ranges and not await _soon(partial(live.reached, planned.ranges[0][0])):
+            planned = Plan(200)  # RFC 9110 section 14.2 allows it: no client waits long for a part
+        if method == "HEAD" and not record:
+            lines["accept-ranges"] = "none"
+        if size == 0:
+            await live.finished()  # an empty body is complete with its head: keep the promise before sending it
+        await _respond(scope, receive, send, planned, lines, _Body(size, live.read))
+
+    async def _record(self, asked: Mapping[str, str]) -> Record | None:
+        """Return the record where an answer is better that begins with it, None where that takes too long."""
+        live, size = self._live, self._live.head.length
+        if not live.digest and asked.get("if-match", "*").strip() != "*":
+            return await live.finished()  # what is compared must be known
+        if live.verified and size is not None and size <= VERIFIED_FIRST:
+            return await _soon(live.finished)  # bytes with another digest are an error with a text then
+        return await _soon(live.finished) if size is None and "range" in asked else None
+
+    def _lines(self, record: Record | None) -> dict[str, str]:
         live = self._live
-        if live.verified and live.head.length is not None and live.head.length <= VERIFIED_FIRST:
-            with anyio.move_on_after(VERIFIED_SOON):
-                await (
-                    live.finished()
-                )  # so that bytes with another digest are an error with a text, not a broken connection
         lines = _described(live.head.headers, self._pinned)
-        etag = f'"{live.digest}"' if live.digest else None
-        if etag:
-            lines["etag"] = etag
+        if record or live.digest:
+            lines["etag"] = record.etag if record else f'"{live.digest}"'
         lines["accept-ranges"] = "none" if live.unkept else "bytes"
         audience = "public" if live.head.scope == PUBLIC else "private"
         lines["cache-control"] = "no-store" if live.unkept else f"{audience}, {FOREVER}"
@@ -164,19 +187,14 @@ class LiveResponse:
         lines["cache-status"] = f"httpcache; fwd=uri-miss; fwd-status={live.head.status}{kept}{collapsed}"
         if self._vary:
             lines["vary"] = self._vary
-        size = live.head.length
-        if live.unkept:  # an answer to this one request: nothing that a client has can be compared with it
-            await _stream(scope, receive, send, live.head.status, lines, live.read())
-            return
-        asked = _asked(scope)
-        ranged = size is None and "range" in asked and scope["method"] == "GET"
-        if ranged or (etag is None and asked.get("if-match", "*").strip() != "*"):
-            record = await live.finished()
-            size, etag = (record.size, record.etag) if record else (None, None)
-        planned = plan(scope["method"], asked, etag=etag, modified=live.head.headers.get("last-modified"), size=size)
-        if size == 0:
-            await live.finished()  # an empty body is complete with its head: keep the promise before sending it
-        await _respond(scope, receive, send, planned, lines, _Body(size, live.read))
+        return lines
+
+
+async def _soon(event: Callable[[], Awaitable[T]]) -> T | None:
+    """Wait for something, but not longer than clients wait for an answer to begin; None where it takes longer."""
+    with anyio.move_on_after(SOON):
+        return await event()
+    return None
 
 
 class BytesResponse(Lasting):

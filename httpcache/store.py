@@ -9,6 +9,7 @@ Keys in use, `<hash>` being a sha256 in hex:
     r/<hash>             Record or Absence of a target
     g/<hash>/<scope>     the right of a scope to read a private record
     l/<hash>/<number>    the entries of a log, numbered from 0
+    h/<hash>             when a host was found to ignore ranges
     o/<hash>             an origin that has asked for credentials
     m/<name>             what belongs to the store itself, such as its secret
 """

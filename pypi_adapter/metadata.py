@@ -80,6 +80,17 @@ class NoRangesError(Exception):
     """The upstream does not answer ranges of this file."""
 
 
+def ranged(answer: Answer) -> tuple[int, int]:
+    """Return where the part of a file begins that an answer has, and the size of the file (bytes).
+
+    Raises NoRangesError for an answer to something else than the range that was asked for.
+    """
+    found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
+    if answer.status != 206 or not found or codings(answer.headers.get("content-encoding")):
+        raise NoRangesError(f"status {answer.status}")
+    return int(found[1]), int(found[3])
+
+
 async def from_wheel(path: Path, filename: str) -> bytes:
     """Return METADATA out of a wheel on disk. Raises BadUpstream where it is none."""
     return await anyio.to_thread.run_sync(from_file, path, filename, limiter=_limiter())
@@ -202,10 +213,7 @@ class _Remote(io.RawIOBase):
             raise BadUpstream(f"to read its METADATA takes more than {BUDGET} bytes of it, or {PATIENCE:.0f} seconds")
         self._left -= count
         async with self._ask((("Range", wanted),)) as answer:
-            found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
-            if answer.status != 206 or not found or codings(answer.headers.get("content-encoding")):
-                raise NoRangesError(f"status {answer.status}")
-            start, size = int(found[1]), int(found[3])
+            start, size = ranged(answer)
             if self._parts and size != self._size:
                 raise BadUpstream("the file changed while it was read")
             self._size = size

@@ -7,7 +7,7 @@ and curl that takes anything see one and the same frozen page, and none of them 
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Container, Sequence
 from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,10 +22,10 @@ from httpcache.errors import BadUpstream
 from httpcache.flight import Live, Passed
 from httpcache.incoming import Incoming
 from httpcache.kept import Kept
-from httpcache.mirror import ANY, Expected, Mirror, Want
+from httpcache.mirror import ANY, NOBODY, Expected, Mirror, Want
 from httpcache.record import Record
 from httpcache.responses import FOREVER, HIT, STORED, answer_with
-from httpcache.target import Target, looks_like_url, read_url, split_path
+from httpcache.target import Target, looks_like_url, origin, read_url, split_path
 from httpcache.upstream import Answer, Headers
 
 from .asking import INDEX_ACCEPT, INSTALLER
@@ -37,6 +37,7 @@ from .listings import Listings, filename_of, link
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from .negotiate import MediaType, choose, is_installer
 from .page import File, Page, ProjectList, is_distribution
+from .ranges import Ranges
 from .render import advertised, chosen, in_form, rendered
 
 SNIFFED = 64  # bytes of an answer that tell whether it can be a page
@@ -51,7 +52,8 @@ class Pinned:
         self._pages = FrozenPages(mirror)
         self._listings = Listings(mirror.store)
         self._links = LinkedFiles(mirror, self._pages, self._listings)
-        self._bodies: Kept[tuple[str, str, MediaType, bool], Body] = Kept(RENDERED_BYTES)
+        self._ranges = Ranges(mirror.store)
+        self._bodies: Kept[tuple[str, str, MediaType, bool, int], Body] = Kept(RENDERED_BYTES)
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Answer what is frozen under a pin; None for other addresses. Raises MirrorError."""
@@ -155,7 +157,7 @@ class Pinned:
         installer = is_installer(incoming.accept)
         form = chosen(incoming.accept) if installer else choose(incoming.accept) or MediaType.LEGACY
         pinned = f"{incoming.root}/{target.pin}/"
-        kept = (page_key(record), pinned, form, installer)
+        kept = (page_key(record), pinned, form, installer, self._ranges.learned)
         body = self._bodies.get(kept)
         key = await self._mirror.record_key(target, want)
         if body is None or not self._listings.is_noted(key, record):
@@ -167,7 +169,9 @@ class Pinned:
             if isinstance(reading.page, Page):
                 await self._listings.note(target.pin, key, record, reading.page)
             others = () if installer or form is MediaType.JSON else await self._pages.others(record)
-            body = body or await _body(reading.page, form, pinned, record.final, others)
+            slow = await self._slow(incoming, reading.page)
+            kept = (*kept[:4], self._ranges.learned)
+            body = body or await _body(reading.page, form, pinned, record.final, others, slow)
         self._bodies.put(kept, body, body.size)
         return in_form(
             form,
@@ -176,6 +180,18 @@ class Pinned:
             HIT if record.created < started else STORED,
             lasting=not record.scope and record.created < started,
         )
+
+    async def _slow(self, incoming: Incoming, page: Page | ProjectList) -> Container[str]:
+        """Return the hosts of a page's wheels that have no metadata files and ignore ranges."""
+
+        def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[Answer]:
+            own = origin(url) == incoming.target.origin  # the credentials are for the page's origin alone
+            credentials = incoming.credentials if own else NOBODY
+            return self._mirror.upstream.ask(url, headers=(("Accept", ANY), *headers), credentials=credentials)
+
+        files = page.files if isinstance(page, Page) else ()
+        links = [link(file.url) for file in files if file.filename.endswith(".whl") and not file.core_metadata]
+        return await self._ranges.ignoring({origin(found.url): found.wire for found in links if found}, ask)
 
     async def _file(self, incoming: Incoming, target: Target) -> ASGIApp:
         return answer_with(self._mirror.store, await self._mirror.answer(target, self._file_want(incoming, target)))
@@ -247,7 +263,7 @@ class Pinned:
             url=url,
             own=(lambda: ask((), metadata=True)) if not listed or any(file.core_metadata for file in listed) else None,
             frozen=lambda: self._mirror.frozen(wheel, want),
-            ask=ask,
+            ask=lambda headers: self._ranges.watching(url, ask(headers)),
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,
             digests=tuple(digest for file in listed for digest in file_digests(file)),
@@ -258,14 +274,17 @@ class Pinned:
             yield answer
 
 
-async def _body(page: Page | ProjectList, form: MediaType, pinned: str, url: str, others: Sequence[str]) -> Body:
+async def _body(
+    page: Page | ProjectList, form: MediaType, pinned: str, url: str, others: Sequence[str], slow: Container[str]
+) -> Body:
     """Return a page that came from `url`, its links led through the pin; `others` are its links besides to files."""
     prefix = pinned + url[: url.rindex("/") + 1]
     led = [pinned + address.wire for other in others if (address := link(other))]
-    return await rendered(page, form, lambda file: _linked(file, pinned), prefix, led)
+    return await rendered(page, form, lambda file: _linked(file, pinned, slow), prefix, led)
 
 
-def _linked(file: File, pinned: str) -> File | None:
+def _linked(file: File, pinned: str, slow: Container[str]) -> File | None:
+    """Return a file with its address behind a pin; a wheel on a `slow` host without METADATA, unless it has it."""
     address = link(file.url)
     if address is None:
         return None
@@ -273,7 +292,7 @@ def _linked(file: File, pinned: str) -> File | None:
     return msgspec.structs.replace(
         file,
         url=pinned + address.wire,
-        core_metadata=advertised(file),
+        core_metadata=advertised(file) if file.core_metadata or origin(address.url) not in slow else None,
         provenance=pinned + provenance.wire if provenance else None,
     )
 

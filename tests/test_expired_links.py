@@ -184,7 +184,8 @@ def test_credentials_go_to_the_origin_in_the_address_alone(
         http.get(f"{upstream.url}/simple/thing/")
     assert http.get(address, headers={"Authorization": "Bearer secret"}).content == THING.data
     first, second = signed.files[1], signed.files[0]
-    assert {request.headers.get("authorization") for request in first.requests} == {"Bearer secret"}
+    asked = [request for request in first.requests if "range" not in request.headers]  # without: for the page
+    assert {request.headers.get("authorization") for request in asked} == {"Bearer secret"}
     assert {request.headers.get("authorization") for request in (*second.requests, *upstream.requests)} == {None}
     assert second.count() == 1
 

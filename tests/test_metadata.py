@@ -65,19 +65,22 @@ class Place:
 
 @pytest.fixture(params=["dated", "pinned"])
 def place(request: pytest.FixtureRequest, shared: tuple[PyPI, Mirror], pin: str) -> Callable[..., Place]:
-    """Put a wheel on a page, dated or behind a pin, and on its upstream: `place(data, **what the page says)`."""
+    """Put a wheel on a page, dated or behind a pin, and on its upstream: `place(data, **what the page says)`.
+
+    `host` is where it is; wheels on a host that is known to ignore ranges are not advertised.
+    """
     pypi, server = shared
 
-    def put(data: Page, **said: object) -> Place:
+    def put(data: Page, host: Upstream = pypi.files, **said: object) -> Place:
         project = f"thing-{next(_projects)}"
         filename = f"{project.replace('-', '_')}-1.0-py3-none-any.whl"
         path = f"/files/{filename}"
-        page = json_page(json_files(json_file(pypi.files.url + path, **said)))
+        page = json_page(json_files(json_file(host.url + path, **said)))
         pypi.index.pages[f"/simple/{project}/"] = page
         where = server.at("live") if request.param == "dated" else server.pin(pin, pypi.url)
         (file,) = document(f"{where}{project}/")["files"]
         assert file["core-metadata"] == (said.get("core-metadata") or True)
-        found = Place(pypi.files, path, server.same(file["url"]), project)
+        found = Place(host, path, server.same(file["url"]), project)
         found.put(data)
         return found
 
@@ -272,9 +275,11 @@ SERVERS: dict[str, Callable[[bytes], Callable[[Request], Response]]] = {
 
 
 @pytest.mark.parametrize("kind", SERVERS)
-def test_servers_that_know_no_ranges(kind: str, place: Callable[..., Place]) -> None:
+def test_servers_that_know_no_ranges(
+    kind: str, place: Callable[..., Place], upstreams: Callable[..., Upstream]
+) -> None:
     """The wheel is fetched at most once, and frozen: who installs it then costs nothing."""
-    found = place(b"")
+    found = place(b"", upstreams())
     data = archive(members(found.project, after=noise(PADDING)))
     found.put(SERVERS[kind](data))
     assert found.metadata().content == OWN
@@ -284,9 +289,11 @@ def test_servers_that_know_no_ranges(kind: str, place: Callable[..., Place]) -> 
     assert found.wholes == 1
 
 
-def test_the_wheel_out_of_which_it_is_read_is_checked(place: Callable[..., Place]) -> None:
+def test_the_wheel_out_of_which_it_is_read_is_checked(
+    place: Callable[..., Place], upstreams: Callable[..., Upstream]
+) -> None:
     """Not the announced wheel: a 502, and nothing is kept."""
-    found = place(b"", hashes={"sha256": "0" * 64})
+    found = place(b"", upstreams(), hashes={"sha256": "0" * 64})
     found.put(without_ranges(archive(members(found.project))))
     assert found.metadata().status_code == 502
     assert found.metadata().status_code == 502
@@ -356,9 +363,11 @@ NO_WHEELS: dict[str, Callable[[str], bytes]] = {
 
 @pytest.mark.parametrize("ranges", [True, False], ids=["ranges", "whole"])
 @pytest.mark.parametrize("kind", NO_WHEELS)
-def test_what_is_no_wheel(kind: str, ranges: bool, place: Callable[..., Place]) -> None:
+def test_what_is_no_wheel(
+    kind: str, ranges: bool, place: Callable[..., Place], upstreams: Callable[..., Upstream]
+) -> None:
     """502 with a text that names the wheel; not a 404, which would say that there is none."""
-    found = place(b"")
+    found = place(b"", upstreams(ranges=True))
     data = NO_WHEELS[kind](found.project)
     found.put(data if ranges else without_ranges(data))
     answer = found.metadata()
