@@ -194,7 +194,8 @@ class Pinned:
         return await self._ranges.ignoring({origin(found.url): found.wire for found in links if found}, ask)
 
     async def _file(self, incoming: Incoming, target: Target) -> ASGIApp:
-        return answer_with(self._mirror.store, await self._mirror.answer(target, self._file_want(incoming, target)))
+        outcome = await self._mirror.answer(target, self._file_want(incoming, target))
+        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
 
     def _file_want(self, incoming: Incoming, target: Target) -> Want:
         @asynccontextmanager
