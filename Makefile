@@ -44,7 +44,7 @@ check: .venv/dev
 	.venv/bin/mypy
 	.venv/bin/pytest -q tests/test_imports.py
 
-clients: $(CLIENTS:%=.clients/%/ready)
+clients: $(CLIENTS:%=.clients/%/ready) .clients/npm/ready
 
 # Writes the locks again: versions and hashes, no addresses.
 COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
@@ -55,6 +55,7 @@ lock: .clients/current/ready
 	$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
 	for p in $(PEERS); do $(COMPILE) requirements/peer-$$p.in -o requirements/peer-$$p.txt; done
+	npm install --prefix requirements/npm --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv
@@ -75,6 +76,20 @@ lock: .clients/current/ready
 .clients/%/ready: requirements/client-%.txt
 	$(PYTHON) -m venv .clients/$*
 	.clients/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/client-$*.txt
+	touch $@
+
+# Node.js and npm are Debian's where there are none. The lock has versions and hashes, no addresses.
+.PHONY: npm-tools
+npm-tools:
+	@if command -v node >/dev/null && command -v npm >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends nodejs npm; \
+	else echo "the tests need Node.js and npm (Debian: apt-get install nodejs npm)" >&2; exit 1; fi
+
+.clients/npm/ready: requirements/npm/package.json requirements/npm/package-lock.json | npm-tools
+	mkdir -p .clients/npm
+	cp requirements/npm/package.json requirements/npm/package-lock.json .clients/npm/
+	npm ci --prefix .clients/npm --ignore-scripts --no-audit --no-fund --silent
 	touch $@
 
 # What the benchmark compares this mirror with.

@@ -1,6 +1,7 @@
 """What a package that adds an ecosystem to the mirror implements; found through the entry points `httpcache.adapters`.
 
 [project.entry-points."httpcache.adapters"]
+npm = "npm_adapter:adapter"
 pypi = "pypi_adapter:adapter"
 """
 
@@ -16,6 +17,7 @@ from starlette.types import ASGIApp
 from .incoming import Incoming
 from .mirror import Mirror
 from .progress import Progress
+from .responses import FrozenResponse, LiveResponse
 from .settings import Settings
 from .store import Store
 
@@ -58,6 +60,13 @@ class Bound(Protocol):
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Return the response to a request, None where it is not this adapter's. Raises MirrorError."""
+
+    async def shown(self, incoming: Incoming, found: FrozenResponse | LiveResponse) -> ASGIApp | None:
+        """Return what is sent in the place of what an upstream answered, None where that is to be sent.
+
+        Asked of every answer to which no adapter could tell from the request alone that it is its own, so that no link
+        leaves the pin. Raises MirrorError.
+        """
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]

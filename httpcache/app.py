@@ -19,7 +19,7 @@ from .incoming import Incoming
 from .local import LocalStore
 from .mirror import Mirror, Want, running
 from .ready import ReadyAnswers
-from .responses import Lasting, answer_with, error_response, text
+from .responses import FrozenResponse, Lasting, LiveResponse, answer_with, error_response, text
 from .settings import Settings
 
 log = logging.getLogger("httpcache")
@@ -61,16 +61,25 @@ class Front:
         incoming = Incoming.read(scope, self._mirror.settings)
         try:
             self._check_loop(incoming)
-            for adapter in self._adapters:
-                response = await adapter.answer(incoming)
-                if response is not None:
-                    return response
-            target = incoming.target
-            credentials = self._mirror.credentials(target, incoming.credentials)
-            outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
-            return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed)
+            response = await self._found(incoming)
+            if isinstance(response, FrozenResponse | LiveResponse):
+                for adapter in self._adapters:
+                    shown = await adapter.shown(incoming, response)
+                    if shown is not None:
+                        return shown
+            return response
         except MirrorError as error:
             return error_response(error)
+
+    async def _found(self, incoming: Incoming) -> ASGIApp:
+        for adapter in self._adapters:
+            response = await adapter.answer(incoming)
+            if response is not None:
+                return response
+        target = incoming.target
+        credentials = self._mirror.credentials(target, incoming.credentials)
+        outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
+        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed)
 
     def _check_loop(self, incoming: Incoming) -> None:
         """RFC 8586: who finds its own name in CDN-Loop is asking itself."""

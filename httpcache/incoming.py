@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,8 +11,11 @@ from starlette.datastructures import Headers
 from starlette.types import Scope
 
 from .credentials import Credentials, read_credentials
+from .errors import BadAddress
 from .settings import Settings
 from .target import Target, canonical_url, parse_target, split_path
+
+HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,18 @@ class Incoming:
             return None
         path, mark, query = self.target.wire.partition("?")
         return f"{self.pinned}{path}/{mark}{query}"
+
+    @property
+    def origin(self) -> str:
+        """The origin (RFC 6454) that the client asked, for answers that go to this client alone.
+
+        Raises BadAddress where the request names no host.
+        """
+        host = self.headers.get("host", "")
+        if not HOST.fullmatch(host):
+            raise BadAddress("the request names no host of this mirror: send it in a Host header")
+        is_tls = self.headers.get("x-forwarded-proto", self.scope.get("scheme")) == "https"
+        return f"{'https' if is_tls else 'http'}://{host}"
 
     @property
     def accept(self) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
 from html import escape
@@ -12,9 +11,9 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
 from .adapter import Adapter
 from .errors import MirrorError
+from .incoming import HOST
 from .settings import Settings
 
-_HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
 _HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -40,7 +39,7 @@ def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request],
 
     async def page(request: Request) -> Response:
         host = request.headers.get("host", "")
-        if not _HOST.fullmatch(host):
+        if not HOST.fullmatch(host):
             host = f"{settings.host}:{settings.port}"
         scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else request.url.scheme
         address = f"{scheme}://{host}{settings.root_path}"

@@ -86,6 +86,16 @@ class FrozenResponse(Lasting):
         body = _Body(record.size, self._read if is_sound else self._read_checked)
         await _respond(scope, receive, send, planned, lines, body)
 
+    @property
+    def record(self) -> Record:
+        """What is answered with."""
+        return self._record
+
+    @property
+    def status(self) -> str:
+        """The `Cache-Status`."""
+        return self._status_text
+
     async def ready(self, scope: Scope) -> Ready | None:
         """See Lasting."""
         record = self._record
@@ -140,6 +150,11 @@ class LiveResponse:
         self._live = live
         self._vary = vary
         self._pinned = pinned
+
+    @property
+    def live(self) -> Live:
+        """What is answered with."""
+        return self._live
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:

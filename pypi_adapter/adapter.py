@@ -14,6 +14,7 @@ from httpcache.errors import BadAddress, MirrorError
 from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
 from httpcache.progress import Progress
+from httpcache.responses import FrozenResponse, LiveResponse
 from httpcache.settings import Settings
 from httpcache.target import read_address
 
@@ -124,6 +125,9 @@ class _Bound:
             if response is not None:
                 return response
         return None
+
+    async def shown(self, incoming: Incoming, found: FrozenResponse | LiveResponse) -> None:
+        """Index pages are all answered by `answer`."""
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]

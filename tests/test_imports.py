@@ -45,7 +45,7 @@ ORDER = [
 ]
 
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-MODULES = sorted(ROOT.glob("httpcache/*.py")) + sorted(ROOT.glob("pypi_adapter/*.py"))
+MODULES = sorted(ROOT.glob("httpcache/*.py")) + sorted(ROOT.glob("*_adapter/*.py"))
 
 
 def imported(path: Path) -> Iterator[str]:
@@ -79,7 +79,7 @@ def test_a_module_imports_what_is_above_it(name: str) -> None:
 @pytest.mark.parametrize("path", sorted(ROOT.glob("httpcache/*.py")), ids=lambda path: path.stem)
 def test_the_mirror_knows_nothing_of_its_adapters(path: Path) -> None:
     """They are found through the entry point."""
-    assert not [name for name in imported(path) if name.split(".")[0] == "pypi_adapter"]
+    assert not [name for name in imported(path) if name.split(".")[0] in ("pypi_adapter", "npm_adapter")]
 
 
 def test_the_pure_modules_do_no_io() -> None:
@@ -104,3 +104,12 @@ def test_every_module_says_what_it_is(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring
     assert docstring.splitlines()[0].rstrip(":").strip()
+
+
+@pytest.mark.parametrize(
+    "path", sorted(ROOT.glob("*_adapter/*.py")), ids=lambda path: f"{path.parent.name}.{path.stem}"
+)
+def test_adapters_know_nothing_of_each_other(path: Path) -> None:
+    """Each ecosystem is a package of its own beside the mirror."""
+    others = {other.name for other in ROOT.glob("*_adapter")} - {path.parent.name}
+    assert not [name for name in imported(path) if name.split(".")[0] in others]

@@ -1,0 +1,44 @@
+"""What `httpcache` finds through the entry point: npm registries behind a pin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from httpcache.adapter import Bound, Command, Option
+from httpcache.mirror import Mirror
+from httpcache.progress import Progress
+from httpcache.settings import Settings
+
+from .pinned import Pinned
+
+
+class NpmAdapter:
+    """See `httpcache.adapter.Adapter`."""
+
+    options: Sequence[Option] = ()
+    commands: Sequence[Command] = ()
+
+    def check(self, settings: Settings) -> None:
+        """There is nothing to set."""
+
+    def bind(self, mirror: Mirror) -> Bound:
+        """Return the adapter at work on a mirror."""
+        return _Bound(mirror)
+
+    def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
+        """Return the lines for npm, pnpm and Yarn."""
+        registry = f"{address}/npm-{date}/$(npm config get registry)"
+        return [
+            ("npm", f"npm install --registry {registry} PACKAGE"),
+            ("pnpm", f"pnpm add --registry {registry} PACKAGE"),
+            ("Yarn 1", f"yarn add --registry {registry} PACKAGE"),
+        ]
+
+
+class _Bound(Pinned):
+    """See `httpcache.adapter.Bound`."""
+
+    async def capture(
+        self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
+    ) -> None:
+        """No registry is followed."""

@@ -1,0 +1,142 @@
+"""Packuments, and manifests of one version: read, what they announce, their links led elsewhere. Pure.
+
+A packument is what an npm registry answers for `/<package>`: a JSON object whose `versions` are manifests, each with a
+`dist` that has the address of its tarball (`tarball`) and its digests (`integrity`, `shasum`). For
+`/<package>/<version>` it answers one manifest. https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
+"""
+
+from __future__ import annotations
+
+import binascii
+import codecs
+import hashlib
+import re
+from base64 import b64decode
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from httpcache.errors import BadAddress
+from httpcache.flight import Digest
+from httpcache.target import Address, resolve
+
+ABBREVIATED = "application/vnd.npm.install-v1+json"
+"""The type of a packument with nothing in it but what an installer needs."""
+
+Document = dict[str, Any]
+
+_ALGORITHMS = ("sha512", "sha384", "sha256", "sha1")  # the strongest first: it alone counts (W3C SRI section 3.3.4)
+_SHASUM = re.compile(r"[0-9A-Fa-f]{40}")
+_PACKUMENT_FIELDS = ("name", "dist-tags", "modified", "versions")
+_MANIFEST_FIELDS = (
+    *("name", "version", "deprecated", "dependencies", "optionalDependencies", "devDependencies"),
+    *("bundleDependencies", "bundledDependencies", "peerDependencies", "peerDependenciesMeta", "acceptDependencies"),
+    *("bin", "directories", "dist", "engines", "cpu", "os", "libc", "funding", "_hasShrinkwrap", "hasInstallScript"),
+)
+_INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
+
+
+def read(body: bytes) -> Document | None:
+    """Return a packument or a manifest, None for what is neither."""
+    try:
+        found = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+    if not isinstance(found, dict) or not isinstance(found.get("name"), str):
+        return None
+    is_manifest = "version" in found and isinstance(found.get("dist"), dict)
+    return found if is_manifest or isinstance(found.get("versions"), dict) else None
+
+
+def registry(document: Document, base: str) -> str | None:
+    """Return the address of the registry that a packument came from, with a slash at its end, by the package's name."""
+    path = base.partition("?")[0]
+    name = re.escape(document["name"]).replace("/", "(?:/|%2[Ff])")
+    found = re.fullmatch(f"(.*/){name}/?", path)
+    return found[1] if found else None
+
+
+def announced(document: Document, base: str) -> Iterator[tuple[Address, tuple[Digest, ...]]]:
+    """Yield the address of each tarball that can be fetched, with those digests of which one has to be right.
+
+    `base` is the address that the document came from: links are relative to it.
+    """
+    for dist in _dists(document):
+        address = _resolved(base, dist.get("tarball"))
+        if address:
+            yield address, digests(dist)
+
+
+def digests(dist: Mapping[str, object]) -> tuple[Digest, ...]:
+    """Return the digests of a tarball: the strongest of `integrity` (W3C SRI), else `shasum`; what is none is not."""
+    given = dist.get("integrity")
+    integrity = [_sri(word) for word in given.split()] if isinstance(given, str) else []
+    for algorithm in _ALGORITHMS:
+        found = tuple(digest for digest in integrity if digest and digest.algorithm == algorithm)
+        if found:
+            return found
+    shasum = dist.get("shasum")
+    is_digest = isinstance(shasum, str) and _SHASUM.fullmatch(shasum)
+    return (Digest("sha1", str(shasum).lower()),) if is_digest else ()
+
+
+def lead(document: Document, base: str, link: Callable[[Address], str]) -> None:
+    """Give each link of a document the address that `link` has for it; a link that leads nowhere is taken out."""
+    for dist in _dists(document):
+        attestations = dist.get("attestations")
+        for holder, name in ((dist, "tarball"), (attestations, "url")):
+            if isinstance(holder, dict) and name in holder:
+                address = _resolved(base, holder.pop(name))
+                if address:
+                    holder[name] = link(address)
+
+
+def abbreviated(document: Document) -> Document:
+    """Return what an installer needs of a packument, as registries do for the type ABBREVIATED."""
+    versions = document.get("versions")
+    if not isinstance(versions, dict):
+        return document
+    time = document.get("time")
+    modified = {"modified": time["modified"]} if isinstance(time, dict) and "modified" in time else {}
+    short = {version: _short(manifest) for version, manifest in versions.items()}
+    return modified | _fields(document, _PACKUMENT_FIELDS) | {"versions": short}
+
+
+def _short(manifest: object) -> object:
+    if not isinstance(manifest, dict):
+        return manifest
+    scripts = manifest.get("scripts")
+    has_scripts = isinstance(scripts, dict) and any(name in scripts for name in _INSTALL_SCRIPTS)
+    return ({"hasInstallScript": True} if has_scripts else {}) | _fields(manifest, _MANIFEST_FIELDS)
+
+
+def _fields(holder: Document, names: tuple[str, ...]) -> Document:
+    return {name: holder[name] for name in names if name in holder}
+
+
+def _dists(document: Document) -> Iterator[Document]:
+    versions = document.get("versions")
+    for manifest in (document, *(versions.values() if isinstance(versions, dict) else ())):
+        if isinstance(manifest, dict) and isinstance(manifest.get("dist"), dict):
+            yield manifest["dist"]
+
+
+def _resolved(base: str, link: object) -> Address | None:
+    try:
+        return resolve(base, link) if isinstance(link, str) else None
+    except BadAddress:
+        return None
+
+
+def _sri(word: str) -> Digest | None:
+    """Read `sha512-<base64>`, behind which options may stand; None for what is none."""
+    algorithm, _, value = word.partition("?")[0].partition("-")
+    if algorithm not in _ALGORITHMS:
+        return None
+    try:
+        digest = b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return None
+    is_whole = len(digest) == hashlib.new(algorithm, usedforsecurity=False).digest_size
+    return Digest(algorithm, digest.hex()) if is_whole else None

@@ -1,0 +1,189 @@
+"""Packuments behind a pin: their links led through the pin, and their tarballs checked against what they announced.
+
+npm, pnpm and Yarn take only absolute addresses of tarballs, so these are built with the host that the client asked;
+such an answer is for that client alone. Frozen are the upstream's own bytes, of the whole packument where there is one:
+both forms are made from it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import anyio
+import anyio.to_thread
+import msgspec
+from starlette.types import ASGIApp
+
+from httpcache.codings import Body
+from httpcache.decoding import BadCoding, decoded
+from httpcache.errors import BadUpstream
+from httpcache.flight import Passed
+from httpcache.incoming import Incoming
+from httpcache.kept import Kept
+from httpcache.mirror import Expected, Mirror, Want
+from httpcache.record import Record
+from httpcache.responses import FOREVER, HIT, STORED, BytesResponse, FrozenResponse, LiveResponse, answer_with
+from httpcache.target import Address, Target, canonical_url, looks_like_url, split_path
+
+from . import packument
+from .announcements import Announcements, Tarball
+
+RENDERED_BYTES = 12 * 1024 * 1024  # of packuments that are kept as they are sent
+OTHERS = 10_000  # answers of which it is remembered that they are no packuments
+WHOLE = "application/json, */*;q=0.1"
+"""The `Accept` that packuments are asked for with: for the whole one, from which the other is made."""
+
+_CLIENT = re.compile(r"(npm|pnpm|yarn|bun)/", re.IGNORECASE)
+
+
+class _Made(NamedTuple):
+    """A packument as it is sent, the tarballs that it announces, and the address of its registry."""
+
+    body: bytes
+    tarballs: list[Tarball]
+    registry: str | None
+
+
+class Pinned:
+    """The view of npm clients on `/<pin>/<upstream-url>`."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._announcements = Announcements(mirror.store)
+        self._bodies: Kept[tuple[str, ...], Body] = Kept(RENDERED_BYTES)
+        self._others: Kept[str, bool] = Kept(OTHERS)
+        self._reading = anyio.CapacityLimiter(1)  # a packument takes many times its size while it is read
+
+    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+        """Answer what an npm client asks for, and announced tarballs; None for everything else. Raises MirrorError."""
+        if not looks_like_url(split_path(incoming.path).rest):
+            return None
+        target = incoming.target
+        incoming = replace(incoming, credentials=self._mirror.credentials(target, incoming.credentials))
+        if _is_client(incoming) or _path(target).endswith(".tgz"):
+            announced = await self._announcements.find(target)
+            if announced:
+                return await self._tarball(incoming, target, Expected(announced))
+        if not incoming.raw and await self._asks_registry(incoming, target):
+            return await self._packument(incoming, target)
+        return None
+
+    async def _asks_registry(self, incoming: Incoming, target: Target) -> bool:
+        """Whether a packument is asked for, or another answer of a registry: Yarn 4 does not say what it accepts."""
+        if "accept" in incoming.headers:
+            return _is_client(incoming) and "json" in incoming.accept.lower()
+        return await self._announcements.is_in_registry(target)
+
+    async def shown(self, incoming: Incoming, found: FrozenResponse | LiveResponse) -> ASGIApp | None:
+        """Return what a client that does not say that it is of npm gets for a packument; None for everything else."""
+        if incoming.raw or not looks_like_url(split_path(incoming.path).rest):
+            return None
+        if isinstance(found, FrozenResponse):
+            if not _is_json(found.record.headers) or self._others.get(found.record.digest):
+                return None
+            return await self._rewritten(incoming, found.record, found.status)
+        head = found.live.head
+        if not _is_json(head.headers) or found.live.unkept or (head.length or 0) > self._mirror.settings.max_page:
+            return None
+        record = await self._mirror.landed(incoming.target, found.live)
+        rewritten = await self._rewritten(incoming, record, STORED)
+        return rewritten or answer_with(self._mirror.store, record, pinned=incoming.pinned)
+
+    async def _tarball(self, incoming: Incoming, target: Target, expected: Expected) -> ASGIApp:
+        async def expect() -> Expected:
+            return expected
+
+        want = Want(incoming.accept, credentials=incoming.credentials, expect=expect)
+        return answer_with(self._mirror.store, await self._mirror.answer(target, want), pinned=incoming.pinned)
+
+    async def _packument(self, incoming: Incoming, target: Target) -> ASGIApp:
+        async def verify(record: Record, file: Path) -> None:
+            body = await anyio.to_thread.run_sync(file.read_bytes)
+            if _looks_wrong(target, body) and await self._made(record, body, "", short=False) is None:
+                raise BadUpstream(
+                    f"{record.final} is no packument, and was not kept: it is JSON or HTML of another kind"
+                )
+
+        want = Want(
+            WHOLE,
+            lambda kind: "html" not in kind.lower(),
+            incoming.credentials,
+            verify=verify,
+            freeze_absence="/-/" not in _path(target),
+        )
+        started = time.time()
+        outcome = await self._mirror.whole(target, want)
+        if isinstance(outcome, Passed):
+            return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+        status = HIT if outcome.created < started else STORED
+        rewritten = await self._rewritten(incoming, outcome, status)
+        return rewritten or answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+
+    async def _rewritten(self, incoming: Incoming, record: Record, status: str) -> ASGIApp | None:
+        """Return a packument in the form that the client asks for, None for what is none. Raises MirrorError."""
+        pinned, short = incoming.origin + incoming.pinned, packument.ABBREVIATED in incoming.accept.lower()
+        pin = incoming.target.pin
+        key = (record.digest, record.final, record.headers.get("content-encoding", ""), pinned, str(short))
+        body = self._bodies.get(key)
+        if body is None or not self._announcements.is_noted(pin, record.digest, record.final):
+            made = None
+            if record.size <= self._mirror.settings.max_page:
+                made = await self._made(record, await self._mirror.read(record), pinned, short=short)
+            if made is None:
+                self._others.put(record.digest, True, 1)
+                return None
+            await self._announcements.note(pin, record.digest, canonical_url(record.final), made.tarballs)
+            if made.registry:
+                await self._announcements.note_registry(pin, canonical_url(made.registry))
+            body = body or Body(made.body)
+        self._bodies.put(key, body, body.size)
+        kind = packument.ABBREVIATED if short else "application/json"
+        headers = {"vary": "Accept, Accept-Encoding", "cache-status": status}
+        return BytesResponse(body, kind, f"private, {FOREVER}", headers)
+
+    async def _made(self, record: Record, body: bytes, pinned: str, *, short: bool) -> _Made | None:
+        coding, limit = record.headers.get("content-encoding"), self._mirror.settings.max_page
+        work = partial(_make, body, coding, limit, record.final, pinned, short=short)
+        return await anyio.to_thread.run_sync(work, limiter=self._reading)
+
+
+def _make(body: bytes, coding: str | None, limit: int, base: str, pinned: str, *, short: bool) -> _Made | None:
+    """Return a packument with links that begin with `pinned`, and what it announces; None for what is none."""
+    try:
+        document = packument.read(decoded(body, coding, limit))
+    except BadCoding:
+        return None
+    if document is None:
+        return None
+    tarballs = [(address.url, digests) for address, digests in packument.announced(document, base)]
+
+    def link(address: Address) -> str:
+        return pinned + address.wire
+
+    packument.lead(document, base, link)
+    sent = msgspec.json.encode(packument.abbreviated(document) if short else document)
+    return _Made(sent, tarballs, packument.registry(document, base))
+
+
+def _is_client(incoming: Incoming) -> bool:
+    """Whether a request says that it is of an npm client: by what it accepts, or by its name."""
+    named = _CLIENT.match(incoming.headers.get("user-agent", ""))
+    return named is not None or packument.ABBREVIATED in incoming.accept.lower()
+
+
+def _is_json(headers: dict[str, str]) -> bool:
+    return "json" in headers.get("content-type", "").lower()
+
+
+def _looks_wrong(target: Target, body: bytes) -> bool:
+    """Whether bytes in the place of a packument may be an error or a sign-in page; what is below `/-/` is neither."""
+    return "/-/" not in _path(target) and body.lstrip()[:1] in (b"{", b"<")
+
+
+def _path(target: Target) -> str:
+    return target.url.partition("?")[0]
