@@ -25,6 +25,7 @@ from .parsing import PARSERS, in_parser
 from .same import has_in_common
 
 READ_BYTES = 8 * 1024 * 1024  # of pages that are kept as they were read, which take many times as many
+SNIFFED = 64  # bytes of an answer that tell whether it can be a page
 OVERHEAD = 500  # bytes that is kept of what is no page
 HEAD_BYTES = 64 * 1024  # in which HTML says that it is an index page
 
@@ -91,6 +92,9 @@ class FrozenPages:
         if record.size > self._limit:
             return self.too_long(record.headers)
         if file is None:
+            start = await self._mirror.read(record, SNIFFED)
+            if not begins_as_page(record.headers, start):
+                return Reading(None, "it is neither JSON nor HTML", False, False, 0)
             return await self.interpret(await self._mirror.read(record), record.headers, record.final)
         read = file.read_bytes
         return await in_parser(lambda: _interpreted(read(), record.headers, record.final, self._limit), record.size)

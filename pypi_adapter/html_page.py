@@ -62,7 +62,7 @@ def to_html(page: Page | ProjectList, prefix: str = "", others: Sequence[str] = 
         if page.status.reason is not None:
             metas.append(_html_meta("project-status-reason", page.status.reason))
     links = [_html_file(file) for file in page.files]
-    links += [_html_link(url, "", unquote(url.partition("?")[0].rstrip("/").rpartition("/")[2])) for url in others]
+    links += [_html_link(url, "", url.partition("?")[0].rstrip("/").rpartition("/")[2]) for url in others]
     return _html_document(f"Links for {page.name}", "".join(metas), links)
 
 

@@ -32,7 +32,7 @@ from .asking import INDEX_ACCEPT, INSTALLER
 from .coding import Announced, without_codings
 from .expired import LinkedFiles
 from .files import file_digests, metadata_digests
-from .frozen_pages import FrozenPages, admitted, bad_page, begins_as_page, may_be_page, page_key
+from .frozen_pages import SNIFFED, FrozenPages, admitted, bad_page, begins_as_page, may_be_page, page_key
 from .listings import Listings, filename_of, link
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from .negotiate import MediaType, choose, is_installer
@@ -40,7 +40,6 @@ from .page import File, Page, ProjectList, is_distribution
 from .ranges import Ranges
 from .render import advertised, chosen, in_form, rendered
 
-SNIFFED = 64  # bytes of an answer that tell whether it can be a page
 RENDERED_BYTES = 12 * 1024 * 1024  # of pages that are kept as they are sent
 
 
