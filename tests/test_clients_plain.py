@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.index import ask, hrefs
 from tests.support.packages import wheel
 from tests.support.registries import SHAPES, PyPI
 from tests.support.upstream import CUT, Response, Upstream, redirect
@@ -83,23 +84,29 @@ def test_headers_curl_shows(upstream: Upstream, mirror, clients: Clients) -> Non
 
 @pytest.mark.parametrize("shape", SHAPES)
 def test_a_page_fetched_by_curl_is_the_upstreams(shape: str, registry, mirror, clients: Clients) -> None:
-    """Byte for byte, before and after an installer had the same page rewritten."""
+    """Byte for byte at its raw address, before and after an installer had the same page rewritten; there it goes on."""
     index = registry(shape)
     index.upload(thing := wheel("some-thing", "1.0"))
     original = httpx.get(index.url + "some-thing/").text
-    page = mirror().pin(PIN, index.url)
-    assert clients.curl("-f", page + "some-thing/").checked().output == original
+    server = mirror()
+    page, raw = server.pin(PIN, index.url), server.pin(PIN, f"raw/{index.url}some-thing/")
+    assert clients.curl("-f", raw).checked().output == original
     assert clients.pip_install(page, ["some-thing"])["some-thing"].hashes == {thing.sha256}
     index.upstream.stop()
-    assert clients.curl("-f", page + "some-thing/").checked().output == original
+    assert clients.curl("-f", raw).checked().output == original
+    assert set(hrefs(clients.curl("-f", page + "some-thing/").checked().output)) == set(
+        hrefs(ask(page + "some-thing/", "text/html").text)
+    )
 
 
 def test_a_pinned_pypi_page_by_curl(pypi: PyPI, mirror, clients: Clients) -> None:
+    """It is the page that uv got, in HTML: one moment for all."""
     pypi.upload(wheel("some-thing", "1.0"), "2024-01-01T00:00:00Z")
-    original = httpx.get(pypi.url + "some-thing/", headers={"Accept": "*/*"}).text
     page = mirror().pin(PIN, pypi.url)
     clients.uv_compile(page, ["some-thing"])
-    assert clients.curl("-f", page + "some-thing/").checked().output == original
+    pypi.upload(wheel("some-thing", "2.0"), "2024-01-02T00:00:00Z")
+    shown = clients.curl("-f", page + "some-thing/").checked().output
+    assert [link.partition("#")[0].rpartition("/")[2] for link in hrefs(shown)] == ["some_thing-1.0-py3-none-any.whl"]
 
 
 def test_redirects_are_followed_here(upstreams, mirror, clients: Clients) -> None:
