@@ -21,9 +21,11 @@ from .mirror import Mirror, Want, running
 from .ready import ReadyAnswers
 from .responses import FrozenResponse, Lasting, LiveResponse, answer_with, error_response, text
 from .settings import Settings
+from .telling import Telling
 
 log = logging.getLogger("httpcache")
 
+READ_ONLY = "this mirror is read-only: use GET or HEAD"
 PROBES = (b"/-/health", b"/-/ready")
 
 
@@ -33,6 +35,7 @@ class Front:
     def __init__(self, mirror: Mirror, adapters: Sequence[Bound]) -> None:
         self._mirror = mirror
         self._adapters = adapters
+        self._telling = Telling()
         self._ready = ReadyAnswers(mirror.store.state, mirror.settings.credential_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,11 +56,12 @@ class Front:
             await send(ready.start)
             await send(ready.body)
         except MirrorError as error:  # raised before the head of the response: a body that fails breaks off
-            await error_response(error)(scope, receive, send)
+            await self._failed(error)(scope, receive, send)
 
     async def _answer(self, scope: Scope) -> ASGIApp:
         if scope["method"] not in ("GET", "HEAD"):
-            return text(405, "this mirror is read-only: use GET or HEAD", {"allow": "GET, HEAD"})
+            self._telling.tell(405, READ_ONLY)
+            return text(405, READ_ONLY, {"allow": "GET, HEAD"})
         incoming = Incoming.read(scope, self._mirror.settings)
         try:
             self._check_loop(incoming)
@@ -69,7 +73,11 @@ class Front:
                         return shown
             return response
         except MirrorError as error:
-            return error_response(error)
+            return self._failed(error)
+
+    def _failed(self, error: MirrorError) -> ASGIApp:
+        self._telling.tell(error.status, error.text)
+        return error_response(error)
 
     async def _found(self, incoming: Incoming) -> ASGIApp:
         for adapter in self._adapters:

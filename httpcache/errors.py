@@ -35,10 +35,12 @@ _USERINFO = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 class MirrorError(Exception):
     """An error with a status and a text for the client.
 
-    `headers` are sent with the answer, for example `Retry-After`.
+    `headers` are sent with the answer, for example `Retry-After`. `problem`: the text is sent as problem details (RFC
+    9457), which uv shows to its user.
     """
 
     status = 500
+    problem = False
 
     def __init__(self, text: str, *, headers: dict[str, str] | None = None) -> None:
         self.text = plain(text)

@@ -12,9 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
 from functools import partial
+from http import HTTPStatus
 from typing import TypeVar
 
 import anyio
+import msgspec
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -37,6 +39,7 @@ VERIFIED_FIRST = 4 * 1024 * 1024  # bytes; files of up to this size whose digest
 SOON = 5.0  # seconds within which an answer begins if it can: pip waits 15, uv 30
 STORED = "httpcache; fwd=uri-miss; stored"
 RENEWED = "httpcache; fwd=stale"
+PROBLEM = "application/problem+json"
 DEFAULT_TYPE = "application/octet-stream"
 SMALL = 64 * 1024  # bytes of a file that is kept in memory: to open one takes longer than to send so much
 SAFETY = {
@@ -303,8 +306,11 @@ def _slashed(outcome: Record | Live | Passed, slashed: Callable[[str], str | Non
 def error_response(error: MirrorError) -> ASGIApp:
     """Return the response that tells a client of an error."""
     forwarded = "; fwd=uri-miss" if isinstance(error, UpstreamError) else ""
-    said = {"cache-status": f"httpcache{forwarded}; detail={type(error).__name__}"}
-    return text(error.status, error.text, said | error.headers)
+    said = {"cache-status": f"httpcache{forwarded}; detail={type(error).__name__}"} | error.headers
+    if not error.problem:
+        return text(error.status, error.text, said)
+    details = {"title": HTTPStatus(error.status).phrase, "status": error.status, "detail": error.text}
+    return PlainResponse(error.status, msgspec.json.encode(details), said | {"content-type": PROBLEM})
 
 
 def redirect(location: str, status: int = 307) -> ASGIApp:

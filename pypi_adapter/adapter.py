@@ -16,13 +16,14 @@ from httpcache.mirror import Mirror
 from httpcache.progress import Progress
 from httpcache.responses import FrozenResponse, LiveResponse
 from httpcache.settings import Settings
-from httpcache.target import read_address
+from httpcache.target import looks_like_url, read_address, split_path
 
 from .capture import Capture
 from .catalog import Catalog
 from .commands import COMMANDS
 from .config import Config, read_config
 from .dated import Dated
+from .negotiate import MediaType, choose
 from .page import File, ProjectStatus
 from .passes import REQUESTED, Scope, read_scope
 from .policy import Policy
@@ -31,6 +32,7 @@ from .rescue import Rescue
 from .rewrite import Pinned
 from .rulebook import Rulebook
 from .sources import Source
+from .when import meant, now
 
 
 class PypiAdapter:
@@ -111,6 +113,14 @@ def _scope(settings: Settings) -> Scope:
     return read_scope(settings.adapters.get("pypi_capture", REQUESTED), Path())
 
 
+def _check_meant(incoming: Incoming) -> None:
+    """Raise BadAddress for an address without an upstream URL in which a date was meant to stand."""
+    parts = split_path(incoming.path)
+    hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now())
+    if hint:
+        raise BadAddress(hint)
+
+
 class _Bound:
     """See `httpcache.adapter.Bound`."""
 
@@ -120,10 +130,15 @@ class _Bound:
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Return the first answer of the parts. Raises MirrorError."""
-        for part in self._parts:
-            response = await part.answer(incoming)
-            if response is not None:
-                return response
+        try:
+            for part in self._parts:
+                response = await part.answer(incoming)
+                if response is not None:
+                    return response
+            _check_meant(incoming)
+        except BadAddress as error:
+            error.problem = choose(incoming.accept) is MediaType.JSON
+            raise
         return None
 
     async def shown(self, incoming: Incoming, found: FrozenResponse | LiveResponse) -> None:

@@ -19,7 +19,7 @@ import msgspec
 from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
-from httpcache.errors import NotFound
+from httpcache.errors import BadAddress, NotFound
 from httpcache.incoming import Incoming
 from httpcache.record import Record
 from httpcache.responses import HIT, RENEWED, STORED, answer_with, redirect
@@ -32,7 +32,7 @@ from .moments import PASSING
 from .page import SHA256, File, ProjectList, is_distribution
 from .render import chosen, in_form, index_response
 from .sources import Source, listed, owner
-from .when import AsOf, Now, When, now, parse_when
+from .when import AsOf, Now, When, meant, now, parse_when
 
 SIMPLE = "simple"
 """What some clients put behind the address of an index, as it stands in PyPI's."""
@@ -68,7 +68,8 @@ class Dated:
         first, *rest = [part for part in parts if part] or [""]
         when = parse_when(_COLON.sub(":", first), now())
         if when is None and self._path:  # a name is not a pin of the generic mirror
-            raise NotFound(self._how(base))
+            hint = meant(first, now())
+            raise BadAddress(hint) if hint else NotFound(self._how(base))
         if when is None:
             return None
         whole = "" not in parts[:-1]  # else there are slashes too many in it

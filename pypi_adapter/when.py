@@ -12,6 +12,10 @@ from httpcache.errors import BadAddress
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _INSTANT = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[Tt ].*")
 _LIVE = re.compile(r"live(?:-(\d{1,4})d)?")
+_NEARLY_DATE = re.compile(r"(\d{4})[-_./]?(\d{1,2})?(?:[-_./]?(\d{1,2}))?[-_./A-Za-z\d:]{0,20}", re.ASCII)
+_OTHER_ORDER = re.compile(r"\d{1,2}[-_.]\d{1,2}[-_.]\d{4}", re.ASCII)
+_NEARLY_LIVE = re.compile(r"live[-_]?\d{0,4}[-_]?[a-z]{0,5}", re.IGNORECASE | re.ASCII)
+_OTHER_WORDS = re.compile(r"latest|newest|current|now|today|yesterday|simple|pypi|index|legacy", re.IGNORECASE)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -59,6 +63,32 @@ def is_when(segment: str) -> bool:
     return any(shape.fullmatch(segment) for shape in (_LIVE, _DATE, _INSTANT))
 
 
+def meant(segment: str, now: int) -> str | None:
+    """Say how a date is written to who meant one by the first segment of an address; None where nothing looks like it.
+
+    `now` is in microseconds since the epoch.
+    """
+    if not any(shape.fullmatch(segment) for shape in (_NEARLY_DATE, _OTHER_ORDER, _NEARLY_LIVE, _OTHER_WORDS)):
+        return None
+    example = _nearest(segment) or (_EPOCH + timedelta(microseconds=now)).date().isoformat()
+    return (
+        f"{segment!r} is no date: write YYYY-MM-DD, for example /{example}/<project>/ for the index as it stood then "
+        "at 00:00 UTC, or /live/<project>/ as it is now, or /live-7d/<project>/ for that less the last seven days"
+    )
+
+
+def _nearest(text: str) -> str | None:
+    """The date that digits in the order of year, month and day mean, None where they mean none."""
+    found = _NEARLY_DATE.fullmatch(text)
+    if not found:
+        return None
+    year, month, day = (int(part or 1) for part in found.groups())
+    try:
+        return date(year, month, day).isoformat()
+    except ValueError:
+        return None
+
+
 def to_instant(moment: datetime) -> int:
     """Return a moment in microseconds since the epoch."""
     return (moment - _EPOCH) // timedelta(microseconds=1)
@@ -89,7 +119,8 @@ def _day(text: str) -> datetime:
     try:
         day = date.fromisoformat(text)
     except ValueError:
-        raise BadAddress(f"{text!r} is no date: write YYYY-MM-DD, for example 2024-01-02") from None
+        example = _nearest(text) or "2024-01-02"
+        raise BadAddress(f"{text!r} is no date: write YYYY-MM-DD, for example {example}") from None
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 

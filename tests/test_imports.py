@@ -28,6 +28,7 @@ ORDER = [
         "kept",
         "changes",
         "threads",
+        "telling",
     ],
     ["logs", "fields", "settings", "record", "blobs", "spool", "folder", "progress", "reader", "ready"],
     ["transport", "local", "options", "access"],

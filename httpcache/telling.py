@@ -1,0 +1,52 @@
+"""Tells the log of the mirror's own errors: each text once a minute, and not more than so many in a minute."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable
+
+log = logging.getLogger("httpcache")
+
+MINUTE = 60.0  # seconds in which the same text is told once
+MOST = 200  # different texts in that time
+
+
+class Telling:
+    """Tells of errors at INFO. How often a text came again is told with the next that comes after its minute.
+
+    `clock` gives seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._since = clock()
+        self._told: Counter[tuple[int, str]] = Counter()
+        self._silent = 0
+
+    def tell(self, status: int, text: str) -> None:
+        """Tell of an answer with this status and text, which has nothing secret in it (see `errors`)."""
+        if self._clock() - self._since >= MINUTE:
+            self._sum_up()
+        key = (status, text)
+        if key not in self._told and len(self._told) >= MOST:
+            self._silent += 1
+            return
+        self._told[key] += 1
+        if self._told[key] == 1:
+            log.info("answered %d: %s", status, _one_line(text))
+
+    def _sum_up(self) -> None:
+        for (status, text), times in self._told.items():
+            if times > 1:
+                log.info("answered %d, %d times more: %s", status, times - 1, _one_line(text))
+        if self._silent:
+            log.info("answered %d more requests with errors that are not told here", self._silent)
+        self._since, self._silent = self._clock(), 0
+        self._told.clear()
+
+
+def _one_line(text: str) -> str:
+    """The text without what could end a line of the log, or act on a terminal."""
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
