@@ -76,7 +76,8 @@ class Front:
             return self._failed(error)
 
     def _failed(self, error: MirrorError) -> ASGIApp:
-        self._telling.tell(error.status, error.text)
+        if not error.told:
+            self._telling.tell(error.status, error.text)
         return error_response(error)
 
     async def _found(self, incoming: Incoming) -> ASGIApp:

@@ -158,12 +158,15 @@ class Cache:
                     await self._lead(flight, job, claim)
         except MirrorError as failed:
             error = failed
+            error.told = True
             log.warning("%s", failed.text if job.label in failed.text else f"{job.label}: {failed.text}")
         except OSError as failed:
             error = store_error(failed)
+            error.told = True
             log.error("%s: %s", job.label, error.text)
         except Exception:
             error = MirrorError("the mirror made a mistake; its log says which")
+            error.told = True
             log.exception("%s", job.label)
         finally:
             if self._flights.get(job.key) is flight:

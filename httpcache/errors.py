@@ -36,11 +36,12 @@ class MirrorError(Exception):
     """An error with a status and a text for the client.
 
     `headers` are sent with the answer, for example `Retry-After`. `problem`: the text is sent as problem details (RFC
-    9457), which uv shows to its user.
+    9457), which uv shows to its user. `told`: it is in the log already.
     """
 
     status = 500
     problem = False
+    told = False
 
     def __init__(self, text: str, *, headers: dict[str, str] | None = None) -> None:
         self.text = plain(text)

@@ -213,7 +213,6 @@ def test_a_root_path(stripped: bool, filled: PyPI, upstreams: Callable, mirror) 
     "path",
     [
         f"/{DATE}/some-thing/more/",
-        f"/{DATE}/some-thing//",
         f"/{DATE}/-thing/",
         f"/{DATE}/some%2Fthing/",
         f"/{DATE}/%2e%2e/",
