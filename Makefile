@@ -10,7 +10,7 @@ SECONDS ?= 60
 .PHONY: serve test soak fuzz bench bench-tools bench-capture check lock clients clean
 
 serve: .venv/run
-	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA)
+	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA) $(ARGS)
 
 test: .venv/dev clients
 	.venv/bin/pytest $(ARGS)

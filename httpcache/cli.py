@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import anyio
 from rich.console import Console
@@ -27,6 +28,7 @@ from .options import (
     header_size,
     kept_header,
     minutes,
+    mistyped,
     network,
     one_of,
     pin_name,
@@ -190,6 +192,8 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     from . import server  # granian, which the other commands need not load
 
     settings = _settings(options, found)
+    for line in mistyped(os.environ, vars(options)):
+        print(f"httpcache: {line}", file=sys.stderr)
     _check_address(settings)
     store = LocalStore(settings.data)
     Spool(store.spool).clean()
@@ -286,6 +290,9 @@ def _say(line: str) -> None:
 
 
 def _pin(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+    address = urlsplit(options.mirror)
+    if address.scheme not in ("http", "https") or not address.hostname:
+        raise MirrorError("--mirror takes the address of the mirror, for example http://127.0.0.1:8080")
     for line in operate.pins(options.mirror.rstrip("/"), found):
         print(line)
     return 0

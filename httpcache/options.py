@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import re
 from argparse import ArgumentTypeError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
 from ipaddress import ip_network
 from typing import Any
 
@@ -43,6 +44,17 @@ class Options:
         """Add an option without a value. Raises ArgumentTypeError for a variable that is neither yes nor no."""
         given = _read(name, _switch, self._environment.get(_variable(name), ""))
         self._parser.add_argument(f"--{name}", action="store_true", default=given, **more)
+
+
+def mistyped(environment: Mapping[str, str], names: Iterable[str]) -> list[str]:
+    """Return a warning for each variable that is nearly that of an option: `HTTPCACHE_WORKER` for `workers`."""
+    known = {_variable(name) for name in names}
+    unknown = sorted(name for name in environment if name.startswith("HTTPCACHE_") and name not in known)
+    return [
+        f"{name} is no variable that it knows, and changes nothing: is {near[0]} meant?"
+        for name in unknown
+        if (near := get_close_matches(name, known, 1, 0.9))
+    ]
 
 
 def _variable(name: str) -> str:

@@ -25,7 +25,7 @@ _HEADERS = {
 def usage(address: str, adapters: Sequence[Adapter], date: str) -> list[tuple[str, str]]:
     """Return lines to copy, each with what it is for: the adapters' and the generic mirror's."""
     lines = [line for adapter in adapters for line in adapter.usage(address, date)]
-    lines.append(("curl", f"curl -LO {address}/mypin-{date}/https://example.com/file.tar.gz"))
+    lines.append(("curl", f"curl -fLO {address}/mypin-{date}/https://example.com/file.tar.gz"))
     return lines
 
 

@@ -25,6 +25,10 @@ class Address:
                 f"moved, say so: httpcache moved {self._registry} {index}"
             )
 
+    async def is_known(self) -> bool:
+        """Whether the registry was ever asked."""
+        return bool(await self._log.read())
+
     async def move(self, index: str) -> None:
         """Take another address for the registry's from now on. Raises MirrorError where it was never asked."""
         known = await self._log.read()

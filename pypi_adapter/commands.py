@@ -38,6 +38,8 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Return a line for each completed pass over a registry. Raises NotFound, StoreError."""
     registry = given["registry"] or PYPI
     passes = await Passes(store, registry).all()
+    if not passes and registry != PYPI and not await Address(store, registry).is_known():
+        raise NotFound(f"there are no logs of {registry!r} here: --registry takes the name of a [[registry]]")
     if not passes:
         raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one of each registry")
     return [f"{to_segment(done.instant)}  {done.scope}: {done.summary}" for done in passes]

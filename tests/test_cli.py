@@ -99,7 +99,7 @@ def test_the_lines_that_it_prints(server: Mirror) -> None:
     for line in (
         f"pip install -i {server.url}/{today}/ ",
         f"uv pip install --index-url {server.url}/{today}/ ",
-        f"curl -LO {server.url}/mypin-{today}/https://",
+        f"curl -fLO {server.url}/mypin-{today}/https://",
     ):
         assert line in log
 
@@ -205,7 +205,7 @@ def test_the_page_says_how_to_use_this_mirror(server: Mirror) -> None:
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
     assert f"pip install -i {server.url}/" in answer.text
-    assert f"curl -LO {server.url}/" in answer.text
+    assert f"curl -fLO {server.url}/" in answer.text
     tree = ElementTree.fromstring(re.sub(r"<(meta[^>]*)>", r"<\1/>", answer.text.removeprefix("<!DOCTYPE html>")))
     assert tree.find("body/dl/dd/pre") is not None
     assert http.head(f"{server.url}/").status_code == 200
