@@ -119,7 +119,8 @@ def test_errors_are_in_the_log_once_and_without_secrets(asked: Mirror) -> None:
     for _ in range(20):
         ask(f"{asked.url}/9998-01-01/thing/")
         ask(f"{asked.url}/torch/live/thing/one/two/")
-    http.get(f"{asked.url}/mypin/https://user:pa55w0rd@example.com/x?token=pa55w0rd")
+    ask(f"{asked.url}/torch/live/thing/")
+    http.get(f"{asked.url}/mypin/http://user:pa55w0rd@127.0.0.1:9/x?token=pa55w0rd")
     http.get(f"{asked.url}/mypin/http://127.0.0.1:9/x?token=pa55w0rd")
     http.get(f"{asked.url}/nothing%0aINFO%1b[31m/x")
     assert http.request("POST", f"{asked.url}/live/").status_code == 405
