@@ -200,12 +200,17 @@ class LiveResponse:
         lines["accept-ranges"] = "none" if live.unkept else "bytes"
         audience = "public" if live.head.scope == PUBLIC else "private"
         lines["cache-control"] = "no-store" if live.unkept else f"{audience}, {FOREVER}"
-        kept = f'; detail="{live.unkept}"' if live.unkept else "; stored"
-        collapsed = "; collapsed" if live.collapsed else ""
-        lines["cache-status"] = f"httpcache; fwd=uri-miss; fwd-status={live.head.status}{kept}{collapsed}"
+        lines["cache-status"] = fetched(live)
         if self._vary:
             lines["vary"] = self._vary
         return lines
+
+
+def fetched(live: Live) -> str:
+    """Return the `Cache-Status` (RFC 9211) of what an upstream is asked for now."""
+    kept = f'; detail="{live.unkept}"' if live.unkept else "; stored"
+    collapsed = "; collapsed" if live.collapsed else ""
+    return f"httpcache; fwd=uri-miss; fwd-status={live.head.status}{kept}{collapsed}"
 
 
 async def _soon(event: Callable[[], Awaitable[T]]) -> T | None:

@@ -12,6 +12,7 @@ import anyio
 from httpcache.access import leads_elsewhere
 from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadUpstream
+from httpcache.flight import Live
 from httpcache.kept import Kept
 from httpcache.mirror import Mirror
 from httpcache.record import Record
@@ -107,6 +108,11 @@ class FrozenPages:
     async def interpret(self, body: bytes, headers: Mapping[str, str], url: str) -> Reading:
         """Return what the body of an answer is that has these headers and came from `url`."""
         return await in_parser(lambda: _interpreted(body, headers, url, self._limit), len(body))
+
+    async def read_live(self, live: Live) -> Reading:
+        """Return what an answer is that has come and is not frozen. Raises MirrorError."""
+        body = b"".join([chunk async for chunk in live.read()])
+        return await self.interpret(body, live.head.headers, live.head.url)
 
     async def is_same(self, record: Record, answer: Answer, body: bytes) -> bool:
         """Whether an answer is the index page of a record as it is by now: it has a file in common with it."""

@@ -24,7 +24,7 @@ from httpcache.incoming import Incoming
 from httpcache.kept import Kept
 from httpcache.mirror import ANY, NOBODY, Expected, Mirror, Want
 from httpcache.record import Record
-from httpcache.responses import FOREVER, HIT, STORED, answer_with
+from httpcache.responses import FOREVER, HIT, STORED, answer_with, fetched
 from httpcache.target import Target, looks_like_url, origin, read_url, split_path
 from httpcache.upstream import Answer, Headers
 
@@ -80,6 +80,10 @@ class Pinned:
                 page = await self._rewritten(incoming, target, want, outcome, started)
                 if page:
                     return await self._absent(incoming, target, want) or page
+            if isinstance(outcome, Live) and outcome.unkept and (installer or may_be_page(outcome.head.headers)):
+                page = await self._unkept(incoming, target, outcome, installer)
+                if page:
+                    return page
         status = STORED if isinstance(outcome, Record) and outcome.created >= started else HIT
         return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed, status=status)
 
@@ -138,16 +142,26 @@ class Pinned:
         return await self._settled(target, want, installer)  # what is there now: it may have been removed since
 
     async def _check_live(self, live: Live, installer: bool) -> None:
-        """Raise BadUpstream for a page that cannot be frozen, or is too long to be read."""
+        """Raise BadUpstream for a page that is too long to be read."""
         if not await live.ends_within(self._mirror.settings.max_page):
             reading = self._pages.too_long(live.head.headers)
             if reading.is_refused(installer=installer):
                 raise bad_page(live.head.url, reading.reason)
-        elif live.unkept:
-            body = b"".join([chunk async for chunk in live.read()])
-            reading = await self._pages.interpret(body, live.head.headers, live.head.url)
-            if reading.looks if installer else reading.is_page(installer=False):
-                raise BadUpstream(f"{live.head.url} cannot be frozen: {live.unkept}")
+
+    async def _unkept(self, incoming: Incoming, target: Target, live: Live, installer: bool) -> ASGIApp | None:
+        """Return an index page that is passed on and not frozen, None where it is none. Raises BadUpstream."""
+        with ExitStack() as stack:
+            stack.callback(live.close)
+            if await live.ends_within(self._mirror.settings.max_page):
+                reading = await self._pages.read_live(live)
+                if reading.page and reading.is_page(installer=False):
+                    form = chosen(incoming.accept) if installer else choose(incoming.accept) or MediaType.LEGACY
+                    body = await _body(reading.page, form, f"{incoming.root}/{target.pin}/", live.head.url, (), ())
+                    return in_form(form, body, "no-store", fetched(live), lasting=False)
+                if reading.looks and installer:
+                    raise BadUpstream(f"{live.head.url} is not kept ({live.unkept}), and lists no files")
+            stack.pop_all()
+        return None
 
     async def _rewritten(
         self, incoming: Incoming, target: Target, want: Want, record: Record, started: float

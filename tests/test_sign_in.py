@@ -212,5 +212,13 @@ def test_no_store_is_respected(upstream: Upstream, mirror) -> None:
         first = http.get(address)
         assert first.content == b"first"
         upstream.pages["/file"] = b"second"
+        page = running.pin(f"page{number}", f"{upstream.url}/simple/x/")
+        for versions in (["1.0"], ["1.0", "2.0"]):
+            links = [f"/x-{version}.tar.gz" for version in versions]
+            upstream.pages["/simple/x/"] = html_page(*links, **{"Cache-Control": directive})
+            shown = ask(page, JSON)
+            assert shown.json()["files"][0]["url"].startswith(f"/page{number}/{upstream.url}/x-1.0")
         kept = directive == "no-cache"
+        assert (len(shown.json()["files"]) == 1) is kept
+        assert (shown.headers["cache-control"] == "no-store") is not kept
         assert ("detail=" in first.headers["cache-status"], http.get(address).content == b"first") == (not kept, kept)
