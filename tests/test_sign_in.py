@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from tests.support import http
+from tests.support.clients import Clients
 from tests.support.index import JSON, ask, filenames, html_page
 from tests.support.inside import checked_records
 from tests.support.mirror import Mirror
+from tests.support.packages import wheel
 from tests.support.upstream import Request, Response, Upstream, redirect
 
 BODY = b"\x1f\x8b archive"
@@ -121,6 +123,27 @@ def test_an_index_that_leads_strangers_elsewhere(index: Upstream, server: Mirror
     assert ask(other, JSON, Authorization="Basic eDp5").status_code == 200
     index.stop()
     assert ask(other, JSON, Authorization="Basic eDp5").status_code == 200
+
+
+@pytest.mark.parametrize("client", ["pip", "uv"])
+@pytest.mark.parametrize("kind", ["redirect", "203"])
+def test_installers_whose_login_comes_with_the_index(
+    kind: str, client: str, upstream: Upstream, server: Mirror, pin: str, clients: Clients
+) -> None:
+    """Strangers get a page to sign in for the index and for the wheel."""
+    thing = wheel("thing", "1.0")
+    basic = "Basic cm9ib3Q6cGFzc3dvcmQ="
+    pages = {"/simple/thing/": html_page(f"/{thing.filename}"), f"/{thing.filename}": Response(thing.data)}
+    sign_in = redirect("/users/sign_in") if kind == "redirect" else Response(PAGE, 203, {"Content-Type": "text/html"})
+
+    def answer(asked: Request) -> Response:
+        return pages[asked.path] if asked.headers.get("authorization") == basic else sign_in
+
+    upstream.pages |= dict.fromkeys(pages, answer) | {"/users/sign_in": SIGN_IN}
+    for _ in range(2):
+        index = server.pin(pin, f"{upstream.url}/simple/", ":".join(LOGIN))
+        assert clients.install(client, index, ["thing"])["thing"].version == "1.0"
+    assert upstream.strangers == []
 
 
 def test_an_empty_index_at_its_place_is_frozen(upstream: Upstream, server: Mirror, pin: str) -> None:
