@@ -117,3 +117,16 @@ class Log:
     async def append(self, number: int, value: bytes) -> bool:
         """Write the value with that number; return False where another has had the number with another value."""
         return await self._store.add(f"{self._prefix}{number}", value) == value
+
+    async def note(self, value: bytes, limit: int) -> bool:
+        """Append a value unless the log has it; return whether it has now: one of `limit` bytes takes no more.
+
+        For logs that are bounded sets. Raises StoreError.
+        """
+        values = await self.read()
+        while value not in values:
+            if sum(map(len, values)) >= limit:
+                return False
+            await self.append(len(values), value)
+            values = await self.read()
+        return True

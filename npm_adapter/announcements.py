@@ -63,7 +63,7 @@ class Announcements:
             common = max(set.intersection(*(set(_folders(url)) for url, _ in some)), key=len)
             notes = Log(self._store, _name(pin, origin(final) == host, common))
             value = _encoder.encode([_Noted(_ident(url), _packed(digests)) for url, digests in some])
-            if not await _append(notes, value):
+            if not await notes.note(value, LOG_BYTES):
                 log.warning("%s announces more tarballs than are kept in mind for this pin: not all are checked", final)
         self._done.put((pin, digest, final), True, 1)
 
@@ -97,17 +97,6 @@ class Announcements:
             if found:
                 return tuple(sorted(found))
         return ()
-
-
-async def _append(notes: Log, value: bytes) -> bool:
-    """Append a note unless it is there; return whether it is now, or the log is full."""
-    values = await notes.read()
-    while value not in values:
-        if sum(map(len, values)) >= LOG_BYTES:
-            return False
-        await notes.append(len(values), value)
-        values = await notes.read()
-    return True
 
 
 def _folders(url: str) -> Sequence[str]:

@@ -89,7 +89,7 @@ class Listings:
         only = None if await self._is_known(pin, own) else own
         notes = await in_parser(lambda: _notes(key, record, page, only), FILE_BYTES * len(page.files))
         for group, value in notes.items():
-            if not await _append(self._log(pin, own, group), value):
+            if not await self._log(pin, own, group).note(value, LOG_BYTES):
                 log.warning("%s lists more files than are kept in mind for this pin: not all are checked", record.url)
         self._done.put((key, record.digest), True, 1)
 
@@ -145,17 +145,6 @@ class Listings:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Note)
-
-
-async def _append(notes: Log, value: bytes) -> bool:
-    """Append a note unless it is there; return whether it is now, or the log is full."""
-    values = await notes.read()
-    while value not in values:
-        if sum(map(len, values)) >= LOG_BYTES:
-            return False
-        await notes.append(len(values), value)
-        values = await notes.read()
-    return True
 
 
 def link(url: str) -> Address | None:
