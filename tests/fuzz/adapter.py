@@ -12,7 +12,7 @@ import msgspec
 
 from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadAddress, BadUpstream
-from httpcache.target import canonical_url
+from httpcache.target import read_url
 from pypi_adapter.forms import parse
 from pypi_adapter.html_page import to_html
 from pypi_adapter.json_page import to_json
@@ -30,7 +30,7 @@ NOW = 1_750_000_000_000_000
 TAGS = {"html", "head", "meta", "title", "body", "h1", "a", "br"}
 ATTRIBUTES = {
     "href", "charset", "name", "content", "data-requires-python", "data-yanked", "data-core-metadata",
-    "data-dist-info-metadata", "data-gpg-sig", "data-provenance",
+    "data-dist-info-metadata", "data-gpg-sig", "data-provenance", "data-upload-time",
 }  # fmt: skip
 _REPLACED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff\\ufdd0-\\ufdef]")  # by an HTML parser
 
@@ -61,7 +61,7 @@ def html_pages(data: bytes) -> None:
 def _check(page: Page | ProjectList) -> None:
     written = to_json(page)
     again = parse(written, MediaType.JSON, BASE)
-    assert again == msgspec.structs.replace(page, serial=None)
+    assert again == _said(page)
     assert to_json(again) == written
     if isinstance(page, ProjectList):
         links = _links(to_html(page, f"{PINNED}{BASE}"))
@@ -71,12 +71,17 @@ def _check(page: Page | ProjectList) -> None:
     for file in page.files:
         _check_file(file)
     assert len(_links(to_html(page))) == len(page.files)
-    rewritten = map_files(page, lambda file: _linked(file, PINNED))
+    rewritten = map_files(page, lambda file: _linked(file, PINNED, ()))
     for file in rewritten.files:
         for link in filter(None, (file.url, file.provenance)):
-            base, _, query = link.removeprefix(PINNED).partition("?")
-            assert link == f"{PINNED}{canonical_url(base, query)}"
+            assert link == f"{PINNED}{read_url(link.removeprefix(PINNED)).wire}"
     assert all(link.startswith(f"{PINNED}http") for link in _links(to_html(rewritten)))
+
+
+def _said(page: Page | ProjectList) -> Page | ProjectList:
+    """What a page of the mirror says of a page: no serial, and nothing of what could not be read."""
+    unread = False if isinstance(page, ProjectList) else None
+    return msgspec.structs.replace(page, serial=None, unread=unread)
 
 
 def _check_file(file: File) -> None:
@@ -90,7 +95,7 @@ def _check_file(file: File) -> None:
 
 def _carried(page: Page | ProjectList) -> Page | ProjectList:
     """What HTML can carry of a page that came as HTML: one hash of each file, and no metadata that is not there."""
-    page = msgspec.structs.replace(page, serial=None)
+    page = _said(page)
     if isinstance(page, ProjectList):
         return page
     return map_files(

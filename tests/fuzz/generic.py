@@ -5,22 +5,25 @@ from __future__ import annotations
 import os
 import re
 from pathlib import Path
+from typing import cast
 
 import httpx
 import msgspec
 
-from httpcache.cache import _head, _vary
+from httpcache.cache import Job, _head, _vary
 from httpcache.conditional import MAX_RANGES, plan
 from httpcache.credentials import AUTHORIZATION, DEFAULT_HEADERS, PUBLIC, read_credentials, scope
 from httpcache.errors import BadAddress, BadUpstream, StoreError, redact
+from httpcache.fields import MAX_LINKS, absolute_links, map_links
 from httpcache.record import KEPT_HEADERS, decode, encode
 from httpcache.settings import Settings
 from httpcache.spool import Claim, Head, Spool
-from httpcache.target import canonical_url, looks_like_url, origin, parse_target
+from httpcache.target import canonical_url, looks_like_url, origin, parse_target, read_url
 from httpcache.upstream import Answer, _redirected
 from tests.fuzz.fields import CREDENTIAL, fields, header, quoted, scratch
 
 URL = re.compile(r"https?://[^/?#@\s\"<>\\^`{|}]+/[!-~]*")
+SENT = re.compile(r"https?://[^/?#@\s\"<>\\^`{|}]+/[!\"$-\[\]-~]*")
 WHERE = ("https://example.com/a/b?c=d", "http://example.com:8080/", "http://[2001:db8::1]/x", "http://127.1/")
 KEY = "0" * 64
 _USER = re.compile(rf"^/[a-z]+/+[a-z]+(:|%3A)//[^/?#]*{CREDENTIAL}[^/?#]*(@|%40)", re.IGNORECASE)
@@ -35,6 +38,8 @@ def addresses(data: bytes) -> None:
         _check_text(path, error.text)
         return
     _check_canonical(target.url)
+    _check_sent(target.wire)
+    assert read_url(target.wire).url == target.url
     assert target.path == f"/{target.pin}/{target.url}"
     base, _, rest = target.path.partition("?")
     for form in (base, base.replace("://", ":/", 1), base.replace("://", "%3A//", 1)):
@@ -63,6 +68,15 @@ def _check_canonical(url: str) -> None:
     except httpx.InvalidURL:
         return  # a BadAddress when it is asked
     assert f"{asked.scheme}://{asked.netloc.decode()}" == origin(url)
+
+
+def _check_sent(url: str) -> None:
+    """What is asked for can stand in a request, and means what its one form means."""
+    assert SENT.fullmatch(url), url
+    found = read_url(url)
+    assert found.wire == url
+    assert origin(url) == origin(found.url)
+    _check_canonical(found.url)
 
 
 def redacted(data: bytes) -> None:
@@ -140,13 +154,32 @@ def heads(data: bytes) -> None:
 
 
 def redirects(data: bytes) -> None:
-    """Where from and `Location`: BadUpstream, or a canonical address."""
+    """Where from and `Location`: BadUpstream, or an address that can be asked for."""
     where, location = fields(data, 2)
     try:
         url = _redirected(WHERE[len(where) % len(WHERE)], header(location))
     except BadUpstream:
         return
-    _check_canonical(url)
+    _check_sent(url)
+
+
+class _Job:
+    """What `_head` asks a Job."""
+
+    accept = "*/*"
+
+    def scope(self, answer: Answer) -> str:
+        return PUBLIC
+
+
+_JOB = cast(Job, _Job())
+
+
+def _links(value: str) -> list[str]:
+    found: list[str] = []
+    map_links(value, lambda url: found.append(url))
+    assert len(found) <= MAX_LINKS
+    return found
 
 
 def answers(data: bytes) -> None:
@@ -161,6 +194,8 @@ def answers(data: bytes) -> None:
     assert all(name == name.lower() for name in _vary(answer))
     if (answer.length or 0) > Settings.max_file:
         return  # refused before it is written down
-    head = _head(answer, Claim(Path(), KEY, -1), "", varies=False)
+    for url in _links(absolute_links(answer.headers.get("link", ""), answer.url)):
+        _check_sent(url)
+    head = _head(answer, Claim(Path(), KEY, -1), _JOB)
     assert set(head.headers) <= set(KEPT_HEADERS)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(head), type=Head) == head

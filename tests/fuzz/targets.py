@@ -152,8 +152,12 @@ TARGETS: Final[dict[str, Target]] = {
             "content-length|٣",
             "content-length|1, 1",
             "content-length|99999999999999999999",
+            'Link|<?page=2>; rel="next", </a>; title="b, <c>"; rel=last',
         ),
-        _words("content-length vary content-type Accept , * 0 1 99999999999999999999 +1 -1 1_0 ² ٣"),
+        _words(
+            "content-length vary link <?a> <//h/ > ;rel=next content-type Accept , * "
+            "0 1 99999999999999999999 +1 -1 1_0 ² ٣"
+        ),
     ),
     "requests": Target(
         app.requests,
