@@ -258,7 +258,7 @@ def test_real_clients_ask_the_mirror_alone(
     }
 
 
-@pytest.mark.parametrize("client", ["pip", "oldpip", "uv", "poetry1"])
+@pytest.mark.parametrize("client", ["pip", "oldpip", "uv"])
 def test_real_clients_fail_where_a_page_cannot_be_read(
     client: str, upstream: Upstream, files: Upstream, server: Mirror, pin: str, clients: Clients
 ) -> None:

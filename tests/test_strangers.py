@@ -15,9 +15,9 @@ from httpcache.app import Front
 from httpcache.local import LocalStore
 from httpcache.record import Record, encode
 from httpcache.target import Target
+from pypi_adapter import adapter
 from pypi_adapter.listings import LOG_BYTES, ORIGINS, Listings
 from pypi_adapter.page import File, Page
-from pypi_adapter.rewrite import Pinned
 from tests.support.index import html_page
 from tests.support.inprocess import running
 from tests.support.packages import wheel
@@ -57,13 +57,6 @@ class Counting(LocalStore):
         return super().read_blob(digest, start, stop)
 
 
-class _Bound:
-    """The pinned part of the adapter alone."""
-
-    def __init__(self, pinned: Pinned) -> None:
-        self.answer = pinned.answer
-
-
 def stranger_page(number: int, url: str, *, alone: bool) -> Response:
     """A page of 300 links: one of them to the file, with a wrong digest; `alone`: all files are of its project."""
     name = "thing-{}.tar.gz" if alone else "p{}-1.0.tar.gz"
@@ -77,7 +70,7 @@ async def work(
     """What a first fetch of the file reads, after a stranger has had so many pages frozen under its pin."""
     store = Counting(folder)
     async with running(folder, store) as mirror:
-        front = Front(mirror, [_Bound(Pinned(mirror))])  # type: ignore[list-item]
+        front = Front(mirror, [adapter.bind(mirror)])
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(front), base_url="http://mirror", timeout=60
         ) as client:
