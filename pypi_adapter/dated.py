@@ -4,6 +4,7 @@
 /files/<project>/<sha256>/<filename>         and the same with .metadata behind it
 
 /<date>/simple/ is the list too, unless there is a project of that name, and /<date>/simple/<project>/ is the project.
+/<date>/<project>/json, /<date>/pypi/<project>/json, /<date>/pypi/<project>/<version>/json: as PyPI's JSON API has it.
 Those of a named registry are the same behind its name. A group of registries has all but the files, which stay where
 the registry has them.
 """
@@ -15,21 +16,25 @@ from collections.abc import Sequence
 from functools import partial
 from urllib.parse import unquote
 
+import anyio.to_thread
 import msgspec
 from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
+from httpcache.codings import Body
 from httpcache.errors import BadAddress, NotFound
 from httpcache.incoming import Incoming
 from httpcache.record import Record
-from httpcache.responses import HIT, RENEWED, STORED, answer_with, redirect
+from httpcache.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
 from httpcache.store import Store
 
 from .compact import Moment
 from .files import linked
+from .json_api import project_json
 from .metadata import SUFFIX
 from .moments import PASSING
-from .page import SHA256, File, ProjectList, is_distribution
+from .page import SHA256, File, ProjectList, is_distribution, map_files
+from .registry import View
 from .render import chosen, in_form, index_response
 from .sources import Source, listed, owner
 from .when import AsOf, Now, When, meant, now, parse_when
@@ -39,6 +44,7 @@ SIMPLE = "simple"
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _COLON = re.compile("%3A", re.IGNORECASE)  # clients quote it
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?")
 _LIST = "public, max-age=600"
 
 
@@ -79,6 +85,14 @@ class Dated:
         self, incoming: Incoming, when: When, prefix: str, rest: Sequence[str], *, whole: bool, slash: bool
     ) -> ASGIApp:
         """Answer what stands behind a date or `live`."""
+        wanted = rest[1:] if len(rest) > 2 and rest[0] == SIMPLE else rest
+        match wanted:
+            case ["pypi", project, "json"]:
+                return await self._json(incoming, when, unquote(project), None)
+            case [project, "json"] if project != SIMPLE:  # that is the page of a project `json`
+                return await self._json(incoming, when, unquote(project), None)
+            case ["pypi", project, version, "json"]:
+                return await self._json(incoming, when, unquote(project), unquote(version))
         if len(rest) == 2 and rest[0] == SIMPLE:  # what some clients put behind the address of any index
             prefix, rest = f"{prefix}{SIMPLE}/", rest[1:]
         if len(rest) > 1:
@@ -100,9 +114,7 @@ class Dated:
         return " ".join(filter(None, ("the registry" if self._own else "the group", name)))
 
     async def _page(self, incoming: Incoming, when: When, prefix: str, project: str, *, canonical: bool) -> ASGIApp:
-        if not _PROJECT.fullmatch(project):
-            raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
-        name = canonicalize_name(project)
+        name = _normal(project)
         if name != project or not canonical:
             return redirect(f"{prefix}{name}/")
         source, view = await owner(self._sources, name, when)
@@ -110,8 +122,7 @@ class Dated:
         if page is None and name == SIMPLE and not prefix.endswith(f"/{SIMPLE}/"):
             return await self._list(incoming, when, f"{prefix}{SIMPLE}/")
         if page is None:
-            owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
-            raise NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")
+            raise self._none(name, when, source, view)
         policy = await source.rulebook.current()
         if isinstance(page, Moment):
             form = chosen(incoming.accept)
@@ -127,6 +138,36 @@ class Dated:
             cache_status=RENEWED,
             lasting=False,
         )
+
+    async def _json(self, incoming: Incoming, when: When, project: str, version: str | None) -> ASGIApp:
+        """Answer as PyPI's JSON API does, from the same history: pip-compile takes the digests from it.
+
+        It compares whole addresses, so this is the one answer that has links with the `Host` of the request in them,
+        and it is not to be stored.
+        """
+        name = _normal(project)
+        source, view = await owner(self._sources, name, when)
+        if view.page is None:
+            raise self._none(name, when, source, view)
+        page, policy = view.page, await source.rulebook.current()
+        base = incoming.root + source.registry.path
+
+        def render() -> bytes | None:
+            whole = page.page() if isinstance(page, Moment) else map_files(page, lambda file: linked(file, base, name))
+            kept = policy.page(whole, view.status)
+            if not all("sha256" in file.hashes for file in kept.files):
+                raise NotFound(f"the registry does not tell a sha256 of every file of {name}, so this is not to be had")
+            return project_json(map_files(kept, lambda file: _absolute(file, incoming)), version)
+
+        body = await anyio.to_thread.run_sync(render)
+        if body is None:
+            raise NotFound(f"{name} has no version {version!r} {_phrase(when)}")
+        status = _status(when, observed=view.observed)
+        return BytesResponse(Body(body), "application/json", "no-store", {"cache-status": status}, lasting=False)
+
+    def _none(self, name: str, when: When, source: Source, view: View) -> NotFound:
+        owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
+        return NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")
 
     async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
         names, observed = await listed(self._sources, when)
@@ -165,6 +206,21 @@ class Dated:
         if not wanted.endswith(".whl"):
             raise NotFound("only wheels have a metadata file here (PEP 658)")
         return answer_with(self._store, await registry.files.open_metadata(project, file, find), vary=None)
+
+
+def _normal(project: str) -> str:
+    """Return the name of a project, normalised (PEP 503). Raises NotFound for what is none."""
+    if not _PROJECT.fullmatch(project):
+        raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
+    return canonicalize_name(project)
+
+
+def _absolute(file: File, incoming: Incoming) -> File:
+    """Return a file with its whole address, as a client makes it of a link on a page."""
+    host = incoming.headers.get("host", "")
+    secure = "https" in (incoming.scope["scheme"], incoming.headers.get("x-forwarded-proto"))
+    address = f"http{'s' if secure else ''}://{host}" if _HOST.fullmatch(host) else ""
+    return msgspec.structs.replace(file, url=address + file.url)
 
 
 def _status(when: When, *, observed: bool) -> str:

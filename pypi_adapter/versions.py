@@ -73,3 +73,14 @@ def by_version(text: str) -> tuple[bool, Version, str]:
     """Versions in their order, then what is no version."""
     version = _version(text)
     return version is None, version or Version("0"), text
+
+
+def is_final(text: str) -> bool:
+    """Whether a text is a version, and neither a pre-release nor a development release (PEP 440)."""
+    version = _version(text)
+    return version is not None and not version.is_prerelease
+
+
+def same_version(one: str, other: str) -> bool:
+    """Whether two texts are the same version, or the same text."""
+    return one == other or (_version(one) is not None and _version(one) == _version(other))
