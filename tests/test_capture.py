@@ -377,7 +377,7 @@ def test_it_says_who_it_is(here: Here) -> None:
     here.capture()
     agents = {request.headers["user-agent"] for request in here.pypi.index.requests}
     assert len(agents) == 1
-    assert re.fullmatch(r"httpcache/[\d.]+ \(capture\)", agents.pop())
+    assert re.fullmatch(r"httpcache/[\d.]+ \(capture\) pip/[\d.]+", agents.pop())
 
 
 # --- beside a server
