@@ -698,7 +698,6 @@ TRICKS = [
     "/{long}/http://127.0.0.1/x",
     "/pin/http://127.0.0.1%00/x",
     "/pin/http://127.0.0.1:0/x",
-    "/pin/http://u:p@127.0.0.1/x",
     "/pin/file:///etc/passwd",
     "/pin/http:",
     "/pin/http://",
