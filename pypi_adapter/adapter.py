@@ -27,7 +27,7 @@ from .negotiate import MediaType, choose
 from .page import File, ProjectStatus
 from .passes import REQUESTED, Scope, read_scope
 from .policy import Policy
-from .registry import PYPI, Registry
+from .registry import LATER_LOOK, PYPI, Registry
 from .rescue import Rescue
 from .rewrite import Pinned
 from .rulebook import Rulebook
@@ -42,6 +42,12 @@ class PypiAdapter:
         Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),
         Option(
             "pypi-capture", "SCOPE", "what a capture covers of PyPI: requested (the default), all, or a file of names"
+        ),
+        Option(
+            "pypi-second-look",
+            "MINUTES",
+            "how long a project, or nearly all of its files, must be missing with nothing that speaks for it until it "
+            f"is believed ({LATER_LOOK // 60})",
         ),
         Option("pypi-config", "FILE", "rules for what is withheld, other registries, and groups of them (TOML)"),
     )
@@ -58,14 +64,17 @@ class PypiAdapter:
             ) from error
         _config(settings)
         _scope(settings)
+        _later_look(settings)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""
-        config = _config(mirror.settings)
-        sources = {PYPI: _source(Registry(PYPI, _index(mirror.settings), mirror), mirror, config.policy)}
+        config, later = _config(mirror.settings), _later_look(mirror.settings)
+        sources = {
+            PYPI: _source(Registry(PYPI, _index(mirror.settings), mirror, later_look=later), mirror, config.policy)
+        }
         scopes = {PYPI: _scope(mirror.settings)}
         for given in config.registries:
-            registry = Registry(given.name, given.index, mirror, given.credentials)
+            registry = Registry(given.name, given.index, mirror, given.credentials, later)
             sources[given.name] = _source(registry, mirror, config.named_policy)
             scopes[given.name] = given.capture
         served = [Dated(source.registry.path, [source], mirror.store) for source in sources.values()]
@@ -119,6 +128,14 @@ def _check_meant(incoming: Incoming) -> None:
     hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now())
     if hint:
         raise BadAddress(hint)
+
+
+def _later_look(settings: Settings) -> int:
+    """Return how many seconds a loss must last. Raises MirrorError."""
+    text = settings.adapters.get("pypi_second_look", f"{LATER_LOOK // 60}")
+    if not (text.isascii() and text.isdecimal() and len(text) < 6):
+        raise MirrorError(f"--pypi-second-look takes a number of minutes, and {text!r} is none")
+    return int(text) * 60
 
 
 class _Bound:

@@ -71,6 +71,8 @@ class Asking:
         self._max_page = mirror.settings.max_page
         self._strict = strict
         self._address: Address | None = address  # to be checked
+        self.since = -1
+        """Since when the registry is at this address (microseconds), as far as it has been asked; -1 for ever."""
 
     async def page(self, project: str, etag: str | None = None) -> tuple[int, Observation | None]:
         """Ask for a project's page.
@@ -86,8 +88,7 @@ class Asking:
             raise BadUpstream(f"the registry answers a list of projects for the page of {project}")
         if page is None:
             return got.instant, Observation(got.instant, None)
-        tag = _etag(got.answer) if page.serial is None else None  # with serials the list tells what has changed
-        return got.instant, Observation(got.instant, msgspec.structs.replace(page, name=project), tag)
+        return got.instant, Observation(got.instant, msgspec.structs.replace(page, name=project), _etag(got.answer))
 
     async def list(self) -> tuple[int, Page | ProjectList | None]:
         """Ask the registry for its list of projects.
@@ -143,7 +144,7 @@ class Asking:
         The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
         """
         if self._address:
-            await self._address.check(canonical_url(self._index))
+            self.since = await self._address.check(canonical_url(self._index))
             self._address = None
         self.requests += 1
         address = read_url(url).wire

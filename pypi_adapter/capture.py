@@ -4,6 +4,7 @@ list      the registry's projects, with their serials, once
 due       what has changed since, by serial; what came on the list or left it; what is in the scope and not on the
           list; what failed the last time; everything where there are no serials, each asked for by its entity tag
 observe   each that is due, few at once: what changed is appended to its log, what is missed is rescued
+the rest  as long as nothing has shown that a serial moves with a change: everything, as without serials
 mark      the completed pass, last of all: one that was cut off is made again, and finds its work done
 """
 
@@ -67,9 +68,14 @@ class Capture:
         except StaleObservation as error:
             raise BadUpstream(f"the list of projects cannot be right: {error}") from error
         due = await self._due(listed, logged)
-        work = _Work(self._registry, self._rescue, patience, due, instant)
+        work = _Work(self._registry, self._rescue, patience, instant)
         with progress.over(f"capture of {self._registry.name}", len(due)) as advance:
-            await work.run(advance)
+            await work.run({name: look for name, look in due.items() if not _has_left(look)}, advance)
+            await work.run({name: look for name, look in due.items() if _has_left(look)}, advance)
+        rest = await self._rest(listed, logged, work.looked)
+        if rest:
+            with progress.over(f"capture of {self._registry.name}, the rest", len(rest)) as advance:
+                await work.run(rest, advance)
         done = Pass(
             instant=work.instant,
             started=started,
@@ -78,7 +84,7 @@ class Capture:
             serial=max(listed.serials, default=None) if listed else None,
             logged=len(logged),
             failed=tuple(sorted(work.failed)),
-            due=len(due),
+            due=len(due | rest),
             asked=work.asked,
             changed=work.changed,
             rescued=work.rescued,
@@ -97,10 +103,10 @@ class Capture:
                 "or those in a file of names"
             )
         names, serials = (listed.names, listed.serials) if listed else ((), ())
-        wanted = set(self._scope.names if self._scope.kind == LISTED else logged)
-        within: Callable[[str], bool] = (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
+        wanted, within = self._within(logged)
         before = await self._registry.passes.before(self._scope)
-        mark = before.serial - OVERLAP if before and before.serial is not None else -1
+        counts = before and before.started > self._registry.asking.since  # else its serials are those of another place
+        mark = before.serial - OVERLAP if before and counts and before.serial is not None else -1
         new = frozenset(logged[before.logged :] if before and before.scope.kind == REQUESTED else ())
         due: dict[str, int | Look] = {
             name: serial
@@ -117,32 +123,51 @@ class Capture:
         pairs = zip(names, serials or repeat(None), strict=False)
         listed_now = {name: serial for name, serial in pairs if name in again}
         for name in filter(within, again):
-            due[name] = Look(listed=name in listed_now, serial=listed_now.get(name))
-        return due | dict.fromkeys(wanted.difference(names), Look(listed=False, serial=None))
+            left = listed is not None and name not in listed_now
+            due[name] = Look(listed=name in listed_now, serial=listed_now.get(name), left=left)
+        return due | dict.fromkeys(wanted.difference(names), Look(listed=False, serial=None, left=listed is not None))
+
+    def _within(self, logged: Sequence[str]) -> tuple[set[str], Callable[[str], bool]]:
+        """Return the names that the scope has whether they are listed or not, and whether it has one that is listed."""
+        wanted = set(self._scope.names if self._scope.kind == LISTED else logged)
+        return wanted, (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
+
+    async def _rest(self, listed: ProjectList | None, logged: Sequence[str], looked: set[str]) -> dict[str, int | Look]:
+        """Return the projects to look at because serials say nothing yet: all that were not asked for by now."""
+        if listed is None or not listed.serials or (await self._registry.serials()).proved:
+            return {}
+        _, within = self._within(logged)
+        names = (name for name in listed.names if name not in looked and within(name))
+        return dict.fromkeys(names, Look(listed=True, serial=None))
+
+
+def _has_left(look: int | Look) -> bool:
+    """Whether a project has left the list: that counts at once if the others have proved by then what serials say."""
+    return isinstance(look, Look) and look.left
 
 
 class _Work:
     """The projects of a pass, and what came of them."""
 
-    def __init__(
-        self, registry: Registry, rescue: Rescue, patience: Patience, due: dict[str, int | Look], since: int
-    ) -> None:
+    def __init__(self, registry: Registry, rescue: Rescue, patience: Patience, since: int) -> None:
         self.instant = since
         """What is known of all of them: the list's instant, or that of an older page."""
+        self.looked: set[str] = set()
+        """Those that were asked for."""
         self.failed: list[str] = []
         self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
         self._registry = registry
         self._rescue = rescue
         self._patience = patience
         self._since = since
-        self._due = iter(due.items())
         self._error: MirrorError | None = None
 
-    async def run(self, advance: Callable[[], None]) -> None:
+    async def run(self, due: dict[str, int | Look], advance: Callable[[], None]) -> None:
         """Look at each of the projects, few at once. Raises MirrorError where it makes no sense to go on."""
+        left = iter(due.items())
 
         async def go() -> None:
-            for project, look in self._due:
+            for project, look in left:
                 try:
                     await self._look(project, look)
                 except (MirrorError, StaleObservation) as error:
@@ -160,6 +185,7 @@ class _Work:
     def _fail(self, project: str, error: MirrorError | StaleObservation) -> None:
         """Note a failure: it is the next pass's."""
         log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
+        self.looked.add(project)
         self.failed.append(project)
         if isinstance(error, Hopeless | StoreFull):
             self._error = self._error or error
@@ -172,6 +198,8 @@ class _Work:
         if found.instant is not None:
             self.instant = min(self.instant, found.instant)
         self.asked += found.asked
+        if found.asked:
+            self.looked.add(project)
         self.changed += found.changed
         if not found.missing:
             return

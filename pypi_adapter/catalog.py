@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 
 import anyio
 import anyio.to_thread
@@ -14,9 +15,10 @@ from httpcache.errors import BadUpstream
 from httpcache.mirror import Mirror
 from httpcache.store import Log
 
-from .history import StaleObservation
+from .doubts import Doubts
+from .history import Doubtful, Serials, StaleObservation, is_loss
 from .page import Page, ProjectList
-from .registry import Registry
+from .registry import COME_BACK, Registry
 from .when import now
 
 
@@ -55,6 +57,7 @@ class Catalog:
     def __init__(self, registry: Registry, mirror: Mirror) -> None:
         self._registry = registry
         self._log = Log(mirror.store, f"{registry.name}/ projects")
+        self._doubts = Doubts(mirror.store, f"{registry.name}/ projects", registry.pause)
         self._changes: list[Change] = []
         self._lock = anyio.Lock()
         self._asked = 0
@@ -69,12 +72,12 @@ class Catalog:
             await self._confirm(instant)
             observed = self._last < instant
             if observed:
-                await self._observe(always=True)
+                await self._observe_for_date()
             if self._last < instant:
                 raise BadUpstream(
                     "the registry gave a list of projects that is older than the instant asked for "
                     "(a cache on the way): ask again in some minutes",
-                    headers={"Retry-After": "60"},
+                    headers=COME_BACK,
                 )
             names = await anyio.to_thread.run_sync(_names, self._changes, instant)
         await self._add(names, lambda name: self._registry.had(name, instant))
@@ -95,7 +98,8 @@ class Catalog:
         asked = now()
         async with self._lock:
             if self._asked < asked:  # else another request has asked since this one came
-                await self._observe(always=False)
+                with suppress(StaleObservation):  # what is known is newer
+                    await self._observe(always=False)
             listed = self._changes[-1].listed
             names = await anyio.to_thread.run_sync(_names, self._changes, self._last)
         if not listed:
@@ -132,22 +136,24 @@ class Catalog:
         return self._changes[-1].instant if self._changes else -1
 
     async def _observe(self, *, always: bool) -> tuple[int, ProjectList | None]:
-        """Ask for the list and append what changed; with `always` also that nothing did."""
+        """Ask for the list and append what changed; with `always` also that nothing did.
+
+        Raises StaleObservation where it is not believed, and MirrorError.
+        """
         started = now()
         instant, page = await self._registry.asking.list()
-        if page is None and any(change.listed for change in self._changes):
-            raise BadUpstream("the registry's list of projects is not there any more: it cannot be right")
         if isinstance(page, Page):
             raise BadUpstream("what the registry has in the place of its list of projects is none")
         self._asked = started
         if page is not None:
             page = await anyio.to_thread.run_sync(_normalised, page)
+        await self._check(instant, page)
         while True:
             await self._read()
             if self._last >= instant:
                 return instant, page
             change = await anyio.to_thread.run_sync(self._change, instant, page)
-            changed = change.differs or not self._changes or not self._changes[-1].listed
+            changed = change.differs or not self._changes or change.listed != self._changes[-1].listed
             if not (always or changed):
                 return instant, page
             value = await anyio.to_thread.run_sync(encode_change, change)
@@ -159,17 +165,46 @@ class Catalog:
         known = _names(self._changes, instant)
         if page is None:
             return Change(instant, False, None, (), ())
-        self._check(page, bool(known))
         names = set(page.names)
+        serial = -1 if page.serial is None else page.serial  # none any more
         removed = () if page.unread else tuple(sorted(known - names))  # what could not be read may be any of them
-        return Change(instant, True, page.serial, tuple(sorted(names - known)), removed)
+        return Change(instant, True, serial, tuple(sorted(names - known)), removed)
 
-    def _check(self, page: ProjectList, had_names: bool) -> None:
-        seen = max((change.serial for change in self._changes if change.serial is not None), default=-1)
-        if page.serial is not None and page.serial < seen:
-            raise BadUpstream(f"the registry's list of projects has serial {page.serial}, and {seen} was seen before")
-        if had_names and not page.names:
-            raise BadUpstream("the registry's list of projects is empty all at once: it cannot be right")
+    async def _check(self, instant: int, page: ProjectList | None) -> None:
+        """Raise StaleObservation for a list that is older than what is known, or that has lost most of its names."""
+        await self._read()
+        serials = await self._registry.serials()
+        try:
+            await anyio.to_thread.run_sync(self._check_fresh, page, serials)
+        except Doubtful as error:
+            await self._doubts.settle(instant, error)
+        await self._doubts.clear(instant)
+
+    def _check_fresh(self, page: ProjectList | None, serials: Serials) -> None:
+        if page is None:
+            if self._changes and self._changes[-1].listed:
+                raise Doubtful("it is not there any more")
+            return
+        seen, serial = self._seen(serials), -1 if page.serial is None else page.serial
+        if serial < seen:
+            older = "no serial" if serial < 0 else f"the serial {serial}"
+            raise (StaleObservation if serials.proved else Doubtful)(f"it has {older}, and {seen} was seen before")
+        had = _names(self._changes, self._last)
+        lost = len(had.difference(page.names))
+        if not page.unread and is_loss(len(had), lost, nothing=not page.names):
+            raise Doubtful(f"{lost} of {len(had)} names are missing at once")
+
+    def _seen(self, serials: Serials) -> int:
+        """The newest serial of the list that counts, -1 for none."""
+        counted = (change.serial for change in reversed(self._changes) if change.instant > serials.since)
+        return next((serial for serial in counted if serial is not None), -1)
+
+    async def _observe_for_date(self) -> None:
+        """Observe for a date, which must not be answered from a stale list. Raises MirrorError."""
+        try:
+            await self._observe(always=True)
+        except StaleObservation as error:
+            raise BadUpstream(f"the registry's list of projects cannot be right: {error}", headers=COME_BACK) from error
 
     async def _read(self) -> None:
         for value in await self._log.read(len(self._changes)):

@@ -48,6 +48,7 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
 
     instant: int | None
     serial: int | None
+    numbered: int
     etag: str | None
     first: int | None
     earliest: int | None
@@ -67,6 +68,10 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
         """The project's status as last observed (PEP 792); of a project that is gone, the last that it had."""
         return last_status(self.states)
 
+    def serial_since(self, instant: int) -> int:
+        """The newest serial seen after an instant, -1 for none."""
+        return self.serial if self.serial is not None and self.numbered > instant else -1
+
     @cached_property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
@@ -81,8 +86,8 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
         """The form of the history with one entry more, if that is one by which nothing had changed; else None."""
         if entry.changed or self.instant is None or entry.instant <= self.instant:
             return None
-        serial = self.serial if entry.serial is None else entry.serial
-        return msgspec.structs.replace(self, instant=entry.instant, serial=serial, etag=entry.etag)
+        serial, numbered = (self.serial, self.numbered) if entry.serial is None else (entry.serial, entry.instant)
+        return msgspec.structs.replace(self, instant=entry.instant, serial=serial, numbered=numbered, etag=entry.etag)
 
     def at(self, instant: int) -> Moment | None:
         """The project as it stood at an instant; None if there was no such project as far as can be known.
@@ -187,6 +192,7 @@ def compacted(history: History, link: Callable[[File], File]) -> Compact:
     return Compact(
         instant=history.instant,
         serial=history.serial,
+        numbered=history.numbered,
         etag=history.etag,
         first=history.first,
         earliest=history.earliest,

@@ -135,7 +135,7 @@ class Dated:
             link=lambda file: linked(file, incoming.root + source.registry.path, name),
             prefix=prefix,
             cache_control=PASSING,
-            cache_status=RENEWED,
+            cache_status=_renewed(view.stale),
             lasting=False,
         )
 
@@ -228,6 +228,14 @@ def _status(when: When, *, observed: bool) -> str:
     if isinstance(when, Now):
         return RENEWED
     return STORED if observed else HIT
+
+
+def _renewed(stale: str | None) -> str:
+    """What the mirror did for a live page; why it is not the registry's newest, if it is not (RFC 9211 section 2.7)."""
+    if stale is None:
+        return RENEWED
+    detail = "".join(letter for letter in stale if " " <= letter <= "~" and letter not in '"\\')
+    return f'{RENEWED}; detail="not the newest of the registry: {detail}"'
 
 
 def _phrase(when: When) -> str:

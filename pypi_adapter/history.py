@@ -34,6 +34,9 @@ from .versions import by_version, versions_of
 DAY = 86_400_000_000
 """Microseconds of a day."""
 
+MANY, NEARLY_ALL = 10, 0.9
+"""Of how many files, and which part of them missing at once is a loss that is looked at again."""
+
 Identity: TypeAlias = tuple[str, str]
 """What makes two listings the same file: the name and the content."""
 
@@ -47,6 +50,10 @@ class StaleObservation(ValueError):
     """The observation shows less than is known already: it is too old, or empty for no reason."""
 
 
+class Doubtful(StaleObservation):
+    """The observation shows a loss that nothing speaks for: it counts if it is still so some time later."""
+
+
 class NotObserved(LookupError):
     """There is no observation at or after the instant, so what the index held then can still turn out otherwise."""
 
@@ -57,6 +64,19 @@ class Observation(msgspec.Struct, frozen=True):
     instant: int
     page: Page | None
     etag: str | None = None
+
+
+class Serials(NamedTuple):
+    """What is known of a registry's serials: those seen before an instant do not count, for it has moved since.
+
+    `proved`: one was seen to move with a change. Until then they say nothing: some registries send one constant.
+    """
+
+    since: int = -1
+    proved: bool = False
+
+
+UNPROVED = Serials()
 
 
 class Project(msgspec.Struct, frozen=True, array_like=True):
@@ -83,7 +103,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     """What an observation changed: files that are new or different, files that are not there any more.
 
     `project` is set if it differs from before, `gone` if from now on there is no such project. `etag`: the entity tag
-    of the page (RFC 9110 section 8.8.3).
+    of the page (RFC 9110 section 8.8.3). `serial`: -1 if from now on there is none, None where nothing was said of it.
     """
 
     instant: int
@@ -158,7 +178,9 @@ class History:
         self.instant: int | None = None
         """When the last observation was made."""
         self.serial: int | None = None
-        """The newest serial seen."""
+        """The newest serial seen; after the registry has moved, the newest seen since."""
+        self.numbered: int = -1
+        """When that serial was observed."""
         self.etag: str | None = None
         """The entity tag of the page as last observed."""
         self.first: int | None = None
@@ -184,28 +206,32 @@ class History:
         """Whether the last observation found the project."""
         return self._latest_project() is not None
 
-    def observe(self, observation: Observation) -> Entry:
+    def observe(self, observation: Observation, serials: Serials = UNPROVED, *, believed: bool = False) -> Entry:
         """What an observation changes. The history stays as it is: `extend` takes the entry in.
 
-        Raises `StaleObservation` if the observation is not after the last one, if its serial is older than one
-        already seen, or if it has no files where there were some and neither a newer serial nor a quarantine speaks
-        for it.
+        Raises `StaleObservation` if the observation is not after the last one, or if its serial is older than one
+        already seen, or missing where there were some. Where serials are not proved that is `Doubtful`, and so is a
+        loss that neither a newer, proved serial nor a quarantine speaks for: no project any more, no files, or nearly
+        all of many missing at once. With `believed`, what would be doubtful counts.
         """
         self._check_later(observation.instant)
         page, latest = observation.page, self._latest_project()
         if page is None:
+            if latest is not None and not believed:
+                raise Doubtful("there is no such project there any more")
             return Entry(observation.instant, gone=latest is not None)
         present = {key: showing.file for key, life in self._lives.items() if (showing := life.latest)}
         page = completed(page, tuple(present.values()), _page(latest, []) if latest else None)
-        self._check_fresh(page, bool(present))
+        self._check_fresh(page, {name for name, _ in present}, serials, believed=believed)
         files: dict[Identity, File] = {}
         for file in page.files:
             files.setdefault(identity(file), file)
         changed = [file for key, file in files.items() if not _is_listed_alike(present.get(key), file)]
         project = Project(page.name, page.status, page.tracks, page.alternate_locations)
+        ended = -1 if self.serial_since(serials.since) >= 0 else None  # it is believed that there are none any more
         return Entry(
             instant=observation.instant,
-            serial=page.serial,
+            serial=ended if page.serial is None else page.serial,
             shown=tuple(map(Showing, changed, versions_of([file.filename for file in changed], page.versions or ()))),
             missed=tuple(key for key in present if key not in files),
             project=project if project != latest else None,
@@ -227,7 +253,7 @@ class History:
             self._projects.append((entry.instant, entry.project))
         self.instant = entry.instant
         if entry.serial is not None:
-            self.serial = entry.serial
+            self.serial, self.numbered = entry.serial, entry.instant
         self.etag = entry.etag
 
     def as_of(self, instant: int) -> Page | None:
@@ -302,15 +328,25 @@ class History:
         if self.instant is not None and instant <= self.instant:
             raise StaleObservation("there is an observation at or after this instant already")
 
-    def _check_fresh(self, page: Page, had_files: bool) -> None:
-        seen = -1 if self.serial is None else self.serial
-        if page.serial is not None and page.serial < seen:
-            raise StaleObservation(f"the serial {page.serial} is older than {seen}, which was seen before")
-        quarantined = (
-            page.status is not None and page.status.status == QUARANTINED
-        )  # without files, and no newer serial
-        if had_files and not page.files and not quarantined and (page.serial is None or page.serial == seen):
-            raise StaleObservation("all files are missing, and no newer serial speaks for it")
+    def _check_fresh(self, page: Page, had: set[str], serials: Serials, *, believed: bool) -> None:
+        """Raise StaleObservation for a page that is older than what is known, or that has lost most of its files."""
+        seen = self.serial_since(serials.since)
+        serial = -1 if page.serial is None else page.serial
+        if serial < seen and not (believed and not serials.proved):
+            older = "it has no serial" if serial < 0 else f"the serial {serial} is older"
+            raise (StaleObservation if serials.proved else Doubtful)(
+                f"{older}, and {seen} was seen before (a registry that was moved or restored has to be told of: "
+                "httpcache moved)"
+            )
+        quarantined = page.status is not None and page.status.status == QUARANTINED
+        newer = serials.proved and serial > seen >= 0
+        lost = len(had.difference(file.filename for file in page.files))
+        if is_loss(len(had), lost, nothing=not page.files) and not (quarantined or newer or believed):
+            raise Doubtful(f"{lost} of {len(had)} files are missing at once, and no newer serial speaks for it")
+
+    def serial_since(self, instant: int) -> int:
+        """The newest serial seen after an instant, -1 for none."""
+        return self.serial if self.serial is not None and self.numbered > instant else -1
 
     def _show(self, entry: Entry) -> dict[str, int]:
         """Take in the files an entry shows. Returns the names of those never seen before, and their births."""
@@ -364,6 +400,11 @@ class _Life(msgspec.Struct, gc=False):
         starts = [self.birth, *(max(instant, self.birth) for instant, _ in self.changes[1:])]
         spans = zip(starts, [*starts[1:], FOREVER], self.changes, strict=True)
         return [Span(start, end, showing) for start, end, (_, showing) in spans if showing and start < end]
+
+
+def is_loss(had: int, lost: int, *, nothing: bool) -> bool:
+    """Whether it is a loss that `lost` of `had` things are not there any more, or nearly all of many."""
+    return had > 0 and (nothing or (had >= MANY and lost >= had * NEARLY_ALL))
 
 
 def last_status(states: Sequence[State]) -> ProjectStatus | None:

@@ -19,8 +19,19 @@ from httpcache.errors import StoreError
 from httpcache.store import Log, Store
 
 from .compact import Compact, Moment, compacted
+from .doubts import Doubts
 from .files import linked
-from .history import Entry, History, Identity, Observation, StaleObservation, decode_entry, encode_entry, identity
+from .history import (
+    Entry,
+    History,
+    Identity,
+    Observation,
+    Serials,
+    StaleObservation,
+    decode_entry,
+    encode_entry,
+    identity,
+)
 from .page import File, ProjectStatus
 from .parsing import beside, in_parser
 from .shelf import Form, Shelf
@@ -39,14 +50,19 @@ class Known:
 
     `base` is what the addresses of its files begin with; without a `shelf` the log alone is read. `observing` is held
     while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether anything had changed
-    or not. `noted`: the name is in the list of those that were requested.
+    or not. `noted`: the name is in the list of those that were requested. `stale`: why the registry's newest page
+    is not what is known, None where it is. `doubts`: losses that are not believed yet, for `pause` microseconds.
     """
 
-    def __init__(self, store: Store, registry: str, project: str, base: str = "", shelf: Shelf | None = None) -> None:
+    def __init__(
+        self, store: Store, registry: str, project: str, base: str = "", shelf: Shelf | None = None, pause: int = 0
+    ) -> None:
         self.project = project
         self.observing = anyio.Lock()
         self.asked = 0
         self.noted = False
+        self.stale: str | None = None
+        self.doubts = Doubts(store, f"{registry}/{project}", pause)
         self._name = f"{registry}/{project}"
         self._log = Log(store, self._name)
         self._base = base
@@ -73,10 +89,9 @@ class Known:
         """When the last observation in the log was made."""
         return self._head.instant or 0
 
-    @property
-    def serial(self) -> int:
-        """The newest serial seen, -1 for none."""
-        return -1 if self._head.serial is None else self._head.serial
+    def serial_since(self, instant: int) -> int:
+        """The newest serial seen after an instant, -1 for none."""
+        return self._head.serial_since(instant)
 
     @property
     def etag(self) -> str | None:
@@ -126,10 +141,12 @@ class Known:
             if values:
                 await self._take_in(await self._decoded(values), values[-1])
 
-    async def append(self, observation: Observation, *, always: bool) -> Entry | None:
+    async def append(
+        self, observation: Observation, serials: Serials, *, always: bool, believed: bool = False
+    ) -> Entry | None:
         """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation.
 
-        Returns what was appended, None where nothing was.
+        Returns what was appended, None where nothing was. `serials` and `believed` are those of `History.observe`.
         """
         size = len(observation.page.files) if observation.page else 0
 
@@ -137,10 +154,10 @@ class Known:
             history = await self._recalled()
 
             def work() -> tuple[Entry, bytes] | None:
-                found = history.observe(observation)
+                found = history.observe(observation, serials, believed=believed)
                 if observation.page:
                     self._addresses |= history.addresses(observation.page)
-                newer = observation.page is not None and (observation.page.serial or 0) > (history.serial or 0)
+                newer = found.serial is not None and found.serial > history.serial_since(serials.since)
                 return (found, encode_entry(found)) if always or newer or found.changed else None
 
             return await beside(work, size + history.size)
@@ -156,7 +173,7 @@ class Known:
         """Append that nothing had changed by an instant."""
 
         async def make() -> tuple[Entry, bytes]:
-            entry = Entry(instant, self._head.serial, etag=self._head.etag)
+            entry = Entry(instant, etag=self._head.etag)
             return entry, encode_entry(entry)
 
         await self._extend(instant, make)

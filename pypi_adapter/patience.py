@@ -14,7 +14,7 @@ import anyio
 from httpcache.errors import BadUpstream, Busy, MirrorError, TimedOut, Unreachable
 
 from .asking import Later
-from .history import StaleObservation
+from .history import Doubtful, StaleObservation
 
 log = logging.getLogger("httpcache")
 
@@ -40,11 +40,17 @@ class Patience:
         self._failures = 0
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what some work returns. Raises its error after TRIES, and Hopeless."""
+        """Return what some work returns. Raises its error after TRIES, and Hopeless.
+
+        What is doubtful is not tried again: it is decided later than anybody waits here.
+        """
         for attempt in range(TRIES):
             await self._rest()
             try:
                 found = await work()
+            except Doubtful:
+                self._failures = 0
+                raise
             except _PASSING as error:
                 self._failures += 1
                 if self._failures >= HOPELESS:

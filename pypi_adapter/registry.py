@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -19,20 +20,25 @@ from .address import Address
 from .asking import Asking
 from .compact import Moment
 from .files import Files, token
-from .history import Entry, History, Missing, NotObserved, StaleObservation
+from .history import Doubtful, Entry, History, Missing, NotObserved, Observation, Serials, StaleObservation
 from .known import Known
 from .page import QUARANTINED, File, Page, ProjectStatus
 from .passes import Passes
 from .requested import Requested
+from .serials import Proof, Proofs
 from .shelf import Shelf
 from .when import date_from, now, to_segment
+
+log = logging.getLogger("httpcache")
 
 PYPI = "pypi"
 """The name of the built-in registry."""
 
-SECOND_LOOK = 1.0  # seconds until a project that was there and now answers 404 is asked for again
+SECOND_LOOK = 1.0  # seconds until what shows a loss is asked for again at once
+LATER_LOOK = 15 * 60  # seconds until a loss that lasts is believed
 RENEWED = 1_000_000  # microseconds in which a registry is not asked again for newer links
 RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
+COME_BACK = {"Retry-After": "60"}
 CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the clock
 LAG = 3_600_000_000  # microseconds that a page may be older than the list, from a cache on the way, in a pass
 HISTORIES = 24 * 1024 * 1024  # bytes of memory for what is known of projects, for each registry
@@ -46,23 +52,26 @@ class View:
 
     What was at an instant has its links to the mirror, a page of now has the registry's. `owned`: there was such a
     project at the instant, or ever before. `status` is the project's as last observed, at whatever instant the page is.
+    `stale`: why a page of now is not the registry's newest, None where it is.
     """
 
     page: Page | Moment | None
     observed: bool
     owned: bool
     status: ProjectStatus | None = None
+    stale: str | None = None
 
 
 class Look(msgspec.Struct, frozen=True):
     """What a pass of the capture knows of a project from the list: whether it is on it, and with which serial.
 
-    `always`: ask for its page whatever serial its log has.
+    `always`: ask for its page whatever serial its log has. `left`: there is a list, and the project is not on it.
     """
 
     listed: bool
     serial: int | None
     always: bool = True
+    left: bool = False
 
 
 @dataclass(frozen=True)
@@ -84,18 +93,24 @@ class Registry:
     """A registry that the operator configured: it and the file links on its pages are trusted.
 
     `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
-    and go to the origin of `index` alone. `on_missed` is told when a request has found files missing that were there:
-    the project, all that are missing, its status. It must not take long.
+    and go to the origin of `index` alone. A loss is believed if it lasts for `later_look` seconds. `on_missed` is told
+    when a request has found files missing that were there: the project, all that are missing, its status. It must not
+    take long.
     """
 
-    def __init__(self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY) -> None:
+    def __init__(
+        self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY, later_look: int = LATER_LOOK
+    ) -> None:
         self.name = name
+        self.pause = later_look * 1_000_000
+        """Microseconds until a loss that lasts is believed."""
         self.path = "" if name == PYPI else f"/{name}"
         """What its addresses on the mirror begin with, below the root path."""
         self.asking = Asking(index, mirror, credentials, Address(mirror.store, name), strict=name != PYPI)
         self.files = Files(self.path, self.asking, mirror, self._renewed)
         self.passes = Passes(mirror.store, name)
         self.requested = Requested(mirror.store, name)
+        self._proofs = Proofs(mirror.store, name)
         self.on_missed: OnMissed | None = None
         self._store = mirror.store
         self._base = mirror.settings.root_path + self.path
@@ -126,7 +141,7 @@ class Registry:
             raise BadUpstream(
                 f"the registry gave a page of {project} that is older than the instant asked for "
                 "(a cache on the way): ask again in some minutes",
-                headers={"Retry-After": "60"},
+                headers=COME_BACK,
             ) from None
         self._keep(known)
         return View(page, observed, known.owned_by(instant), known.status)
@@ -137,12 +152,12 @@ class Registry:
         known = await self._known(project)
         async with known.observing:
             if known.asked < asked:  # else another request has asked since this one came
-                with suppress(StaleObservation):  # a cache on the way: what is known is newer
+                with suppress(StaleObservation):  # what is known is newer
                     await self._observe(known, always=False)
         await self._note(known)
         page = await known.work(lambda history: history.cooled(now(), days) if days else history.latest())
         self._keep(known)
-        return View(page, True, known.owned_by(known.instant), known.status)
+        return View(page, True, known.owned_by(known.instant), known.status, known.stale)
 
     async def file(self, project: str, content: str, filename: str) -> File:
         """Return the listing of a file that any observation showed; observe the registry if none did.
@@ -178,23 +193,30 @@ class Registry:
         Its history is not kept in memory: a pass goes over many. Raises StaleObservation where what the registry shows
         does not go with its list: it is from a cache on the way. Raises MirrorError.
         """
-        known = Known(self._store, self.name, project)
+        known = Known(self._store, self.name, project, pause=self.pause)
         await known.read_log()
-        before, instant = known.instant, None
-        asked = look.always or not known.has_page or known.serial < (look.serial or 0)
+        serials = await self.serials()
+        seen, before, instant = known.serial_since(serials.since), known.instant, None
+        asked = look.always or not known.has_page or seen < (look.serial or 0)
         if asked:
-            instant, _ = await self._look(known, always=False)
-            if not _goes_with(known, look, instant, since):
+            whole = look.serial is not None and seen < look.serial  # that is new, whatever its entity tag says
+            instant, _ = await self._look(known, always=False, whole=whole, believed=look.left and serials.proved)
+            if not self._goes_with(known, look, instant, since):
                 raise StaleObservation(f"the page of {project} does not go with the list: one of them is old")
-        instant = instant if look.listed and look.serial is None and known.instant < since else None
+        told = look.serial is not None and serials.proved  # by the list
+        instant = instant if look.listed and not told and known.instant < since else None
         return Captured(asked, known.instant != before, instant, await known.work(History.missing), known.status)
+
+    async def serials(self) -> Serials:
+        """Return what is known of the registry's serials, as far as it has been asked. Raises StoreError."""
+        return await self._proofs.known(self.asking.since)
 
     async def status(self, project: str) -> ProjectStatus | None:
         """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
         return (await self._known(project)).status
 
     async def _known(self, project: str) -> Known:
-        known = self._kept.get(project) or Known(self._store, self.name, project, self._base, self._shelf)
+        known = self._kept.get(project) or Known(self._store, self.name, project, self._base, self._shelf, self.pause)
         self._keep(known)  # so that others who ask for it now share it
         await known.read_log()
         self._keep(known)
@@ -224,36 +246,80 @@ class Registry:
 
     async def _observe_for(self, known: Known) -> None:
         """Observe for a date, which must not be answered from a stale page. Raises MirrorError."""
-        with suppress(StaleObservation):
-            return await self._observe(known, always=True)
-        try:  # once more: another process may have asked at the same time, and have been answered later
-            await self._observe(known, always=True)
-        except StaleObservation as error:
-            raise BadUpstream(f"the registry's page of {known.project} cannot be right: {error}") from error
+        for attempt in range(2):  # another process may have asked at the same time, and have been answered later
+            try:
+                return await self._observe(known, always=True)
+            except StaleObservation as error:
+                if attempt or isinstance(error, Doubtful):
+                    raise BadUpstream(
+                        f"the registry's page of {known.project} cannot be right: {error}", headers=COME_BACK
+                    ) from error
+        raise AssertionError("the last look returns or raises")
 
     async def _observe(self, known: Known, *, always: bool, whole: bool = False) -> None:
         """Observe for a request; what is missed is told to `on_missed`. Raises StaleObservation and MirrorError."""
-        _, entry = await self._look(known, always=always, whole=whole)
+        try:
+            _, entry = await self._look(known, always=always, whole=whole)
+        except StaleObservation as error:
+            if known.stale is None:
+                log.warning("%s: the page of %s is not believed: %s", self.name, known.project, error)
+            known.stale = str(error)
+            raise
+        known.stale = None
         if self.on_missed and entry and (entry.missed or entry.gone):
             missing = await known.work(History.missing)
             addressed = [msgspec.structs.replace(each, file=known.addressed(each.file)) for each in missing]
             self.on_missed(known.project, addressed, known.status)
 
-    async def _look(self, known: Known, *, always: bool, whole: bool = False) -> tuple[int, Entry | None]:
+    async def _look(
+        self, known: Known, *, always: bool, whole: bool = False, believed: bool = False
+    ) -> tuple[int, Entry | None]:
         """Ask the registry for the page and append what changed; with `always` also that nothing did.
 
-        `whole`: the page itself is needed, also if it is still the same.
+        `whole`: the page itself is needed, also if it is still the same. `believed`: a loss is.
 
         Returns the instant (microseconds) that the answer shows, and what was appended, None where nothing was. Raises
         StaleObservation and MirrorError.
         """
+        instant, observation = await self._ask(known, None if always or whole else known.etag)
+        try:
+            return instant, await self._take(known, instant, observation, always=always, believed=False)
+        except Doubtful as error:
+            doubt = error
+        if await known.doubts.begun() is None:  # it can be over at once: one answer of a proxy must not count
+            await anyio.sleep(SECOND_LOOK)
+            instant, observation = await self._ask(known)
+            try:
+                return instant, await self._take(known, instant, observation, always=always, believed=believed)
+            except Doubtful as error:
+                doubt = error
+        if not believed:
+            await known.doubts.settle(instant, doubt)
+        return instant, await self._take(known, instant, observation, always=always, believed=True)
+
+    async def _ask(self, known: Known, etag: str | None = None) -> tuple[int, Observation | None]:
+        """Ask for the page; None if it is still the one with that entity tag. Raises MirrorError."""
         started = now()
-        instant, observation = await self.asking.page(known.project, None if always or whole else known.etag)
-        if observation is not None and observation.page is None and known.has_page:
-            await anyio.sleep(SECOND_LOOK)  # one answer of a proxy must not end a project
-            instant, observation = await self.asking.page(known.project)
+        found = await self.asking.page(known.project, etag)
         known.asked = started
-        return instant, await known.append(observation, always=always) if observation else None
+        return found
+
+    async def _take(
+        self, known: Known, instant: int, observation: Observation | None, *, always: bool, believed: bool
+    ) -> Entry | None:
+        """Append what an observation changed, None for nothing. Raises StaleObservation and StoreError."""
+        if observation is None:
+            await known.doubts.clear(instant)
+            return None
+        serials = await self.serials()
+        if serials.proved and observation.page and observation.page.serial is not None:
+            observation = msgspec.structs.replace(observation, etag=None)  # the list tells what has changed
+        before = known.serial_since(serials.since)
+        entry = await known.append(observation, serials, always=always, believed=believed)
+        await known.doubts.clear(instant)
+        if entry and entry.changed and not serials.proved and 0 <= before < (entry.serial or 0):
+            await self._proofs.add(Proof(entry.instant, known.project, before, entry.serial or 0))
+        return entry
 
     async def _note(self, known: Known) -> None:
         """Note that a project was requested, if there is one."""
@@ -265,25 +331,25 @@ class Registry:
         """Whether the last observation found the project (normalised). Asks no upstream."""
         return (await self._known(project)).has_page
 
+    def _goes_with(self, known: Known, look: Look, instant: int, since: int) -> bool:
+        """Whether a project that was asked for goes with a list of the instant `since`: else one of the two is old.
+
+        `instant` is what the answer shows. A page that the list does not have any more is gone, or quarantined.
+        """
+        quarantined = known.status is not None and known.status.status == QUARANTINED
+        if not look.listed:
+            return instant >= since or not known.has_page or quarantined
+        if look.serial is None:
+            return instant >= since - LAG
+        numbered = known.serial_since(self.asking.since) >= look.serial
+        return known.has_page and numbered and (instant >= since or not quarantined)
+
     async def had(self, project: str, instant: int) -> bool:
         """Whether the log shows that there was such a project at an instant (microseconds). Asks no upstream."""
         known = await self._known(project)
         if not known.covers(instant):
             return False
         return await known.as_of(instant) is not None
-
-
-def _goes_with(known: Known, look: Look, instant: int, since: int) -> bool:
-    """Whether a project that was asked for goes with a list of the instant `since`: else one of the two is old.
-
-    `instant` is what the answer shows. A page that the list does not have any more is gone, or quarantined.
-    """
-    quarantined = known.status is not None and known.status.status == QUARANTINED
-    if not look.listed:
-        return instant >= since or not known.has_page or quarantined
-    if look.serial is None:
-        return instant >= since - LAG
-    return known.has_page and known.serial >= look.serial and (instant >= since or not quarantined)
 
 
 def _check_known(known: Known, instant: int) -> None:

@@ -219,7 +219,7 @@ def test_the_dated_index_takes_the_days_in_and_gives_them_back() -> None:
         for name in [*pages_of(catalogue), *histories]:
             history = histories.setdefault(name, History())
             if history.instant != catalogue.now:
-                history.extend(history.observe(Observation(catalogue.now, page_of(catalogue, name))))
+                history.extend(history.observe(Observation(catalogue.now, page_of(catalogue, name)), believed=True))
         kept[catalogue.now] = {name: filenames(page_of(catalogue, name)) for name in histories}
         catalogue.change(seed, 80)
     for observed, expected in kept.items():

@@ -233,7 +233,11 @@ class World:
             table("registry", name="first", index=f"{self.upstreams['first'].url}/simple/")
             + table("group", name="both", registries=["first", "pypi"])
         )
-        options = {"pypi_config": str(config), "pypi_upstream": f"{self.upstreams['second'].url}/simple/"}
+        options = {
+            "pypi_config": str(config),
+            "pypi_upstream": f"{self.upstreams['second'].url}/simple/",
+            "pypi_second_look": "0",
+        }
         store = LocalStore(self._folder / "data")
         networks = (ip_network("127.0.0.0/8"),)
         chosen = Settings(data=store.folder, adapters=options, allow_networks=networks)

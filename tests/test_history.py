@@ -12,10 +12,13 @@ from hypothesis import strategies as st
 
 from pypi_adapter.history import (
     DAY,
+    UNPROVED,
+    Doubtful,
     Entry,
     History,
     NotObserved,
     Observation,
+    Serials,
     StaleObservation,
     decode_entry,
     encode_entry,
@@ -25,6 +28,7 @@ from pypi_adapter.history import (
 from pypi_adapter.page import File, Page, ProjectStatus
 
 SECOND = 1_000_000
+PROVED = Serials(proved=True)
 
 
 def time_text(second: int) -> str:
@@ -53,7 +57,7 @@ def seen(observations: dict[int, Page | None]) -> History:
     """The history of pages observed at seconds."""
     history = History()
     for second, page in observations.items():
-        history.extend(history.observe(Observation(second * SECOND, page)))
+        history.extend(history.observe(Observation(second * SECOND, page), believed=True))
     return history
 
 
@@ -190,25 +194,72 @@ def test_what_was_not_observed_is_not_answered() -> None:
         Observation(100, make_page(make_file("1"), serial=8)),
         Observation(100, None),
         Observation(101, make_page(make_file("1"), serial=6)),
-        Observation(101, make_page()),
-        Observation(101, make_page(serial=7)),
+        Observation(101, make_page(make_file("1"))),
     ],
 )
 def test_stale_observations(observation: Observation) -> None:
-    history = History([Entry(50, serial=7), History().observe(Observation(100, make_page(make_file("1"))))])
-    with pytest.raises(StaleObservation):
-        history.observe(observation)
+    """Whatever is believed: it is not later, or its serial is older or missing, and serials are proved."""
+    history = History([History().observe(Observation(100, make_page(make_file("1"), serial=7)))])
+    with pytest.raises(StaleObservation) as raised:
+        history.observe(observation, PROVED, believed=True)
+    assert not isinstance(raised.value, Doubtful)
     assert history.instant == 100
 
 
+MANY_FILES = [make_file(f"1.{number}") for number in range(20)]
+SERIALS = [PROVED, UNPROVED]
+
+
 @pytest.mark.parametrize(
-    "page", [None, make_page(serial=8), make_page(make_file("1")), make_page(make_file("1"), serial=7)]
+    ("page", "doubtful"),
+    [
+        (None, SERIALS),
+        (make_page(), SERIALS),
+        (make_page(serial=7), SERIALS),
+        (make_page(serial=8), [UNPROVED]),
+        (make_page(MANY_FILES[0], serial=7), SERIALS),
+        (make_page(*MANY_FILES[:2], serial=7), SERIALS),
+        (make_page(MANY_FILES[0], make_file("new"), serial=7), SERIALS),
+        (make_page(MANY_FILES[0], serial=8), [UNPROVED]),
+        (make_page(*MANY_FILES[:3], serial=7), []),
+        (make_page(*(make_file(f"1.{number}", content="bb") for number in range(20)), serial=7), []),
+        (make_page(serial=7, status=ProjectStatus("quarantined")), []),
+        (make_page(*MANY_FILES, serial=6), [UNPROVED]),
+        (make_page(*MANY_FILES), [UNPROVED]),
+        (make_page(*MANY_FILES, serial=7), []),
+    ],
 )
-def test_observations_that_are_not_stale(page: Page | None) -> None:
-    history = History([History().observe(Observation(100, make_page(make_file("1"), serial=7)))])
-    history.extend(history.observe(Observation(101, page)))
-    assert history.instant == 101
-    assert history.serial == (8 if page and page.serial == 8 else 7)
+def test_losses_are_doubtful(page: Page | None, doubtful: list[Serials]) -> None:
+    """Until they are believed, unless a serial that is proved speaks for them, or against them."""
+    for serials in SERIALS:
+        history = History([History().observe(Observation(100, make_page(*MANY_FILES, serial=7)))])
+        older = serials.proved and page is not None and (page.serial or 0) < 7
+        if older:
+            continue
+        if serials in doubtful:
+            with pytest.raises(Doubtful):
+                history.observe(Observation(101, page), serials)
+        else:
+            assert history.observe(Observation(101, page), serials).instant == 101
+        history.extend(history.observe(Observation(101, page), serials, believed=True))
+        assert history.instant == 101
+
+
+def test_a_registry_that_has_stopped_to_give_serials_is_believed_once() -> None:
+    """Where they were proved, by telling of it: then those of before do not count."""
+    page = make_page(*MANY_FILES)
+    for serials, believed in ((UNPROVED, True), (Serials(since=100, proved=True), False)):
+        history = History([History().observe(Observation(100, make_page(*MANY_FILES, serial=7)))])
+        history.extend(history.observe(Observation(101, page), serials, believed=believed))
+        history.extend(history.observe(Observation(102, page), serials))
+        assert history.serial_since(serials.since) == -1
+
+
+def test_few_files_need_not_be_looked_at_again() -> None:
+    """Of less than ten, those that stay can be one."""
+    files = [make_file(f"1.{number}") for number in range(9)]
+    history = History([History().observe(Observation(100, make_page(*files)))])
+    assert history.observe(Observation(101, make_page(files[0]))).changed
 
 
 def test_an_empty_page_is_no_surprise_after_an_empty_page_or_a_404() -> None:
@@ -234,7 +285,7 @@ def test_latest_and_cooled() -> None:
     assert names(history.cooled(now, 3)) == []
     assert names(history.cooled(90_000 * SECOND + DAY, 1)) == ["1", "2"]
     assert names(history.cooled(90_000 * SECOND + DAY - 1, 1)) == ["1"]
-    history.extend(history.observe(Observation(now, None)))
+    history.extend(history.observe(Observation(now, None), believed=True))
     assert history.latest() is history.cooled(now, 0) is None
 
 
@@ -387,7 +438,7 @@ def observed(draw: st.DrawFn) -> list[Observation]:
 def history_of(observations: Iterable[Observation]) -> History:
     history = History()
     for observation in observations:
-        history.extend(history.observe(observation))
+        history.extend(history.observe(observation, believed=True))
     return history
 
 
@@ -444,7 +495,7 @@ def answers(history: History) -> dict[int, Page | None]:
 def test_the_theorem_no_later_observation_changes_an_answer(observations: list[Observation]) -> None:
     history, given_before = History(), dict[int, Page | None]()
     for observation in observations:
-        history.extend(history.observe(observation))
+        history.extend(history.observe(observation, believed=True))
         now = answers(history)
         assert {instant: now[instant] for instant in given_before} == given_before
         given_before = now
@@ -470,8 +521,8 @@ def unaddressed(page: Page | None) -> Page | None:
 def test_entries_survive_the_store(observations: list[Observation]) -> None:
     history, entries = History(), []
     for observation in observations:
-        entry = history.observe(observation)
-        assert history.observe(observation) == entry, "observe is pure"
+        entry = history.observe(observation, believed=True)
+        assert history.observe(observation, believed=True) == entry, "observe is pure"
         entries.append(decode_entry(encode_entry(entry)))
         assert entries[-1] == entry
         history.extend(entry)

@@ -18,6 +18,7 @@ from pypi_adapter.history import (
     History,
     NotObserved,
     Observation,
+    Serials,
     StaleObservation,
     decode_entry,
     encode_entry,
@@ -59,7 +60,7 @@ class Step(NamedTuple):
 class Index:
     """An index of one project, and what it showed from when on."""
 
-    def __init__(self, *, serials: bool, listed: bool, hashed: bool) -> None:
+    def __init__(self, *, serials: bool, listed: bool, hashed: bool, proved: bool = True) -> None:
         self.times: dict[str, int] = {}
         """What the upload times mean that can be read."""
         self.pages: list[Page | None] = [None]
@@ -208,21 +209,24 @@ class Model:
         self.copies: list[Copy] = []
         self._index = index
 
-    def refuses(self, copy: Copy) -> bool:
-        """It is not later than the last one, its serial is lower than one seen, or all files are missing and neither a
-        newer serial nor a quarantine speaks for it.
+    def refuses(self, copy: Copy, *, proved: bool, believed: bool) -> bool:
+        """Not later than the last one; its serial is lower than the last one seen, or missing after that (believed
+        only where serials are not proved); or it is a loss that is not believed and for which neither a newer, proved
+        serial nor a quarantine speaks.
         """
-        if self.copies and copy.at <= self.copies[-1].at:
+        last = self.copies[-1] if self.copies else Copy(START - 1, None)
+        if copy.at <= last.at:
             return True
         if copy.page is None:
-            return False
-        seen = [old.page.serial for old in self.copies if old.page and old.page.serial is not None]
+            return last.page is not None and not believed
+        pages = [old.page for old in self.copies if old.page]
+        seen = pages[-1].serial if pages else None
         serial = copy.page.serial
-        if serial is not None and any(serial < other for other in seen):
+        if seen is not None and (serial is None or serial < seen) and (proved or not believed):
             return True
-        newer = serial is not None and all(serial > other for other in seen)
-        speaks = newer or (copy.page.status is not None and copy.page.status.status == "quarantined")
-        return bool(self.copies) and bool(self.copies[-1].files()) and not copy.page.files and not speaks
+        newer = proved and seen is not None and serial is not None and serial > seen
+        quarantined = copy.page.status is not None and copy.page.status.status == "quarantined"
+        return bool(last.files()) and not copy.page.files and not (newer or quarantined or believed)
 
     def differs(self, copy: Copy) -> bool:
         """Whether a copy shows anything else than the last one, the serial aside."""
@@ -301,7 +305,9 @@ class Model:
 
 
 gaps = st.sampled_from([0, 1, 1, 2, 3, 1_000, 700_000, DAY // 2, DAY])
-kinds = st.fixed_dictionaries({"serials": st.booleans(), "listed": st.booleans(), "hashed": st.booleans()})
+kinds = st.fixed_dictionaries(
+    {"serials": st.booleans(), "listed": st.booleans(), "hashed": st.booleans(), "proved": st.booleans()}
+)
 clocks = st.sampled_from(["exact", "exact", "exact", "none", "seconds", "wrong", "ahead", "broken"])
 steps = st.builds(Step, gaps, st.sampled_from(UPLOADS + OTHER_CHANGES + LOOKS * 2), st.integers(0, 11), clocks)
 few_and_many_steps = st.lists(steps, max_size=10) | st.lists(steps, min_size=12, max_size=30)
@@ -314,6 +320,7 @@ def run(
 
     Holds what the history refuses, and what it says has changed, to what the model says.
     """
+    serials = Serials(proved=kind["proved"])
     index = Index(**kind)
     model, history, entries, instant = Model(index), History(), list[Entry](), START
     for step in steps:
@@ -323,11 +330,12 @@ def run(
             continue
         seen = look(index, step)
         copy, observation = Copy(instant, seen), Observation(instant, seen)
-        if model.refuses(copy):
+        believed = step.pick % 3 == 0
+        if model.refuses(copy, proved=serials.proved, believed=believed):
             with pytest.raises(StaleObservation):
-                history.observe(observation)
+                history.observe(observation, serials, believed=believed)
             continue
-        entry = history.observe(observation)
+        entry = history.observe(observation, serials, believed=believed)
         assert entry.changed == model.differs(copy)
         if step.action == "look live" and not entry.changed and not newer(seen, history):
             continue
@@ -363,7 +371,7 @@ def other_content(file: File, time: str) -> File:
 
 
 def newer(page: Page | None, history: History) -> bool:
-    return page is not None and (page.serial or 0) > (history.serial or 0)
+    return page is not None and (page.serial or 0) > max(history.serial or 0, 0)
 
 
 def instants(index: Index, model: Model) -> list[int]:
@@ -445,7 +453,7 @@ def check_seen_at_once(kind: dict[str, bool], steps: list[Step]) -> None:
         instant += step.gap
         if index.change(step, instant):
             model.copies.append(Copy(instant + 1, index.at(instant + 1)))
-            history.extend(history.observe(Observation(*model.copies[-1])))
+            history.extend(history.observe(Observation(*model.copies[-1]), believed=True))
     for at in instants(index, model):
         if model.copies and model.copies[0].at <= at <= model.copies[-1].at:
             assert plain(history.as_of(at)) == plain(index.at(at))
@@ -461,7 +469,7 @@ def check_seen_daily(kind: dict[str, bool], steps: list[Step]) -> None:
     model, history = Model(index), History()
     for look in looks:
         model.copies.append(Copy(look, index.at(look)))
-        history.extend(history.observe(Observation(*model.copies[-1])))
+        history.extend(history.observe(Observation(*model.copies[-1]), believed=True))
     for before, look in pairwise([0, *looks]):
         assert plain(history.as_of(look)) == plain(index.at(look))
         if uploads_only(index, before, look):

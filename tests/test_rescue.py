@@ -135,7 +135,7 @@ def test_an_observation_that_misses_nothing_new_rescues_nothing(demo: PyPI, tmp_
 
     async def work() -> None:
         async with running(tmp_path) as mirror:
-            registry = Registry("pypi", demo.url, mirror)
+            registry = Registry("pypi", demo.url, mirror, later_look=0)
             told: list[list[str]] = []
             registry.on_missed = lambda project, missing, status: told.append([each.file.filename for each in missing])
             await registry.live("demo", 0)
@@ -240,7 +240,7 @@ async def missing_of(mirror: Inner) -> tuple[list[Missing], ProjectStatus | None
 async def settle_in(
     mirror: Inner, url: str, withheld: Callable[..., object] = nothing, *, look: bool = False
 ) -> Outcomes:
-    registry = Registry("pypi", url, mirror)
+    registry = Registry("pypi", url, mirror, later_look=0)
     if look:
         await registry.live("demo", 0)
     return await Rescue(registry, mirror, withheld).settle("demo", *await missing_of(mirror))  # type: ignore[arg-type]
@@ -354,7 +354,7 @@ def test_a_404_of_a_moment_ago_is_asked_again(demo: PyPI, tmp_path: Path) -> Non
 
     async def work() -> None:
         async with running(tmp_path) as mirror:
-            registry = Registry("pypi", demo.url, mirror)
+            registry = Registry("pypi", demo.url, mirror, later_look=0)
             await registry.live("demo", 0)
             path = demo.release(TWO).path
             demo.files.pages[path] = NOT_FOUND
@@ -371,7 +371,7 @@ def test_a_404_of_a_moment_ago_is_asked_again(demo: PyPI, tmp_path: Path) -> Non
 def test_what_is_frozen_is_not_asked_for(demo: PyPI, tmp_path: Path) -> None:
     async def work() -> None:
         async with running(tmp_path) as mirror:
-            registry = Registry("pypi", demo.url, mirror)
+            registry = Registry("pypi", demo.url, mirror, later_look=0)
             await registry.live("demo", 0)
             await registry.files.freeze("demo", await registry.file("demo", TWO.sha256, TWO.filename))
             demo.delete(TWO)
@@ -440,7 +440,7 @@ def test_two_processes_settle_the_same_files(pypi: PyPI, tmp_path: Path) -> None
             async def settle_once(mirror: Inner) -> None:
                 counts.append(await settle_in(mirror, pypi.url))
 
-            await Registry("pypi", pypi.url, one).live("demo", 0)
+            await Registry("pypi", pypi.url, one, later_look=0).live("demo", 0)
             async with anyio.create_task_group() as tasks:
                 for mirror in (one, two) * 3:
                     tasks.start_soon(settle_once, mirror)
@@ -510,7 +510,7 @@ def test_what_is_missing_is_missing_from_the_same_instant_later(observations: li
     known = History()
     before: dict[tuple[str, str], int] = {}
     for observation in observations:
-        known.extend(known.observe(observation))
+        known.extend(known.observe(observation, believed=True))
         gone = {identity(each.file): each.gone for each in known.missing()}
         shown = {identity(file) for file in observation.page.files} if observation.page else set()
         assert gone.keys() >= before.keys() - shown

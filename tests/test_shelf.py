@@ -18,10 +18,11 @@ from httpcache.store import Log
 from pypi_adapter import shelf as shelves
 from pypi_adapter.compact import compacted
 from pypi_adapter.files import linked
-from pypi_adapter.history import Entry, History, Observation, encode_entry
+from pypi_adapter.history import UNPROVED, Entry, History, Observation, encode_entry
 from pypi_adapter.known import LONG, MANY, Known, read_entries
 from pypi_adapter.page import File, Page
 from pypi_adapter.registry import Look, Registry
+from pypi_adapter.serials import Proof, Proofs
 from pypi_adapter.shelf import FORMAT, Form, Shelf
 from tests.support.inprocess import running
 
@@ -73,7 +74,7 @@ class Process:
 
 async def observe(process: Process, number: int, seen: Page | None) -> None:
     await process.known.read_log()
-    assert await process.known.append(Observation(look(number), seen), always=True)
+    assert await process.known.append(Observation(look(number), seen), UNPROVED, always=True, believed=True)
 
 
 @asynccontextmanager
@@ -271,6 +272,7 @@ def test_a_capture_writes_no_form(tmp_path: Path) -> None:
                 history.extend(entry)
                 assert await log.append(number, encode_entry(entry))
             registry = Registry("pypi", "http://127.0.0.1:9/simple/", mirror)
+            await Proofs(mirror.store, "pypi").add(Proof(look(1), "p", 0, 1))
             captured = await registry.capture("p", Look(listed=True, serial=LONG, always=False), 0)
             assert not captured.asked
             await anyio.wait_all_tasks_blocked()

@@ -27,7 +27,7 @@ def log(observations: Mapping[int, Page | None]) -> list[Entry]:
     """The entries of pages observed at seconds."""
     history, entries = History(), []
     for second, page in observations.items():
-        entries.append(history.observe(Observation(second * SECOND, page)))
+        entries.append(history.observe(Observation(second * SECOND, page), believed=True))
         history.extend(entries[-1])
     return entries
 
@@ -237,7 +237,7 @@ PROJECT = {Kind.FIRST_OBSERVED, Kind.PROJECT_APPEARED, Kind.PROJECT_BACK, Kind.P
 def entries_of(observations: list[Observation]) -> list[Entry]:
     history, entries = History(), []
     for observation in observations:
-        entries.append(history.observe(observation))
+        entries.append(history.observe(observation, believed=True))
         history.extend(entries[-1])
     return entries
 

@@ -9,9 +9,13 @@ import anyio
 
 from httpcache.local import LocalStore
 from pypi_adapter.passes import ALL, Pass, Passes
+from pypi_adapter.serials import Proof, Proofs
 from tests.support.command import run
 from tests.support.mirror import Mirror
 from tests.support.registries import PyPI
+
+AT_ONCE = ("--pypi-second-look", "0")
+"""What is deleted counts at once, where a test does not say otherwise."""
 
 
 class Here:
@@ -29,8 +33,20 @@ class Here:
 
     def try_capture(self, scope: str | Path = ALL, *more: str | Path, seconds: float = 60) -> CompletedProcess[str]:
         """Run the command."""
-        options = ("--data", self.mirror.data, "--pypi-upstream", self.pypi.url, "--log-level", "error")
+        options = ("--data", self.mirror.data, "--pypi-upstream", self.pypi.url, "--log-level", "error", *AT_ONCE)
         return run("capture", *options, "--pypi-capture", scope, *more, seconds=seconds)
+
+    def prove_serials(self) -> None:
+        """Let it be known that the registry's serials move with changes, as it is once one was seen to."""
+
+        async def prove() -> None:
+            await Proofs(store, "pypi").add(Proof(0, "proved", 1, 2))
+
+        store = LocalStore(self.mirror.data)
+        try:
+            anyio.run(prove)
+        finally:
+            store.close()
 
     def passes(self) -> list[Pass]:
         """The completed passes."""
