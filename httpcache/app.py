@@ -15,6 +15,7 @@ from . import logs, pages
 from .adapter import Adapter, Bound
 from .cors import Cors
 from .errors import Loop, MirrorError
+from .git import SMART, answer_git, is_git
 from .incoming import Incoming
 from .local import LocalStore
 from .mirror import Mirror, Want, running
@@ -60,8 +61,9 @@ class Front:
 
     async def _answer(self, scope: Scope) -> ASGIApp:
         if scope["method"] not in ("GET", "HEAD"):
-            self._telling.tell(405, READ_ONLY)
-            return text(405, READ_ONLY, {"allow": "GET, HEAD"})
+            why = f"{READ_ONLY}. {SMART}" if scope["path"].endswith("/git-upload-pack") else READ_ONLY
+            self._telling.tell(405, why)
+            return text(405, why, {"allow": "GET, HEAD"})
         incoming = Incoming.read(scope, self._mirror.settings)
         try:
             self._check_loop(incoming)
@@ -81,6 +83,8 @@ class Front:
         return error_response(error)
 
     async def _found(self, incoming: Incoming) -> ASGIApp:
+        if is_git(incoming):
+            return await answer_git(self._mirror, incoming)
         for adapter in self._adapters:
             response = await adapter.answer(incoming)
             if response is not None:

@@ -38,7 +38,7 @@ ORDER = [
     ["ask"],
     ["mirror"],
     ["incoming", "responses", "cors"],
-    ["adapter"],
+    ["adapter", "git"],
     ["pages"],
     ["operate", "app", "daily"],
     ["server"],
