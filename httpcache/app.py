@@ -14,7 +14,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from . import logs, pages
 from .adapter import Adapter, Bound
 from .cors import Cors
-from .errors import Loop, MirrorError
+from .errors import BadAddress, Loop, MirrorError
 from .git import SMART, answer_git, is_git
 from .incoming import Incoming
 from .local import LocalStore
@@ -66,6 +66,7 @@ class Front:
             return text(405, why, {"allow": "GET, HEAD"})
         incoming = Incoming.read(scope, self._mirror.settings)
         try:
+            _check_host(scope)
             self._check_loop(incoming)
             response = await self._found(incoming)
             if isinstance(response, FrozenResponse | LiveResponse):
@@ -99,6 +100,13 @@ class Front:
         names = incoming.headers.get("cdn-loop", "").split(",")
         if self._mirror.upstream.name in (name.partition(";")[0].strip() for name in names):
             raise Loop("this request came from this mirror itself: the upstream address leads back here")
+
+
+def _check_host(scope: Scope) -> None:
+    """RFC 9112 section 3.2: one Host header. The server gives an empty one where there was none."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if scope["http_version"] == "1.1" and (len(hosts) != 1 or not hosts[0]):
+        raise BadAddress("a request has one Host header, with a host in it")
 
 
 class RootPath:

@@ -23,13 +23,22 @@ class Plan:
     ranges: tuple[tuple[int, int], ...] = ()
 
 
-def plan(method: str, headers: Mapping[str, str], *, etag: str | None, modified: str | None, size: int | None) -> Plan:
+def plan(
+    method: str,
+    headers: Mapping[str, str],
+    *,
+    etag: str | None,
+    modified: str | None,
+    size: int | None,
+    since: str | None = None,
+) -> Plan:
     """Return what to answer to a GET or HEAD (`method`) with these headers (lower-case names).
 
     `etag`: the strong entity tag, None while it is not known; `modified`: the value of `Last-Modified`; `size`: bytes
-    of the whole, None while it is not known (then ranges are ignored, as RFC 9110 section 14.2 allows).
+    of the whole, None while it is not known (then ranges are ignored, as RFC 9110 section 14.2 allows); `since`: a date
+    from which on nothing has changed, for where there is no `modified`.
     """
-    status = _precondition(headers, etag, modified)
+    status = _precondition(headers, etag, modified, since)
     if status:
         return Plan(status)
     wanted = headers.get("range") if method == "GET" else None  # section 14.2: for GET alone
@@ -69,7 +78,7 @@ def parse_range(text: str, size: int) -> tuple[tuple[int, int], ...] | None:
     return tuple(found)
 
 
-def _precondition(headers: Mapping[str, str], etag: str | None, modified: str | None) -> int | None:
+def _precondition(headers: Mapping[str, str], etag: str | None, modified: str | None, since: str | None) -> int | None:
     """The order of RFC 9110 section 13.2.2."""
     if "if-match" in headers:
         if not _lists(headers["if-match"], etag, weak=False):
@@ -79,7 +88,7 @@ def _precondition(headers: Mapping[str, str], etag: str | None, modified: str | 
     if "if-none-match" in headers:
         if _lists(headers["if-none-match"], etag, weak=True):
             return 304
-    elif "if-modified-since" in headers and _newer(modified, headers["if-modified-since"]) is False:
+    elif "if-modified-since" in headers and _newer(modified or since, headers["if-modified-since"]) is False:
         return 304
     return None
 

@@ -183,6 +183,11 @@ class Mirror:
         if key:
             await self.store.remove(key)
 
+    async def kept(self, target: Target, want: Want) -> Record | None:
+        """Return the frozen copy if there is one, whoever may read it: for checks of its bytes alone. Asks nobody."""
+        _, record = await self._ask(target, want).locate()
+        return record if record and await self._is_sound(record) else None
+
     async def frozen(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
         ask = self._ask(target, want)

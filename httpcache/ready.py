@@ -69,6 +69,7 @@ class ReadyAnswers:
         if scope["method"] != "GET":
             return None
         accept = encoding = None
+        hosts = 0
         for name, value in scope["headers"]:
             if name == b"accept":
                 if accept is not None:
@@ -78,8 +79,12 @@ class ReadyAnswers:
                 if encoding is not None:
                     return None
                 encoding = value
+            elif name == b"host":
+                hosts += 1 if value else 2
             elif name in self._special:
                 return None
+        if hosts != 1:
+            return None
         return scope["raw_path"], scope["query_string"], accept, _coding(encoding or b"")
 
     def find(self, key: Key) -> Ready | None:

@@ -11,6 +11,7 @@ import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
+from email.utils import formatdate
 from functools import partial
 from http import HTTPStatus
 from typing import TypeVar
@@ -80,7 +81,10 @@ class FrozenResponse(Lasting):
             raise damaged(self._record)
         lines = self._lines()
         modified = record.headers.get("last-modified")
-        planned = plan(scope["method"], _asked(scope), etag=record.etag, modified=modified, size=record.size)
+        since = formatdate(record.created, usegmt=True)
+        planned = plan(
+            scope["method"], _asked(scope), etag=record.etag, modified=modified, size=record.size, since=since
+        )
         is_sound = condition is Condition.SOUND
         if planned.status == 200 and record.size and is_sound and _can_send_paths(scope):
             await _start(send, 200, lines | {"content-length": str(record.size)})

@@ -89,6 +89,10 @@ class Rules:
         """
         return self._blocked.may_match(name, contents)
 
+    def may_block_content(self, name: str) -> bool:
+        """Whether a file of a project (normalised) could be blocked for its content, whatever that is."""
+        return any(rule.project in (None, name) for rules in self._blocked.contents.values() for rule in rules)
+
 
 class _Table:
     """Rules by what they name. Where several name the same, the first counts."""

@@ -195,10 +195,11 @@ class Dated:
         else:
             file = await listed()
         status = await registry.status(project)
-        (await source.rulebook.current()).check(project, file, status)
+        policy = await source.rulebook.current()
+        policy.check(project, file, status)
         find = None if file.url else listed
         if filename == wanted:
-            outcome = await registry.files.open(project, file, find)
+            outcome = await registry.files.open(project, file, find, whole=policy.needs_content(project, file))
             if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced it
                 hashed = msgspec.structs.replace(file, hashes={"sha256": outcome.digest})
                 (await source.rulebook.current()).check(project, hashed, status)

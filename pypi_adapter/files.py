@@ -70,13 +70,16 @@ class Files:
         target = _target(self._path, project, content, filename)
         return await self._mirror.record_key(target, Want()) is not None
 
-    async def open(self, project: str, file: File, find: Find | None = None) -> Record | Live | Passed:
+    async def open(
+        self, project: str, file: File, find: Find | None = None, *, whole: bool = False
+    ) -> Record | Live | Passed:
         """Return a file, frozen after its digest was checked. Raises MirrorError.
 
         Of one that is frozen, `file` need only have what its address has, if `find` finds the listing: it is needed
-        where the frozen copy is damaged.
+        where the frozen copy is damaged. `whole`: it is waited for until it is frozen.
         """
-        return await self._mirror.answer(self._target(project, file), self._want(project, file, find))
+        target, want = self._target(project, file), self._want(project, file, find)
+        return await (self._mirror.whole(target, want) if whole else self._mirror.answer(target, want))
 
     async def open_metadata(self, project: str, file: File, find: Find | None = None) -> Record | Live | Passed:
         """Return the metadata file of a wheel (PEP 658). `find` is as for `open`. Raises MirrorError."""
@@ -90,7 +93,7 @@ class Files:
             return Expected(metadata_digests(await listing()))
 
         async def frozen(record: Record) -> None:
-            wheel = await self._mirror.frozen(self._target(project, file), Want())
+            wheel = await self._mirror.kept(self._target(project, file), Want())
             if wheel and not metadata_digests(await listing()):
                 await confirm(self._mirror, target, Want(), file.filename, wheel)
 

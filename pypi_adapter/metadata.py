@@ -302,9 +302,10 @@ def _member(wheel: zipfile.ZipFile, name: str, filename: str) -> bytes:
 async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> bool:
     """Drop metadata that was kept and is not the wheel's: what was read by ranges is covered by no digest.
 
-    Both sides call it once they are frozen, so that whichever is last sees the other. Return whether it may stay.
+    Both sides call it once they are frozen, so that whichever is last sees the other, whoever may read it. Return
+    whether it may stay.
     """
-    kept = await mirror.frozen(metadata, want)
+    kept = await mirror.kept(metadata, want)
     if kept is None:
         return True
     path = mirror.store.blob_path(wheel.digest)

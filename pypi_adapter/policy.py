@@ -34,7 +34,7 @@ from httpcache.errors import Refused, plain
 
 from .block import Rule, Rules, read_rules
 from .osv import read_advisories
-from .page import QUARANTINED, File, Page, ProjectStatus
+from .page import QUARANTINED, SHA256, File, Page, ProjectStatus
 from .versions import file_version
 
 log = logging.getLogger("httpcache")
@@ -94,6 +94,10 @@ class Policy:
         reason = self.withheld(project, file, status)
         if reason:
             raise Refused(f"{file.filename} is withheld {reason}")
+
+    def needs_content(self, project: str, file: File) -> bool:
+        """Whether only the content of a file tells if it is withheld, and the index announces no sha256 of it."""
+        return not SHA256.fullmatch(file.hashes.get("sha256", "")) and self.rules.may_block_content(project)
 
     def withheld(self, project: str, file: File, status: ProjectStatus | None) -> str | None:
         """Return by whom a file is withheld and why, None where it is not."""

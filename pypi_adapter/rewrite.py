@@ -248,7 +248,7 @@ class Pinned:
             return Expected(tuple(sorted({digest for file in listed for digest in metadata_digests(file)})))
 
         async def frozen(record: Record) -> None:
-            found = await self._mirror.frozen(wheel, self._file_want(incoming, wheel))
+            found = await self._mirror.kept(wheel, self._file_want(incoming, wheel))
             if found and not any(map(metadata_digests, await self._listed(wheel))):
                 await confirm(self._mirror, metadata, want, filename_of(wheel.url), found)
 

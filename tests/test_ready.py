@@ -220,6 +220,7 @@ def test_a_hit_calls_few_functions_and_asks_nobody(upstream: Upstream, tmp_path:
         "path": path,
         "raw_path": path.encode(),
         "query_string": b"",
+        "http_version": "1.1",
         "headers": headers,
         "extensions": {"http.response.pathsend": {}},
     }
@@ -271,7 +272,7 @@ def test_a_hit_calls_few_functions_and_asks_nobody(upstream: Upstream, tmp_path:
 
 
 def scope(path: bytes = b"/a", *headers: tuple[bytes, bytes], method: str = "GET") -> dict[str, object]:
-    return {"method": method, "raw_path": path, "query_string": b"", "headers": list(headers)}
+    return {"method": method, "raw_path": path, "query_string": b"", "headers": [(b"host", b"mirror"), *headers]}
 
 
 def answer(size: int, *headers: tuple[bytes, bytes]) -> Ready:

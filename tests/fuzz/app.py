@@ -118,7 +118,7 @@ class _Application:
             "raw_path": path,
             "query_string": query,
             "root_path": "",
-            "headers": headers,
+            "headers": headers if b"host" in dict(headers) else [(b"host", b"mirror"), *headers],
             "client": ("127.0.0.1", 1),
             "server": ("127.0.0.1", 8080),
         }
