@@ -15,6 +15,7 @@ steps of a flight, in the one order that keeps the promises:
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import logging
 import os
@@ -164,6 +165,9 @@ class Cache:
             error = store_error(failed)
             error.told = True
             log.error("%s: %s", job.label, error.text)
+        except asyncio.CancelledError:
+            log.warning("%s: cut off: the mirror is stopped and waits no longer; nothing was kept", job.label)
+            raise
         except Exception:
             error = MirrorError("the mirror made a mistake; its log says which")
             error.told = True

@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from io import FileIO
 from pathlib import Path
 
 from .locks import PATIENCE, locked
@@ -26,18 +27,16 @@ SIZE = 8
 class Changes:
     """The count in a file. Whoever changes what may have been answered does it inside of `change`."""
 
-    def __init__(self, path: Path) -> None:
-        """Open the file, making it where it is missing. Raises OSError, StoreError."""
+    def __init__(self, path: Path, *, read_only: bool = False) -> None:
+        """Open the file, making it where it is missing. Raises OSError, StoreError.
+
+        `read_only`: the folder cannot be written; without a file in it nobody counts, and the count stays 0.
+        """
         self._path = path
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        try:
-            with locked(self._fd, fcntl.LOCK_EX, time.monotonic() + PATIENCE):
-                if os.fstat(self._fd).st_size < SIZE:
-                    self._write(0)
-            self._map = mmap.mmap(self._fd, SIZE, access=mmap.ACCESS_READ)
-        except BaseException:
-            os.close(self._fd)
-            raise
+        self._read_only = read_only
+        self._file = None if read_only and not path.exists() else _opened(path, read_only=read_only)
+        self._fd = self._file.fileno() if self._file else -1
+        self._map = mmap.mmap(self._fd, SIZE, access=mmap.ACCESS_READ)
         self._counts = memoryview(self._map).cast("Q")
 
     def count(self) -> int | None:
@@ -58,6 +57,8 @@ class Changes:
         It is odd before anything is committed and even again after that. So while it is the same even number no change
         has been committed, also where a process ends in between.
         """
+        if self._read_only:
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS))
         with locked(self._fd, fcntl.LOCK_EX, until):
             self._check()
             under_way = self._counts[0] | 1
@@ -81,4 +82,20 @@ class Changes:
         """Close the file."""
         self._counts.release()
         self._map.close()
-        os.close(self._fd)
+        if self._file:
+            self._file.close()
+
+
+def _opened(path: Path, *, read_only: bool) -> FileIO:
+    """Return the file with a count in it."""
+    if read_only:
+        return FileIO(path)
+    file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")
+    try:
+        with locked(file.fileno(), fcntl.LOCK_EX, time.monotonic() + PATIENCE):
+            if os.fstat(file.fileno()).st_size < SIZE:
+                os.pwrite(file.fileno(), bytes(SIZE), 0)
+    except BaseException:
+        file.close()
+        raise
+    return file

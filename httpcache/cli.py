@@ -8,6 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import closing
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -195,9 +196,11 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     for line in mistyped(os.environ, vars(options)):
         print(f"httpcache: {line}", file=sys.stderr)
     _check_address(settings)
-    store = LocalStore(settings.data)
-    Spool(store.spool).clean()
-    store.close()
+    with closing(LocalStore(settings.data)) as store:
+        if not store.read_only:
+            Spool(store.spool).clean()
+        elif not settings.offline:
+            raise MirrorError(f"{settings.data} is read-only: serve what it holds with --offline, or make it writable")
     address = _address(settings)
     print(f"httpcache serves {address} from {settings.data}")
     for title, line in usage(address, found, today()):

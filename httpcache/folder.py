@@ -20,6 +20,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 import diskcache
 
@@ -36,12 +37,33 @@ _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what a start that was cut short leaves
 
 
+class ReadOnly:
+    """Stands in for the index of a folder that cannot be written; entries are read without it (reader.py)."""
+
+    def _refuse(self, *_: object) -> NoReturn:
+        raise StoreError("the mirror's data folder is read-only: what it holds can be had, and nothing can be changed")
+
+    add = delete = get = __contains__ = _refuse
+
+    def close(self) -> None:
+        """Close nothing."""
+
+
+def is_read_only(folder: Path) -> bool:
+    """Whether this is a data folder that cannot be written: mounted so, or without the permission."""
+    return (folder / "VERSION").exists() and not os.access(folder, os.W_OK)
+
+
 def open_index(folder: Path) -> diskcache.Cache:
     """Open the index of a data folder, making the folder where it is missing; on a full disk, in the reserve.
 
-    Raises StoreError with a text that says what to do: not writable, not a folder of this program, or of another
-    version of it, or damaged.
+    Of a folder that cannot be written it is a ReadOnly. Raises StoreError with a text that says what to do: not
+    writable, not a folder of this program, or of another version of it, or damaged.
     """
+    if is_read_only(folder):
+        with _named(folder):
+            _check_old(folder, (folder / "VERSION").read_text().strip())
+        return ReadOnly()
     try:
         index = _open(folder)
     except StoreFull:
@@ -165,6 +187,8 @@ def store_error(error: Exception) -> StoreError:
         error = error.__context__  # diskcache calls every failure to begin a transaction a timeout
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
         return StoreFull("the mirror's store is full: make room on its disk")
+    if getattr(error, "errno", None) == errno.EROFS:
+        return StoreError("the mirror's data folder is read-only: what is frozen can be had, nothing new can be kept")
     if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
         return Damaged(f"the index of the mirror's store is damaged ({error}): {RESTORE}")
     if getattr(error, "sqlite_errorcode", None) in _HELD:

@@ -15,7 +15,6 @@ from functools import partial
 from hashlib import sha256
 from pathlib import Path
 from typing import ParamSpec, TypeVar
-from urllib.parse import quote
 
 import anyio.to_thread
 import diskcache
@@ -23,9 +22,9 @@ import diskcache
 from .blobs import Blobs
 from .changes import Changes
 from .errors import Damaged
-from .folder import RESTORE, mapped, open_index, store_error
+from .folder import RESTORE, is_read_only, mapped, open_index, store_error
 from .locks import PATIENCE, locked, mine
-from .reader import Reader
+from .reader import Reader, address
 from .store import Condition
 from .threads import started
 
@@ -44,13 +43,17 @@ class LocalStore:
     """A Store in a folder, shared by any number of processes of one machine."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the folder, making it where it is missing. Raises StoreError with a text that says what to do."""
+        """Open the folder, making it where it is missing. Raises StoreError with a text that says what to do.
+
+        `read_only`: it cannot be written, so whatever changes it raises StoreError.
+        """
         self.folder = folder
+        self.read_only = is_read_only(folder)
         self.spool = folder / "spool"
         self._blobs = Blobs(folder / "blobs")
         self._index = open_index(folder)
         with mapped():
-            self._changes = Changes(folder / "index" / "changes")
+            self._changes = Changes(folder / "index" / "changes", read_only=self.read_only)
         self._near = threading.local()
         self._opened: list[Reader] = []
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
@@ -202,9 +205,7 @@ class LocalStore:
         """See Store."""
 
         def work() -> list[str]:
-            with closing(
-                sqlite3.connect(f"file:{quote(str(self.folder / 'index' / 'cache.db'))}?mode=ro", uri=True)
-            ) as index:
+            with closing(sqlite3.connect(address(self.folder / "index" / "cache.db"), uri=True)) as index:
                 found = [str(row[0]) for row in index.execute("PRAGMA integrity_check")]
             wrong = [f"the index: {line}" for line in found if line != "ok"]
             for key, value in self._entries(""):

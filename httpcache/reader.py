@@ -5,6 +5,7 @@ A point read of SQLite takes microseconds where its pages are in memory; to hand
 
 from __future__ import annotations
 
+import os
 import sqlite3
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,7 @@ class Reader:
 
     def __init__(self, database: Path, wait: float = 0.0) -> None:
         self._wait = wait
-        self._address = f"file:{quote(str(database))}?mode=ro"
+        self._database = database
         self._connection: sqlite3.Connection | None = None
         self._opened = 0
 
@@ -63,7 +64,7 @@ class Reader:
         if self._connection is None:
             self._opened += 1  # a new connection counts anew
             self._connection = sqlite3.connect(
-                self._address, uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
+                address(self._database), uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
             )
             self._connection.execute("PRAGMA mmap_size = 0")
         try:
@@ -77,6 +78,24 @@ class Reader:
         if self._connection is not None:
             self._connection.close()
             self._connection = None
+
+
+def address(database: Path) -> str:
+    """Return how SQLite is told to read a database and not to write.
+
+    It needs a file beside it to do so (`-shm`), and makes it; where it cannot, nobody else may write either. Raises
+    StoreError where it could not see all that was written.
+    """
+    beside = {kind: database.with_name(f"{database.name}-{kind}") for kind in ("shm", "wal")}
+    name = f"file:{quote(str(database))}?mode=ro"
+    if beside["shm"].exists() or os.access(database.parent, os.W_OK):
+        return name
+    if beside["wal"].exists() and beside["wal"].stat().st_size:
+        raise StoreError(
+            "the last entries of the index are in index/cache.db-wal, and a read-only folder needs cache.db-shm too to "
+            "read them: run `httpcache verify` once on a copy that can be written"
+        )
+    return f"{name}&immutable=1"
 
 
 def _ours(mode: int, value: object) -> bytes:
