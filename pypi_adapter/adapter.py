@@ -125,7 +125,7 @@ def _scope(settings: Settings) -> Scope:
 def _check_meant(incoming: Incoming) -> None:
     """Raise BadAddress for an address without an upstream URL in which a date was meant to stand."""
     parts = split_path(incoming.path)
-    hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now())
+    hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now(), incoming.root)
     if hint:
         raise BadAddress(hint)
 

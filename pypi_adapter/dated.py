@@ -74,7 +74,7 @@ class Dated:
         first, *rest = [part for part in parts if part] or [""]
         when = parse_when(_COLON.sub(":", first), now())
         if when is None and self._path:  # a name is not a pin of the generic mirror
-            hint = meant(first, now())
+            hint = meant(first, now(), base)
             raise BadAddress(hint) if hint else NotFound(self._how(base))
         if when is None:
             return None

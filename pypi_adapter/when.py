@@ -63,17 +63,18 @@ def is_when(segment: str) -> bool:
     return any(shape.fullmatch(segment) for shape in (_LIVE, _DATE, _INSTANT))
 
 
-def meant(segment: str, now: int) -> str | None:
+def meant(segment: str, now: int, base: str = "") -> str | None:
     """Say how a date is written to who meant one by the first segment of an address; None where nothing looks like it.
 
-    `now` is in microseconds since the epoch.
+    `now` is in microseconds since the epoch; `base` is what the addresses of the index begin with.
     """
     if not any(shape.fullmatch(segment) for shape in (_NEARLY_DATE, _OTHER_ORDER, _NEARLY_LIVE, _OTHER_WORDS)):
         return None
     example = _nearest(segment) or (_EPOCH + timedelta(microseconds=now)).date().isoformat()
     return (
-        f"{segment!r} is no date: write YYYY-MM-DD, for example /{example}/<project>/ for the index as it stood then "
-        "at 00:00 UTC, or /live/<project>/ as it is now, or /live-7d/<project>/ for that less the last seven days"
+        f"{segment!r} is no date: write YYYY-MM-DD, for example {base}/{example}/<project>/ for the index as it stood "
+        f"then at 00:00 UTC, or {base}/live/<project>/ as it is now, or {base}/live-7d/<project>/ for that less the "
+        "last seven days"
     )
 
 

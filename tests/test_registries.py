@@ -189,12 +189,14 @@ def test_addresses(registry: Start, pypi: PyPI, tmp_path: Path) -> None:
         (file,) = document(f"{base}/live/own-thing/")["files"]
         assert file["url"] == f"/mirror/internal/files/own-thing/{OWN.sha256}/{OWN.filename}"
         for address in (
-            "", "/", "/foo/", "/own-thing/", "/simple/own-thing/", "/files", "/files/own-thing/",
+            "", "/", "/foo/", "/own-thing/", "/files", "/files/own-thing/",
             f"/{private.upstream.url}/", "/live/own-thing/more/", "/files/own-thing/x/y",
         ):  # fmt: skip
             answer = ask(f"{base}{address}")
             assert answer.status_code == 404, address
             assert "/mirror/internal/" in answer.text, address
+        answer = ask(f"{base}/simple/own-thing/")
+        assert (answer.status_code, "/mirror/internal/live/" in answer.text) == (400, True), answer.text
         for address in (f"{base}/2999-01-01/own-thing/", f"{base}/2024-02-30/own-thing/"):
             assert ask(address).status_code == 400
         answer = ask(f"{base}/live/nothing/")
