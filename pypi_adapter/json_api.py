@@ -1,6 +1,6 @@
 """The part of PyPI's JSON API that an index page tells: releases, files, digests, sizes, upload times. Pure.
 
-the documentation of its JSON API. What a page does not say (summary, authors, dependencies) is left out, not made up.
+What a page does not say (summary, authors, dependencies) is left out, not made up.
 """
 
 from __future__ import annotations
