@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.capture import AT_ONCE
 from tests.support.clients import ClientError, Clients, pins
 from tests.support.command import run
 from tests.support.config import configured, table
@@ -36,7 +37,7 @@ def lines(server: Mirror, *arguments: str) -> list[str]:
 
 def capture(server: Mirror, *arguments: str | Path) -> str:
     """Make a pass beside the server; return its summary."""
-    made = run("capture", "--data", server.data, "--pypi-upstream", server.pypi_upstream, *arguments)
+    made = run("capture", "--data", server.data, "--pypi-upstream", server.pypi_upstream, *AT_ONCE, *arguments)
     assert made.returncode == 0, made.stderr
     return made.stdout
 
