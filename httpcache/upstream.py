@@ -27,6 +27,7 @@ from .target import origin, read_url, resolve
 
 NOTED = 10_000  # origins
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_USER = re.compile(r"\A((?:https?:)?//)[^/?#]*@", re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # in no value of a header (RFC 9110 section 5.5)
 
 Headers = tuple[tuple[str, str], ...]
@@ -253,12 +254,18 @@ class Upstream:
 
 
 def _redirected(here: str, location: str) -> str:
-    """Return where a `Location` leads, as it was spelled; its bytes beyond ASCII are sent quoted."""
+    """Return where a `Location` leads, as it was spelled; its bytes beyond ASCII are sent quoted.
+
+    A user in it is dropped: an upstream does not choose what logins are sent.
+    """
     try:
         if CONTROL.search(location):
             raise BadAddress("there is a control character in it")
-        return resolve(here, location.encode("latin-1").decode("utf-8", "surrogateescape")).wire
-    except BadAddress as error:
+        reference = _USER.sub(r"\1", location.encode("latin-1").decode("utf-8", "surrogateescape"))
+        found = resolve(here, reference).wire
+        httpx.URL(origin(found))
+        return found
+    except (BadAddress, httpx.InvalidURL) as error:
         raise BadUpstream(f"{redact(here)} redirects to an address that cannot be followed") from error
 
 

@@ -98,6 +98,11 @@ REFUSED = [
     *(_refused(f"http://{name}/x", name) for name in NAMES if not name.startswith("public")),
     *(_refused(f"http://10.0.0.1:{port}/x") for port in PORTS),
     *(_refused(f"https://{_bracketed(address)}/x") for address in ("10.0.0.1", "::1", "169.254.169.254")),
+    # what stands in front of the @ is a login (RFC 3986 section 3.2.1), whatever it looks like
+    *(
+        _refused(f"http://{user}@10.0.0.1/x")
+        for user in ("user:word", "8.8.8.8", "8.8.8.8%40", "8.8.8.8%23", "8.8.8.8%2F", "8.8.8.8%5C")
+    ),
     _refused("http://localhost/x", "localhost"),
     _refused("http://LOCALHOST./x", "localhost"),
 ]
@@ -115,12 +120,6 @@ UNREADABLE = [
         "http+unix://%2Frun%2Fdocker.sock/x",
         "gopher://10.0.0.1:6379/_INFO",
         "data:text/plain,x",
-        "http://user:word@10.0.0.1/x",
-        "http://8.8.8.8@10.0.0.1/x",
-        "http://8.8.8.8%40@10.0.0.1/x",
-        "http://8.8.8.8%23@10.0.0.1/x",
-        "http://8.8.8.8%2F@10.0.0.1/x",
-        "http://8.8.8.8%5C@10.0.0.1/x",
         "http://10.0.0.1%2F.public.example/x",
         "http://10.0.0.1%5C.public.example/x",
         "http://10.0.0.1%00.public.example/x",
