@@ -15,12 +15,15 @@ from operator import itemgetter
 
 import msgspec
 
+from httpcache.target import origin
+
 from .history import FOREVER, Entry, History, NotObserved, Project, State, last_status
 from .json_page import file_json, files_from_json, joined_json
-from .page import SHA256, File, Page, ProjectStatus
+from .page import SHA256, File, Page, ProjectStatus, is_derived
 from .versions import by_version
 
-_SIZELESS, _ATTESTED = 1, 2  # what a row says of its file: there is no size, there is a provenance
+# What a row says of its file: there is no size, there is a provenance, its METADATA has to be read out of the wheel.
+_SIZELESS, _ATTESTED, _DERIVED = 1, 2, 4
 _ROW = 250  # bytes of memory that a row takes besides its JSON
 
 
@@ -28,7 +31,7 @@ class Rows(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """One row for each span of each file, the files in the order in which they were first shown; a list a column.
 
     A row holds from `starts` to before `ends`. `versions` are places in the versions of the history, -1 for none;
-    `marks` are of `_SIZELESS` and `_ATTESTED`.
+    `marks` are of `_SIZELESS`, `_ATTESTED` and `_DERIVED`.
     """
 
     starts: list[int]
@@ -43,7 +46,7 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
 
     `versions` are all that any file had, in order. `breaks` are the instants at which any row begins or ends or the
     project changes, in order: between two of them the page is the same. `digests` are the sha256 of all files, 32 bytes
-    each.
+    each. `hosts` are the origins of the wheels whose METADATA has to be read out of them.
     """
 
     instant: int | None
@@ -57,6 +60,7 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
     rows: Rows
     breaks: list[int]
     digests: bytes
+    hosts: tuple[str, ...]
 
     @property
     def exists(self) -> bool:
@@ -145,10 +149,17 @@ class Moment:
             complete=not any(mark & _SIZELESS for mark in marks),
         )
 
-    def page(self) -> Page:
-        """The page with the mirror's links."""
+    def page(self, *, derived: bool = True) -> Page:
+        """The page with the mirror's links; `derived`: with METADATA that has to be read out of wheels, advertised."""
         shown = self._shown()
-        return self._page(files_from_json(list(compress(self.compact.rows.files, shown))), shown)
+        files = files_from_json(list(compress(self.compact.rows.files, shown)))
+        if not derived:
+            marks = compress(self.compact.rows.marks, shown)
+            files = tuple(
+                msgspec.structs.replace(file, core_metadata=None) if mark & _DERIVED else file
+                for file, mark in zip(files, marks, strict=True)
+            )
+        return self._page(files, shown)
 
     def _shown(self) -> list[bool]:
         """For each row whether it holds."""
@@ -170,7 +181,7 @@ class Moment:
 def compacted(history: History, link: Callable[[File], File]) -> Compact:
     """The form of a history whose files `link` gives their addresses on the mirror."""
     starts, ends, spellings, marks, files = list[int](), list[int](), list[str | None](), bytearray(), list[bytes]()
-    digests: dict[str, None] = {}
+    digests, hosts = dict[str, None](), set[str]()
     for spans in history.spans():
         last: tuple[int, str | None, bytes] | None = None
         for start, end, showing in spans:
@@ -186,6 +197,8 @@ def compacted(history: History, link: Callable[[File], File]) -> Compact:
                 files.append(text)
             last = end, version, text
             digests[file.hashes.get("sha256", "")] = None
+            if is_derived(file):
+                hosts.add(origin(file.url))
     versions = tuple(sorted({text: None for text in spellings if text is not None}, key=by_version))
     places: dict[str | None, int] = {text: place for place, text in enumerate(versions)}
     breaks = {*chain(starts, ends), *(instant for instant, _ in history.states)} - {FOREVER}
@@ -201,8 +214,10 @@ def compacted(history: History, link: Callable[[File], File]) -> Compact:
         rows=Rows(starts, ends, [places.get(text, -1) for text in spellings], bytes(marks), files),
         breaks=sorted(breaks),
         digests=b"".join(bytes.fromhex(digest) for digest in digests if SHA256.fullmatch(digest)),
+        hosts=tuple(sorted(hosts)),
     )
 
 
 def _mark(file: File) -> int:
-    return (_SIZELESS if file.size is None else 0) | (0 if file.provenance is None else _ATTESTED)
+    marks = (_SIZELESS if file.size is None else 0) | (0 if file.provenance is None else _ATTESTED)
+    return marks | (_DERIVED if is_derived(file) else 0)

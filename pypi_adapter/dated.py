@@ -27,13 +27,14 @@ from httpcache.incoming import Incoming
 from httpcache.record import Record
 from httpcache.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
 from httpcache.store import Store
+from httpcache.target import origin
 
 from .compact import Moment
 from .files import linked
 from .json_api import project_json
 from .metadata import SUFFIX
 from .moments import PASSING
-from .page import SHA256, File, ProjectList, is_distribution, map_files
+from .page import SHA256, File, ProjectList, is_derived, is_distribution, map_files
 from .registry import View
 from .render import chosen, in_form, index_response
 from .sources import Source, listed, owner
@@ -123,16 +124,19 @@ class Dated:
             return await self._list(incoming, when, f"{prefix}{SIMPLE}/")
         if page is None:
             raise self._none(name, when, source, view)
-        policy = await source.rulebook.current()
+        policy, ranges = await source.rulebook.current(), source.registry.files.ranges
         if isinstance(page, Moment):
             form = chosen(incoming.accept)
-            body, cache_control = await source.moments.body(name, page, form, policy, view.status)
+            slow = await ranges.known_to_ignore(page.compact.hosts)
+            derived = not slow or len(slow) < len(page.compact.hosts)
+            body, cache_control = await source.moments.body(name, page, form, policy, view.status, derived=derived)
             status = STORED if view.observed else HIT
             return in_form(form, body, cache_control, status, lasting=not view.observed)
+        slow = await ranges.known_to_ignore({origin(file.url) for file in page.files if is_derived(file)})
         return await index_response(
             policy.page(page, view.status),
             incoming.accept,
-            link=lambda file: linked(file, incoming.root + source.registry.path, name),
+            link=lambda file: linked(file, incoming.root + source.registry.path, name, slow),
             prefix=prefix,
             cache_control=PASSING,
             cache_status=_renewed(view.stale),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Container
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from hashlib import sha256
@@ -16,14 +16,15 @@ from httpcache.credentials import Credentials
 from httpcache.flight import Digest, Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
-from httpcache.target import Target
+from httpcache.target import Target, origin
 from httpcache.upstream import Answer, Headers
 
 from .asking import Asking
 from .coding import Announced, without_codings
 from .history import identity
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
-from .page import SHA256, File, strongest
+from .page import SHA256, File, is_derived, strongest
+from .ranges import Ranges
 from .render import advertised
 
 Find: TypeAlias = Callable[[], Awaitable[File]]
@@ -43,12 +44,15 @@ def token(file: File) -> str:
     return content if SHA256.fullmatch(content) else f"id-{sha256(content.encode()).hexdigest()}"
 
 
-def linked(file: File, base: str, project: str) -> File:
-    """Return a file with its address on the mirror below `base`; every wheel has a metadata file there (PEP 658)."""
+def linked(file: File, base: str, project: str, slow: Container[str] = ()) -> File:
+    """Return a file with its address on the mirror below `base`; every wheel has a metadata file there (PEP 658).
+
+    It is not advertised of wheels on `slow` hosts whose METADATA would have to be read out of them.
+    """
     return msgspec.structs.replace(
         file,
         url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
-        core_metadata=advertised(file),
+        core_metadata=None if is_derived(file) and origin(file.url) in slow else advertised(file),
         gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
     )
 
@@ -64,6 +68,8 @@ class Files:
         self._renew = renew
         self._asking = asking
         self._mirror = mirror
+        self.ranges = Ranges(mirror.store)
+        """What is known of the hosts that the files are on."""
 
     async def is_frozen(self, project: str, content: str, filename: str) -> bool:
         """Whether there is a frozen copy, by the parts of its address; `filename` can be that of a metadata file."""
@@ -134,7 +140,7 @@ class Files:
             url=file.url,
             own=(lambda: self._ask(project, file, metadata=True)) if file.core_metadata else None,
             frozen=lambda: self._mirror.frozen(target, want),
-            ask=lambda headers: self._ask(project, file, headers),
+            ask=lambda headers: self.ranges.watching(file.url, self._ask(project, file, headers)),
             freeze=lambda: self._mirror.whole(target, want),
             path=self._mirror.store.blob_path,
             digests=file_digests(file),

@@ -17,7 +17,7 @@ from .compact import Moment
 from .html_page import to_html
 from .json_page import to_json
 from .negotiate import MediaType
-from .page import ProjectStatus
+from .page import Page, ProjectStatus
 from .parsing import beside
 from .policy import Policy
 
@@ -26,7 +26,7 @@ DATED = f"public, {FOREVER}"
 PASSING = "public, max-age=60"
 _QUICK = 20  # times as many files as of other work are joined in the same time
 
-_Key: TypeAlias = tuple[str, int | None, MediaType, tuple[ProjectStatus | None] | None]
+_Key: TypeAlias = tuple[str, int | None, MediaType, tuple[ProjectStatus | None] | None, bool]
 
 
 class Moments:
@@ -37,23 +37,34 @@ class Moments:
         self._kept: Kept[_Key, tuple[Body, str]] = Kept(LIMIT)
 
     async def body(
-        self, project: str, moment: Moment, form: MediaType, policy: Policy, status: ProjectStatus | None
+        self,
+        project: str,
+        moment: Moment,
+        form: MediaType,
+        policy: Policy,
+        status: ProjectStatus | None,
+        *,
+        derived: bool = True,
     ) -> tuple[Body, str]:
         """Return the page of a project at a moment without what is withheld, and its `Cache-Control`.
 
-        `status` is the project's as last observed.
+        `status` is the project's as last observed; for `derived` see Moment.page.
         """
         if policy is not self._policy:
             self._policy, self._kept = policy, Kept(LIMIT)
         pages = self._kept
         ruled = (status,) if policy.may_change(moment.name, moment.contents, status) else None
-        key = (project, moment.since, form, ruled)
+        key = (project, moment.since, form, ruled, derived)
         found = pages.get(key)
         if found is None:
-            joined = form is MediaType.JSON and not ruled
+            joined = form is MediaType.JSON and not ruled and derived
 
             def make() -> tuple[Body, str]:
-                plain, cache_control = (moment.json(), DATED) if joined else _changed(moment, form, policy, status)
+                if joined:
+                    return Body(moment.json()), DATED
+                plain, cache_control = _changed(moment.page(derived=derived), form, policy, status)
+                if not derived:  # what is known of a host is forgotten again
+                    cache_control = PASSING
                 return Body(plain), cache_control
 
             found = await beside(make, moment.size // _QUICK if joined else moment.size)
@@ -61,9 +72,8 @@ class Moments:
         return found
 
 
-def _changed(moment: Moment, form: MediaType, policy: Policy, status: ProjectStatus | None) -> tuple[bytes, str]:
+def _changed(page: Page, form: MediaType, policy: Policy, status: ProjectStatus | None) -> tuple[bytes, str]:
     """Render what the rules leave of a page, and tell how long it may be kept: what is withheld can be had again."""
-    page = moment.page()
     kept = policy.page(page, status)
     body = to_json(kept) if form is MediaType.JSON else to_html(kept)
     return body, DATED if kept is page else PASSING

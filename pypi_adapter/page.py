@@ -126,3 +126,8 @@ def map_files(page: Page, change: Callable[[File], File | None]) -> Page:
 def is_distribution(filename: str) -> bool:
     """Whether a name is one that distribution files have, by its ending."""
     return filename.lower().endswith(_DISTRIBUTION_ENDINGS)
+
+
+def is_derived(file: File) -> bool:
+    """Whether a file is a wheel of which the index has no metadata file: its METADATA has to be read out of it."""
+    return file.filename.endswith(".whl") and not file.core_metadata

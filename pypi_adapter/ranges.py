@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
 from typing import TypeAlias
@@ -53,6 +53,10 @@ class Ranges:
             for host in unknown:
                 group.start_soon(self._find_out, urls[host], ask)
         return frozenset([host for host in urls if found[host] or self._noted.get(host, (False, 0))[0]])
+
+    async def known_to_ignore(self, hosts: Iterable[str]) -> frozenset[str]:
+        """Return those of some origins that are known to ignore ranges. Asks none of them. Raises StoreError."""
+        return frozenset([host for host in hosts if await self._known(host)])
 
     @asynccontextmanager
     async def watching(self, url: str, exchange: AbstractAsyncContextManager[Answer]) -> AsyncIterator[Answer]:

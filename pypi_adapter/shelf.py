@@ -21,7 +21,7 @@ import msgspec
 from .compact import Compact
 from .parsing import in_parser
 
-FORMAT = 2
+FORMAT = 3
 """To be raised with whatever changes a form: its fields, the rules of histories, how a file is linked or rendered."""
 LIMIT = 1024**3  # bytes that all of the forms may take on the disk, and a little more
 ROOM = 256 * 1024**2  # bytes that are left to others: where less is free, none is written

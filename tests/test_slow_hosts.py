@@ -64,6 +64,25 @@ def test_it_is_not_advertised(put: Callable[..., Upstream], server: Mirror, pin:
     assert http.get(f"{server.same(file['url'])}.metadata").content == THING.metadata
 
 
+def test_it_is_not_advertised_at_a_date_once_it_is_known(
+    put: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
+    """A page of a date asks no file host; from the first METADATA on it says what is known of it. Live pages too."""
+    host = put(whole(THING), **{"upload-time": "2023-01-01T00:00:00Z"})
+    running = mirror(pypi_upstream=f"{host.url}/simple/")
+    pages = [f"{running.at(when)}thing/" for when in ("2024-01-02", "live")]
+    files = [document(page)["files"][0] for page in pages]
+    assert [file["core-metadata"] for file in files] == [True, True]
+    assert not host.count(PATH)
+    assert http.get(f"{running.same(files[0]['url'])}.metadata").content == THING.metadata
+    for page in pages:
+        (file,) = document(page)["files"]
+        assert "core-metadata" not in file
+        assert file["url"] == files[0]["url"]
+        assert "immutable" not in http.get(page).headers["cache-control"]
+        assert "core-metadata" not in http.get(page).text
+
+
 def test_a_host_that_knows_ranges(upstream: Upstream, server: Mirror, pin: str) -> None:
     upstream.pages |= {"/simple/thing/": json_page(json_files(json_file(upstream.url + PATH))), PATH: THING.data}
     (file,) = document(server.pin(pin, f"{upstream.url}/simple/thing/"))["files"]
