@@ -22,7 +22,7 @@ from starlette.types import ASGIApp
 from httpcache.codings import Body
 from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadUpstream
-from httpcache.flight import Passed
+from httpcache.flight import Live, Passed
 from httpcache.incoming import Incoming
 from httpcache.kept import Kept
 from httpcache.mirror import Expected, Mirror, Want
@@ -34,6 +34,7 @@ from . import packument
 from .announcements import Announcements, Tarball
 
 RENDERED_BYTES = 12 * 1024 * 1024  # of packuments that are kept as they are sent
+SNIFFED = 64  # bytes of an answer that tell whether it can be a packument
 OTHERS = 10_000  # answers of which it is remembered that they are no packuments
 WHOLE = "application/json, */*;q=0.1"
 """The `Accept` that packuments are asked for with: for the whole one, from which the other is made."""
@@ -87,12 +88,20 @@ class Pinned:
             if not _is_json(found.record.headers) or self._others.get(found.record.digest):
                 return None
             return await self._rewritten(incoming, found.record, found.status)
-        head = found.live.head
-        if not _is_json(head.headers) or found.live.unkept or (head.length or 0) > self._mirror.settings.max_page:
+        if not await self._may_be_packument(found.live):
             return None
         record = await self._mirror.landed(incoming.target, found.live)
         rewritten = await self._rewritten(incoming, record, STORED)
         return rewritten or answer_with(self._mirror.store, record, pinned=incoming.pinned)
+
+    async def _may_be_packument(self, live: Live) -> bool:
+        """Whether an answer that is being frozen has to be waited for: JSON of a page's size that is an object."""
+        if not _is_json(live.head.headers) or live.unkept:
+            return False
+        start = await anext(live.read(0, SNIFFED), b"")
+        if "content-encoding" not in live.head.headers and start.lstrip()[:1] not in (b"", b"{"):
+            return False
+        return await live.ends_within(self._mirror.settings.max_page)
 
     async def _tarball(self, incoming: Incoming, target: Target, expected: Expected) -> ASGIApp:
         async def expect() -> Expected:
