@@ -91,7 +91,8 @@ def test_a_lock_that_nobody_lets_go_of(here: Mirror, pypi: PyPI, upstream: Upstr
             while not all(each.done() for each in asked):
                 assert [ask(hit, JSON).content for hit in hits] == before
         assert {each.result() for each in asked} <= {503, None}, kind
-        assert any(each.result() == 503 for each in asked), kind
+        # A file is sent as it arrives, so what has begun breaks off; a page of a date has not begun.
+        assert kind == "lock" or any(each.result() == 503 for each in asked), kind
         assert time.monotonic() - began < BOUND
     finally:
         holder.send_signal(signal.SIGCONT)
