@@ -506,14 +506,18 @@ def test_the_theorem_no_later_observation_changes_an_answer(observations: list[O
 def test_the_model_agrees(observations: list[Observation]) -> None:
     for instant, answer in answers(history_of(observations)).items():
         expected = model(observations, instant)
-        assert unaddressed(answer and msgspec.structs.replace(answer, versions=None)) == unaddressed(expected)
+        assert without_addresses(answer and msgspec.structs.replace(answer, versions=None)) == without_addresses(
+            expected
+        )
 
 
-def unaddressed(page: Page | None) -> Page | None:
-    """A page without the addresses of its files: another one is no change."""
-    return page and msgspec.structs.replace(
-        page, files=tuple(msgspec.structs.replace(file, url="") for file in page.files)
-    )
+def unaddressed(file: File) -> File:
+    """A file without its address: another one is no change."""
+    return msgspec.structs.replace(file, url="")
+
+
+def without_addresses(page: Page | None) -> Page | None:
+    return page and msgspec.structs.replace(page, files=tuple(map(unaddressed, page.files)))
 
 
 @many
