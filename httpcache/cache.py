@@ -20,22 +20,21 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
-from pathlib import Path
 
 import anyio
 import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from .credentials import PUBLIC
+from .download import Digest, Download, Expected
 from .errors import BadUpstream, Busy, MirrorError, OtherBytes
 from .fields import named
-from .flight import Digest, Flight, Live, Passed
+from .flight import Flight, Live, Passed
 from .folder import store_error
-from .record import KEPT_HEADERS, Record, decode, encode
+from .record import KEPT_HEADERS, Record, decode, encode, shown
 from .spool import Claim, Head, Holder, Spool, Writer
 from .store import Store
 from .threads import started
@@ -51,39 +50,6 @@ WRITERS = 8  # threads that write parts
 POLL, MAX_POLL = 0.02, 0.25  # seconds between looks at another process's download
 BEAT = 2.0  # seconds after which a process shows that it does not hang
 HUNG = 5 * BEAT  # seconds without that, after which it counts as hanging
-
-
-@dataclass(frozen=True)
-class Job:
-    """What is to be fetched and frozen.
-
-    `key`: those who ask with the same key share one download. `record` is the key of the record. `accept` is what the
-    upstream is asked with, and `answers` tells whether an answer is one to this request too. `label`: the target, for
-    texts and logs. `target`, `pin` and `url` are for the record. `ask` sends the request. `find` looks for the record.
-    `scope` gives the scope of an answer, `place` what stands for its address; `unkept` says why one may not be frozen.
-    `verify` looks at the bytes (a draft of the record, the file) before they are frozen, and raises BadUpstream to
-    refuse them; `frozen` is told the record. `digests` are those that indexes announced, of which one must be right;
-    so is `size` (bytes). `limit` is the most bytes that are taken.
-    """
-
-    key: str
-    record: str
-    accept: str
-    label: str
-    target: str
-    pin: str
-    url: str
-    ask: Callable[[], AbstractAsyncContextManager[Answer]]
-    find: Callable[[], Awaitable[Record | None]]
-    answers: Callable[[Head], bool]
-    scope: Callable[[Answer], str]
-    place: Callable[[Answer], str]
-    unkept: Callable[[Answer], str]
-    frozen: Callable[[Record], Awaitable[None]]
-    verify: Callable[[Record, Path], Awaitable[None]]
-    limit: int
-    digests: tuple[Digest, ...] = ()
-    size: int | None = None
 
 
 class Cache:
@@ -111,70 +77,75 @@ class Cache:
             self._tasks.cancel_scope.cancel()
         self._writers.shutdown()
 
-    async def open(self, job: Job) -> Record | Live | Passed:
-        """Return the record, or the answer as soon as its head is known. Raises MirrorError."""
-        flight = self._flights.get(job.key)
+    async def open(self, download: Download, record_key: str, expected: Expected) -> Record | Live | Passed:
+        """Return the record, or the answer as soon as its head is known. Raises MirrorError.
+
+        The record is to have the key `record_key`. Those who ask with the same credentials share one download.
+        """
+        flight_key = download.flight_key(record_key)
+        flight = self._flights.get(flight_key)
         while flight and not flight.done:  # one that has ended is still there while it cleans up
-            outcome = await self._board(flight, job)
+            outcome = await self._board(flight, download)
             if outcome:
                 return outcome
             if flight.unkept:
                 break
-            flight = self._flights.get(job.key)
-        outcome = await self._board(self._start(job), job, own=True)
+            flight = self._flights.get(flight_key)
+        flight = self._start(flight_key, Flight(download, record_key, expected))
+        outcome = await self._board(flight, download, own=True)
         if outcome is None:
             raise BadUpstream("the answer ended before it could be passed on: ask again")
         return outcome
 
-    async def _board(self, flight: Flight, job: Job, *, own: bool = False) -> Record | Live | Passed | None:
+    async def _board(self, flight: Flight, download: Download, *, own: bool = False) -> Record | Live | Passed | None:
         """Return what a flight has for a request: None where that is an answer to the request of another alone."""
         while flight.head is None and not flight.done:
             await flight.changed()
         if flight.unkept and not own:
             return None
-        while flight.head and not flight.done and not job.answers(flight.head):
+        while flight.head and not flight.done and not download.answers(flight.head.varies, flight.head.headers):
             await flight.changed()
         if flight.error:
             raise flight.error
         if flight.head and not flight.done:
             return Live(flight, flight.head, collapsed=not own or flight.followed)
-        return flight.record or (flight.passed if flight.accept == job.accept else None)
+        return flight.record or (flight.passed if flight.download.accept == download.accept else None)
 
-    def _start(self, job: Job) -> Flight:
+    def _start(self, key: str, flight: Flight) -> Flight:
         if len(self._flights) >= self._max_flights:
             raise Busy("too many downloads at once: ask again later")
-        flight = Flight(job.digests, job.accept)
-        self._flights[job.key] = flight
-        self._tasks.start_soon(self._fly, flight, job)
+        self._flights[key] = flight
+        self._tasks.start_soon(self._fly, key, flight)
         return flight
 
-    async def _fly(self, flight: Flight, job: Job) -> None:
+    async def _fly(self, key: str, flight: Flight) -> None:
+        label = str(flight.download.target)
         error = MirrorError("the mirror was stopped in the middle of a download: ask again")
         try:
             while not flight.done:
-                claim = await anyio.to_thread.run_sync(self._spool.claim, job.key)
+                claim = await anyio.to_thread.run_sync(self._spool.claim, key)
                 if claim is None:
-                    await self._follow(flight, job)
+                    await self._follow(key, flight)
                 else:
-                    await self._lead(flight, job, claim)
+                    await self._lead(flight, claim)
         except MirrorError as failed:
             error = failed
             error.told = True
-            log.warning("%s", failed.text if job.label in failed.text else f"{job.label}: {failed.text}")
+            log.warning("%s", failed.text if label in failed.text else f"{label}: {failed.text}")
         except OSError as failed:
             error = store_error(failed)
             error.told = True
-            log.error("%s: %s", job.label, error.text)
+            log.error("%s: %s", label, error.text)
         except asyncio.CancelledError:
-            log.warning("%s: cut off: the mirror is stopped and waits no longer; nothing was kept", job.label)
+            log.warning("%s: cut off: the mirror is stopped and waits no longer; nothing was kept", label)
             raise
         except Exception:
             error = MirrorError("the mirror made a mistake; its log says which")
             error.told = True
-            log.exception("%s", job.label)
+            log.exception("%s", label)
         finally:
-            if self._flights.get(job.key) is flight:
-                del self._flights[job.key]
+            if self._flights.get(key) is flight:
+                del self._flights[key]
             if not flight.done:
                 flight.finish(error=error)
 
@@ -184,62 +155,64 @@ class Cache:
             for claim in self._claims:
                 claim.beat()
 
-    async def _lead(self, flight: Flight, job: Job, claim: Claim) -> None:
+    async def _lead(self, flight: Flight, claim: Claim) -> None:
         self._claims.add(claim)
         try:
-            record = await job.find()
+            record = await flight.download.find(flight.record_key)
             if record:
                 flight.finish(record=record)
                 return
-            async with job.ask() as answer:
+            async with flight.download.send() as answer:
                 if answer.status not in STREAMED:
                     flight.finish(passed=await pass_on(answer))
                     return
-                _check_size(job, answer.length or 0)
-                head = _head(answer, claim, job)
+                _check_size(flight.download, answer.length or 0)
+                head = _head(answer, claim, flight.download)
                 delimited = answer.is_delimited
-                body = await self._download(flight, job, claim, head, answer)
-            _check(job, head, body, delimited=delimited)
-            if not flight.unkept and not delimited and not job.digests:
-                await self._look_again(job, body)
-            flight.finish(record=None if flight.unkept else await self._freeze(job, claim, head, body))
+                body = await self._spooled(flight, claim, head, answer)
+            _check(flight, head, body, delimited=delimited)
+            if not flight.unkept and not delimited and not flight.expected.digests:
+                await self._look_again(flight.download, body)
+            flight.finish(record=None if flight.unkept else await self._freeze(flight, claim, head, body))
         finally:
             self._claims.discard(claim)
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
 
-    async def _download(self, flight: Flight, job: Job, claim: Claim, head: Head, answer: Answer) -> _Sums:
-        sums, unkept = _Sums(flight.digests), job.unkept(answer)
+    async def _spooled(self, flight: Flight, claim: Claim, head: Head, answer: Answer) -> _Sums:
+        sums, unkept = _Sums(flight.expected.digests), flight.download.unkept(answer)
         with claim.part.open("xb", buffering=0) as file:
             flight.begin(head, os.open(claim.part, os.O_RDONLY), unkept=unkept)
             first = None if unkept else partial(claim.publish, head)
             writer = Writer(self._writers, file.fileno(), first, sums.update, flight.advance)
             async with writer.running():
                 async for chunk in answer.body:
-                    _check_size(job, writer.taken + len(chunk))
+                    _check_size(flight.download, writer.taken + len(chunk))
                     await writer.take(chunk)
         return sums
 
-    async def _look_again(self, job: Job, body: _Sums) -> None:
+    async def _look_again(self, download: Download, body: _Sums) -> None:
         """Ask once more for a body that ended with its connection: nothing else tells the end from a cut.
 
         RFC 9112 section 6.3: such a body has the length that came before the close.
         """
         second = _Sums(())
-        async with job.ask() as answer:
+        async with download.send() as answer:
             async for chunk in answer.body:
-                _check_size(job, second.size + len(chunk))
+                _check_size(download, second.size + len(chunk))
                 await anyio.to_thread.run_sync(second.update, chunk)
         if answer.status not in FREEZES or second.sha256 != body.sha256:
             raise BadUpstream(
-                f"{job.label} came without a length, and with other bytes when it was asked for again; nothing was kept"
+                f"{download.target} came without a length, and with other bytes when it was asked for again; "
+                "nothing was kept"
             )
 
-    async def _freeze(self, job: Job, claim: Claim, head: Head, body: _Sums) -> Record:
+    async def _freeze(self, flight: Flight, claim: Claim, head: Head, body: _Sums) -> Record:
+        target, want = flight.download.target, flight.download.want
         record = Record(
-            target=job.target,
-            pin=job.pin,
-            url=job.url,
+            target=target.key,
+            pin=target.pin,
+            url=shown(target),
             final=head.url,
             digest=body.sha256,
             size=body.size,
@@ -249,18 +222,20 @@ class Cache:
             varies=head.varies,
             place=head.place,
         )
-        await job.verify(record, claim.part)
-        winner = decode(await self._store.freeze(job.record, encode(record), record.digest, claim.part))
+        if want.verify:
+            await want.verify(record, claim.part)
+        winner = decode(await self._store.freeze(flight.record_key, encode(record), record.digest, claim.part))
         if not isinstance(winner, Record) or winner.digest != record.digest:
-            raise BadUpstream(f"{job.label} was frozen by another with other bytes: ask again for those")
-        log.info("froze %s (%d bytes, sha256 %s)", job.label, record.size, record.digest)
-        await job.frozen(winner)
+            raise BadUpstream(f"{target} was frozen by another with other bytes: ask again for those")
+        log.info("froze %s (%d bytes, sha256 %s)", target, record.size, record.digest)
+        if want.frozen:
+            await want.frozen(winner)
         return winner
 
-    async def _follow(self, flight: Flight, job: Job) -> None:
+    async def _follow(self, key: str, flight: Flight) -> None:
         """Take part in the download of another process; return where that has ended or hangs before it has begun."""
-        watch = _Watch(self._spool, job.key)
-        while (found := await anyio.to_thread.run_sync(self._spool.follow, job.key)) is None:
+        watch = _Watch(self._spool, key)
+        while (found := await anyio.to_thread.run_sync(self._spool.follow, key)) is None:
             if not await watch.goes_on():
                 return
         head, fd = found
@@ -268,10 +243,10 @@ class Cache:
         while await watch.goes_on():
             flight.advance(os.fstat(fd).st_size)
         flight.advance(os.fstat(fd).st_size)
-        value = await self._store.get(job.record)
+        value = await self._store.get(flight.record_key)
         record = decode(value) if value else None
         if not isinstance(record, Record) or not await anyio.to_thread.run_sync(self._has_bytes_of, fd, record):
-            raise BadUpstream(f"{job.label}: the download broke off: ask again")
+            raise BadUpstream(f"{flight.download.target}: the download broke off: ask again")
         flight.finish(record=record)
 
     def _has_bytes_of(self, fd: int, record: Record) -> bool:
@@ -311,12 +286,12 @@ class _Watch:
         return False
 
 
-def _head(answer: Answer, claim: Claim, job: Job) -> Head:
+def _head(answer: Answer, claim: Claim, download: Download) -> Head:
     headers = named(answer.headers, KEPT_HEADERS) | answer.kept
     final = answer.base.partition("?")[0]
-    varies = job.accept if _vary(answer) & {"accept", "*"} else ""
-    scope = job.scope(answer)
-    place = "" if scope == PUBLIC else job.place(answer)
+    varies = download.accept if _vary(answer) & {"accept", "*"} else ""
+    scope = download.scope(answer)
+    place = "" if scope == PUBLIC else download.place(answer)
     return Head(answer.status, headers, final, answer.length, scope, varies, place, claim.part.name)
 
 
@@ -345,21 +320,24 @@ class _Sums:
         return self._hashes[digest.algorithm].hexdigest() == digest.value
 
 
-def _check_size(job: Job, size: int) -> None:
-    if size > job.limit:
-        raise BadUpstream(f"{job.label} is larger than {job.limit} bytes (--max-file, --max-page); nothing was kept")
+def _check_size(download: Download, size: int) -> None:
+    if size > download.limit:
+        raise BadUpstream(
+            f"{download.target} is larger than {download.limit} bytes (--max-file, --max-page); nothing was kept"
+        )
 
 
-def _check(job: Job, head: Head, body: _Sums, *, delimited: bool) -> None:
+def _check(flight: Flight, head: Head, body: _Sums, *, delimited: bool) -> None:
     """Raise BadUpstream for a body that is not what was announced: OtherBytes where it cannot be a cut one."""
+    target, expected = flight.download.target, flight.expected
     if head.length is not None and body.size != head.length:
-        raise BadUpstream(f"{job.label}: {body.size} bytes came where {head.length} were announced; nothing was kept")
+        raise BadUpstream(f"{target}: {body.size} bytes came where {head.length} were announced; nothing was kept")
     wrong = OtherBytes if delimited else BadUpstream
-    if job.size is not None and body.size != job.size:
-        raise wrong(f"{job.label}: {body.size} bytes came where {job.size} were announced; nothing was kept")
-    if job.digests and not any(map(body.has, job.digests)):
-        wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in job.digests)
-        raise wrong(f"{job.label}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept")
+    if expected.size is not None and body.size != expected.size:
+        raise wrong(f"{target}: {body.size} bytes came where {expected.size} were announced; nothing was kept")
+    if expected.digests and not any(map(body.has, expected.digests)):
+        wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in expected.digests)
+        raise wrong(f"{target}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept")
 
 
 async def pass_on(answer: Answer) -> Passed:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import anyio
 
+from .download import Download, Expected
 from .errors import MirrorError
 from .local import read_file
 from .record import Record
@@ -32,24 +31,14 @@ class Passed:
     hit: bool = False
 
 
-class Digest(NamedTuple):
-    """A digest that an index announced: a name that `hashlib` knows, and the value in lower-case hex."""
-
-    algorithm: str
-    value: str
-
-    def is_of(self, body: bytes) -> bool:
-        """Whether bytes have it."""
-        return hashlib.new(self.algorithm, body, usedforsecurity=False).hexdigest() == self.value
-
-
 class Flight:
     """A download under way. Every change of state wakes all who wait for one."""
 
-    def __init__(self, digests: tuple[Digest, ...], accept: str) -> None:
-        """`digests` are those that were announced; `accept` is what the upstream is asked with."""
-        self.digests = digests
-        self.accept = accept
+    def __init__(self, download: Download, record_key: str, expected: Expected) -> None:
+        """`download` is that of whoever asked first; its record is to have the key `record_key`."""
+        self.download = download
+        self.record_key = record_key
+        self.expected = expected
         self.head: Head | None = None
         self.unkept = ""
         self.followed = False
@@ -105,10 +94,9 @@ class Live:
     def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
         self.head = head
         self.collapsed = collapsed
-        self.verified = bool(flight.digests)
-        self.digest = next((value for name, value in flight.digests if name == "sha256"), None)
-        if len(flight.digests) > 1:
-            self.digest = None
+        digests = flight.expected.digests
+        self.verified = bool(digests)
+        self.digest = digests[0].value if len(digests) == 1 and digests[0].algorithm == "sha256" else None
         self.unkept = flight.unkept
         self._flight = flight
         self._fd = os.dup(flight.fd)

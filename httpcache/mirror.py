@@ -22,11 +22,11 @@ import anyio
 from anyio.abc import TaskGroup
 
 from .access import Likeness, Proof, Verdict, challenge, proof, verdict
-from .ask import ANY, NOBODY, Ask, Expected, Want
 from .cache import FREEZES, STREAMED, Cache, beginning, is_body, pass_on
 from .credentials import PUBLIC, Credentials
+from .download import ANY, NOBODY, Digest, Download, Expected, Want
 from .errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
-from .flight import Digest, Live, Passed
+from .flight import Live, Passed
 from .record import Absence, Record, damaged, decode, encode, shown
 from .settings import Settings
 from .spool import Spool
@@ -89,14 +89,14 @@ class Mirror:
 
         A copy of more than CHECKED_FIRST bytes may turn out to be damaged while it is read: see `read` and `whole`.
         """
-        ask = self._ask(target, want)
-        outcome = await self._outcome(ask)
+        download = self._download(target, want)
+        outcome = await self._outcome(download)
         if isinstance(outcome, Passed) and not outcome.hit and outcome.status in (404, 410):
-            await self._remember(ask, outcome)
+            await self._remember(download, outcome)
         return outcome
 
-    def _ask(self, target: Target, want: Want) -> Ask:
-        return Ask(
+    def _download(self, target: Target, want: Want) -> Download:
+        return Download(
             target,
             want,
             self.store,
@@ -106,38 +106,38 @@ class Mirror:
             lambda record: self._is_sound(record, CHECKED_FIRST),
         )
 
-    async def _outcome(self, ask: Ask) -> Record | Live | Passed:
+    async def _outcome(self, download: Download) -> Record | Live | Passed:
         """Return what `answer` does. A record is what the store had after this was called, whatever was removed."""
         while True:
-            key, record = await ask.locate()
-            absence = await self._absence(ask)
-            found = await self._verdict(ask, record, absence)
+            key, record = await download.locate()
+            absence = await self._absence(download)
+            found = await self._verdict(download, record, absence)
             if found is Verdict.ABSENT and absence:
                 body = b"the upstream had no such page when this pin was first asked for it\n"
                 return Passed(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
             if record:
-                return await self._granted(ask, key, record, found)
-            outcome = self._remembered(ask) or await self._fetched(ask, key)
+                return await self._granted(download, key, record, found)
+            outcome = self._remembered(download) or await self._fetched(download, key)
             if not isinstance(outcome, Record):
                 return outcome
 
-    async def _granted(self, ask: Ask, key: str, record: Record, found: Verdict) -> Record | Passed:
+    async def _granted(self, download: Download, key: str, record: Record, found: Verdict) -> Record | Passed:
         if found is Verdict.ASK:
-            refusal = await self._refusal(ask, record)
+            refusal = await self._refusal(download, record)
             if refusal:
                 return refusal
             found = Verdict.SERVE if await self._is_sound(record, CHECKED_FIRST) else Verdict.MEND
         if found is Verdict.MEND:
-            await self._mend(ask, key, record)
+            await self._mend(download, key, record)
         return record
 
-    async def _verdict(self, ask: Ask, record: Record | None, absence: Absence | None) -> Verdict:
+    async def _verdict(self, download: Download, record: Record | None, absence: Absence | None) -> Verdict:
         return verdict(
             record,
             absence,
-            ask.scopes(),
-            open_to_all=self._is_shared(ask.target),
-            granted=record is not None and await self._is_granted(ask, record),
+            download.scopes(),
+            open_to_all=self._is_shared(download.target),
+            granted=record is not None and await self._is_granted(download, record),
             sound=record is None or await self._is_sound(record, CHECKED_FIRST),
         )
 
@@ -148,33 +148,32 @@ class Mirror:
             return await self.store.check(record.digest, record.size)
         return condition is not Condition.BROKEN
 
-    async def _mend(self, ask: Ask, key: str, record: Record) -> None:
+    async def _mend(self, download: Download, key: str, record: Record) -> None:
         """Fetch the bytes of a damaged copy again: the very same ones, or none. Raises Damaged."""
-        log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", ask.target)
+        log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", download.target)
         reason = "the upstream has none"
         try:
-            job = (ask.with_accept(record.varies) if record.varies else ask).job(
-                key, Expected((Digest("sha256", record.digest),), record.size)
-            )
-            outcome = await self.cache.open(job)
+            same = download.with_accept(record.varies) if record.varies else download
+            expected = Expected((Digest("sha256", record.digest),), record.size)
+            outcome = await self.cache.open(same, key, expected)
             if isinstance(outcome, Live):
-                outcome = await self.landed(ask.target, outcome)
+                outcome = await self.landed(download.target, outcome)
             if isinstance(outcome, Record) and outcome.digest == record.digest:
                 return
         except MirrorError as error:
             reason = error.text
         raise Damaged(
-            f"the frozen bytes of {ask.target} are damaged or missing: restore the file {record.digest} below blobs/ "
-            f"from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
+            f"the frozen bytes of {download.target} are damaged or missing: restore the file {record.digest} below "
+            f"blobs/ from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
         )
 
-    async def _fetched(self, ask: Ask, key: str) -> Record | Live | Passed:
-        expected = await ask.want.expect() if ask.want.expect else Expected()
-        return await self.cache.open(ask.job(key, expected))
+    async def _fetched(self, download: Download, key: str) -> Record | Live | Passed:
+        expected = await download.want.expect() if download.want.expect else Expected()
+        return await self.cache.open(download, key, expected)
 
     async def record_key(self, target: Target, want: Want) -> str | None:
         """Return the key under which the store has the record of a target, None where it has none."""
-        key, record = await self._ask(target, want).locate()
+        key, record = await self._download(target, want).locate()
         return key if record else None
 
     async def drop(self, target: Target, want: Want) -> None:
@@ -185,14 +184,14 @@ class Mirror:
 
     async def kept(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one, whoever may read it: for checks of its bytes alone. Asks nobody."""
-        _, record = await self._ask(target, want).locate()
+        _, record = await self._download(target, want).locate()
         return record if record and await self._is_sound(record) else None
 
     async def frozen(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
-        ask = self._ask(target, want)
-        _, record = await ask.locate()
-        if record is None or not await self._may_read(ask, record):
+        download = self._download(target, want)
+        _, record = await download.locate()
+        if record is None or not await self._may_read(download, record):
             return None
         return record if await self._is_sound(record) else None
 
@@ -223,19 +222,19 @@ class Mirror:
             raise BadUpstream(f"{target} cannot be frozen: {live.unkept}")
         return record
 
-    async def _refusal(self, ask: Ask, record: Record) -> Passed | None:
+    async def _refusal(self, download: Download, record: Record) -> Passed | None:
         """Return what keeps a client from a private copy, None where the upstream gives it the very thing.
 
         The client's login goes with the first request: the copy is private, and so asks for it.
         """
-        credentials = replace(ask.want.credentials, bound=True)
+        credentials = replace(download.want.credentials, bound=True)
         anonymous = credentials.levels == ((),)
         try:
-            async with ask.send(credentials) as answer:
-                found = await (self._bytes(record, answer) if anonymous else self._likeness(ask, record, answer))
+            async with download.send(credentials) as answer:
+                found = await (self._bytes(record, answer) if anonymous else self._likeness(download, record, answer))
                 if answer.status not in STREAMED and not (anonymous and _is_away(answer.status)):
                     return await pass_on(answer)
-            if found is Likeness.LIKE and await self._gives_strangers_the_like(ask, record):
+            if found is Likeness.LIKE and await self._gives_strangers_the_like(download, record):
                 found = Likeness.OTHER
         except UpstreamError:
             if not anonymous:
@@ -243,12 +242,12 @@ class Mirror:
             found = Likeness.OTHER
         if found is not Likeness.OTHER:
             if answer.sent:
-                await self.store.add(ask.grant_key(record, ask.sent_scope(answer)), b"1")
+                await self.store.add(download.grant_key(record, download.sent_scope(answer)), b"1")
             return None
         if anonymous:
-            return await self._challenge(ask.target)
+            return await self._challenge(download.target)
         raise Refused(
-            f"{ask.target} is private, and what the upstream answers to your credentials is another thing "
+            f"{download.target} is private, and what the upstream answers to your credentials is another thing "
             "(a sign-in page, for example), or what everybody gets"
         )
 
@@ -257,18 +256,18 @@ class Mirror:
         headers = {"content-type": "text/plain; charset=utf-8", "www-authenticate": said}
         return Passed(401, headers, PRIVATE, hit=True)
 
-    async def _likeness(self, ask: Ask, record: Record, answer: Answer) -> Likeness:
+    async def _likeness(self, download: Download, record: Record, answer: Answer) -> Likeness:
         """Compare an answer with a private copy, as far as `proof` asks for it."""
         if answer.status not in FREEZES:
             return Likeness.OTHER
-        match proof(record, ask.place(answer), answer.headers.get("content-type", "")):
+        match proof(record, download.place(answer), answer.headers.get("content-type", "")):
             case Proof.NOTHING:
                 return Likeness.LIKE
-            case Proof.PAGE if ask.want.is_same:
+            case Proof.PAGE if download.want.is_same:
                 body = await beginning(answer, self.settings.max_page + 1)
                 if sha256(body).hexdigest() == record.digest:
                     return Likeness.SAME
-                if len(body) <= self.settings.max_page and await ask.want.is_same(record, answer, body):
+                if len(body) <= self.settings.max_page and await download.want.is_same(record, answer, body):
                     return Likeness.LIKE
                 return Likeness.OTHER
             case _:
@@ -278,48 +277,50 @@ class Mirror:
         is_same = answer.status in FREEZES and await is_body(answer, record.digest, record.size)
         return Likeness.SAME if is_same else Likeness.OTHER
 
-    async def _gives_strangers_the_like(self, ask: Ask, record: Record) -> bool:
+    async def _gives_strangers_the_like(self, download: Download, record: Record) -> bool:
         """Whether the upstream shows everybody what it is like now: then who gets that has no right to what it was."""
-        async with ask.send(NOBODY) as answer:
-            found = await self._likeness(ask, record, answer)
+        async with download.send(NOBODY) as answer:
+            found = await self._likeness(download, record, answer)
             return found is Likeness.LIKE and await self._bytes(record, answer) is not Likeness.SAME
 
-    async def _may_read(self, ask: Ask, record: Record) -> bool:
+    async def _may_read(self, download: Download, record: Record) -> bool:
         """Whether this client is known to be allowed to read a record."""
-        return await self._verdict(ask, record, None) is not Verdict.ASK
+        return await self._verdict(download, record, None) is not Verdict.ASK
 
-    async def _is_granted(self, ask: Ask, record: Record) -> bool:
+    async def _is_granted(self, download: Download, record: Record) -> bool:
         """Whether the upstream has shown a private copy to these credentials. No credentials at all open none."""
         if record.scope == PUBLIC:
             return False
-        keys = [ask.grant_key(record, name) for name in ask.scopes() if name != PUBLIC]
+        keys = [download.grant_key(record, name) for name in download.scopes() if name != PUBLIC]
         return any(await self.store.get_many(keys))
 
     def _is_shared(self, target: Target) -> bool:
         return pin_prefix(target.pin) in self.settings.shared
 
-    async def _absence(self, ask: Ask) -> Absence | None:
+    async def _absence(self, download: Download) -> Absence | None:
         """Return what was frozen of a target that was not there."""
-        if not ask.want.freeze_absence:
+        if not download.want.freeze_absence:
             return None
-        settled = await self.upstream.settled(ask.target.url, ask.want.credentials)
-        value = await self.store.get(ask.absence_key(settled))
+        settled = await self.upstream.settled(download.target.url, download.want.credentials)
+        value = await self.store.get(download.absence_key(settled))
         entry = decode(value) if value else None
         return entry if isinstance(entry, Absence) else None
 
-    def _remembered(self, ask: Ask) -> Passed | None:
+    def _remembered(self, download: Download) -> Passed | None:
         """Return what is remembered for a moment of a target that was not there."""
-        remembered = self._missing.get(ask.key)
-        if ask.want.anew or not remembered or remembered[1] <= time.monotonic():
+        remembered = self._missing.get(download.key)
+        if download.want.anew or not remembered or remembered[1] <= time.monotonic():
             return None
         return replace(remembered[0], hit=True)
 
-    async def _remember(self, ask: Ask, passed: Passed) -> None:
-        if ask.want.freeze_absence:
-            absence = Absence(ask.target.key, ask.target.pin, shown(ask.target), passed.status, time.time())
-            await self.store.add(ask.absence_key(passed.sent), encode(absence))
+    async def _remember(self, download: Download, passed: Passed) -> None:
+        if download.want.freeze_absence:
+            absence = Absence(
+                download.target.key, download.target.pin, shown(download.target), passed.status, time.time()
+            )
+            await self.store.add(download.absence_key(passed.sent), encode(absence))
             return
-        self._missing[ask.key] = (passed, time.monotonic() + NEGATIVE_SECONDS)
+        self._missing[download.key] = (passed, time.monotonic() + NEGATIVE_SECONDS)
         while len(self._missing) > NEGATIVE_ENTRIES:
             self._missing.popitem(last=False)
 

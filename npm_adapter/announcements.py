@@ -14,7 +14,7 @@ from hashlib import sha256
 
 import msgspec
 
-from httpcache.flight import Digest
+from httpcache.download import Digest
 from httpcache.kept import Kept
 from httpcache.store import Log, Store
 from httpcache.target import Target, origin

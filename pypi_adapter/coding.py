@@ -23,8 +23,8 @@ from hashlib import new
 import anyio.to_thread
 
 from httpcache.decoding import KNOWN, BadCoding, Decoder, codings
+from httpcache.download import Digest
 from httpcache.errors import BadUpstream, redact
-from httpcache.flight import Digest
 from httpcache.upstream import Answer
 
 START = 4096  # bytes that tell how a file begins, in whatever coding

@@ -13,7 +13,8 @@ import msgspec
 
 from httpcache.cache import PASSED_BODY, beginning
 from httpcache.credentials import Credentials
-from httpcache.flight import Digest, Live, Passed
+from httpcache.download import Digest
+from httpcache.flight import Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
 from httpcache.target import Target, origin

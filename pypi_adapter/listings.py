@@ -19,8 +19,8 @@ from zlib import crc32
 import msgspec
 from packaging.utils import canonicalize_name
 
+from httpcache.download import Digest
 from httpcache.errors import BadAddress
-from httpcache.flight import Digest
 from httpcache.kept import Kept
 from httpcache.record import Record, decode
 from httpcache.store import Log, Store

@@ -30,8 +30,9 @@ from packaging.utils import canonicalize_name
 
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.decoding import BadCoding, codings, decoded
+from httpcache.download import Digest
 from httpcache.errors import BadUpstream, UnderWay, UpstreamError
-from httpcache.flight import Digest, Passed
+from httpcache.flight import Passed
 from httpcache.mirror import NOBODY, Mirror, Want
 from httpcache.record import Record
 from httpcache.target import Target

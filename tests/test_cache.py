@@ -12,8 +12,9 @@ import anyio
 import pytest
 
 from httpcache import mirror as mirror_module
+from httpcache.download import Digest
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
-from httpcache.flight import Digest, Live, Passed
+from httpcache.flight import Live, Passed
 from httpcache.local import LocalStore
 from httpcache.mirror import Expected, Want
 from httpcache.record import Record

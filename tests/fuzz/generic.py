@@ -10,16 +10,18 @@ from typing import cast
 import httpx
 import msgspec
 
-from httpcache.cache import Job, _head, _vary
+from httpcache.cache import _head, _vary
 from httpcache.conditional import MAX_RANGES, plan
 from httpcache.credentials import AUTHORIZATION, DEFAULT_HEADERS, PUBLIC, read_credentials, scope
+from httpcache.download import Download, Want
 from httpcache.errors import BadAddress, BadUpstream, StoreError, redact
 from httpcache.fields import MAX_LINKS, absolute_links, map_links
-from httpcache.record import KEPT_HEADERS, decode, encode
+from httpcache.record import KEPT_HEADERS, Record, decode, encode
 from httpcache.settings import Settings
 from httpcache.spool import Claim, Head, Spool
+from httpcache.store import Store
 from httpcache.target import canonical_url, looks_like_url, origin, parse_target, read_url
-from httpcache.upstream import Answer, _redirected
+from httpcache.upstream import Answer, Upstream, _redirected
 from tests.fuzz.fields import CREDENTIAL, fields, header, quoted, scratch
 
 URL = re.compile(r"https?://[^/?#@\s\"<>\\^`{|}]+/[!-~]*")
@@ -163,16 +165,13 @@ def redirects(data: bytes) -> None:
     _check_sent(url)
 
 
-class _Job:
-    """What `_head` asks a Job."""
-
-    accept = "*/*"
-
-    def scope(self, answer: Answer) -> str:
-        return PUBLIC
+async def _is_sound(record: Record) -> bool:
+    return True
 
 
-_JOB = cast(Job, _Job())
+_TARGET = parse_target("/pin/https://example.com/file")
+_NO_STORE, _NO_UPSTREAM = cast(Store, None), cast(Upstream, None)  # what an answer's head says is read without them
+_DOWNLOAD = Download(_TARGET, Want(), _NO_STORE, _NO_UPSTREAM, Settings(data=Path()), b"secret", _is_sound)
 
 
 def _links(value: str) -> list[str]:
@@ -196,6 +195,6 @@ def answers(data: bytes) -> None:
         return  # refused before it is written down
     for url in _links(absolute_links(answer.headers.get("link", ""), answer.url)):
         _check_sent(url)
-    head = _head(answer, Claim(Path(), KEY, -1), _JOB)
+    head = _head(answer, Claim(Path(), KEY, -1), _DOWNLOAD)
     assert set(head.headers) <= set(KEPT_HEADERS)
     assert msgspec.msgpack.decode(msgspec.msgpack.encode(head), type=Head) == head

@@ -1,20 +1,20 @@
-"""One client's wish for one target: which records answer it, how the upstream is asked, what its answers are."""
+"""A download as one client wants it: which records answer it, how the upstream is asked, what may be kept."""
 
 from __future__ import annotations
 
+import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from pathlib import Path
+from typing import NamedTuple
 
 from .accept import admits
 from .access import is_misplaced
-from .cache import Job
 from .credentials import Credentials, scope
-from .flight import Digest
-from .record import Record, decode, shown
+from .record import Record, decode
 from .settings import Settings
 from .store import Store
 from .target import Target
@@ -23,6 +23,17 @@ from .upstream import Answer, Headers, Upstream
 REPRESENTATIONS = 4  # of a target, for all: who takes none of these has one under its own `Accept`
 ANY = "*/*"
 NOBODY = Credentials()
+
+
+class Digest(NamedTuple):
+    """A digest that an index announced: a name that `hashlib` knows, and the value in lower-case hex."""
+
+    algorithm: str
+    value: str
+
+    def is_of(self, body: bytes) -> bool:
+        """Whether bytes have it."""
+        return hashlib.new(self.algorithm, body, usedforsecurity=False).hexdigest() == self.value
 
 
 @dataclass(frozen=True)
@@ -42,8 +53,9 @@ class Want:
     `agent` is the product of a client in whose place the upstream is asked, for those that answer others otherwise; it
     stands behind the mirror's own in `User-Agent`. `source` asks for the target with the credentials that it is given,
     where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called when the
-    target is about to be fetched; `verify` and `frozen` are those of a Job. `is_same` tells whether the body of an
-    answer is of the very thing that is frozen and has changed since, so that who gets the one may read the other.
+    target is about to be fetched. `verify` looks at the bytes (a draft of the record, the file) before they are frozen,
+    and raises BadUpstream to refuse them; `frozen` is told the record. `is_same` tells whether the body of an answer is
+    of the very thing that is frozen and has changed since, so that who gets the one may read the other.
     `freeze_absence`: a 404 or 410 is kept for ever too, as a registry's "no such project" is. `anew`: the upstream is
     asked although it said a moment ago that there is nothing.
     """
@@ -61,8 +73,8 @@ class Want:
     anew: bool = False
 
 
-class Ask:
-    """A target as one client wants it.
+class Download:
+    """A target as one client wants it, and what freezing it takes.
 
     `is_sound` tells whether a record has its bytes. `secret` is the key of the scopes: the store's own.
     """
@@ -82,11 +94,12 @@ class Ask:
         self._store = store
         self._upstream = upstream
         self._settings = settings
+        self.limit = settings.max_file  # bytes
         self._secret = secret
         self._is_sound = is_sound
-        self._accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
+        self.accept = ",".join(part.strip() for part in want.accept.lower().split(",")) or ANY
         self._everything = scope(secret, target.origin, want.credentials.levels[-1])
-        self.key = _hash(target.key, self._accept, self._everything)
+        self.key = _hash(target.key, self.accept, self._everything)
 
     def absence_key(self, sent: Headers) -> str:
         """An absence says nothing to those who ask with other credentials."""
@@ -132,7 +145,7 @@ class Ask:
         yield f"r/{self.target.key}"
         for number in range(1, REPRESENTATIONS):
             yield f"r/{_hash(self.target.key, 'representation', str(number))}"
-        yield f"r/{_hash(self.target.key, 'accept', self._accept)}"
+        yield f"r/{_hash(self.target.key, 'accept', self.accept)}"
 
     async def _entry(self, key: str) -> Record | None:
         value = await self._store.get(key)
@@ -141,41 +154,14 @@ class Ask:
 
     def answers(self, varies: str, headers: Mapping[str, str]) -> bool:
         """Whether an answer with these headers is one to this request; `varies` is that of its record."""
-        if varies in ("", self._accept):
+        if varies in ("", self.accept):
             return True
         kind = headers.get("content-type", "")
-        return self.want.admits(kind) if self.want.admits else admits(self._accept, kind)
+        return self.want.admits(kind) if self.want.admits else admits(self.accept, kind)
 
-    async def verify(self, record: Record, file: Path) -> None:
-        if self.want.verify:
-            await self.want.verify(record, file)
-
-    async def frozen(self, record: Record) -> None:
-        if self.want.frozen:
-            await self.want.frozen(record)
-
-    def job(self, key: str, expected: Expected) -> Job:
-        """Return the download of this target, whose record is to have this key."""
-        return Job(
-            key=_hash(key, self._everything),
-            record=key,
-            accept=self._accept,
-            label=str(self.target),
-            target=self.target.key,
-            pin=self.target.pin,
-            url=shown(self.target),
-            ask=self.send,
-            find=lambda: self.find(key),
-            answers=lambda head: self.answers(head.varies, head.headers),
-            scope=self.scope,
-            place=self.place,
-            unkept=self.unkept,
-            verify=self.verify,
-            frozen=self.frozen,
-            limit=self._settings.max_file,
-            digests=expected.digests,
-            size=expected.size,
-        )
+    def flight_key(self, record_key: str) -> str:
+        """Return what those share whose download is one, if it is to be frozen under this key."""
+        return _hash(record_key, self._everything)
 
     def unkept(self, answer: Answer) -> str:
         """Return why an answer may not be frozen, nothing where it may."""
@@ -196,13 +182,13 @@ class Ask:
         credentials = credentials or self.want.credentials
         if self.want.source:
             return self.want.source(credentials)
-        accept = (("Accept", self._accept),)
+        accept = (("Accept", self.accept),)
         return self._upstream.ask(self.target.wire, headers=accept, credentials=credentials, agent=self.want.agent)
 
-    def with_accept(self, accept: str) -> Ask:
+    def with_accept(self, accept: str) -> Download:
         """Return the same wish as who sends this `Accept` has it."""
         want = replace(self.want, accept=accept)
-        return Ask(self.target, want, self._store, self._upstream, self._settings, self._secret, self._is_sound)
+        return Download(self.target, want, self._store, self._upstream, self._settings, self._secret, self._is_sound)
 
 
 def _hash(*parts: str) -> str:
