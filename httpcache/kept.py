@@ -1,4 +1,4 @@
-"""What was used last, up to so many bytes."""
+"""Values in memory, those that were used last: up to so many bytes, or so many of them."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ V = TypeVar("V")
 
 
 class Kept(Generic[K, V]):
-    """Values in memory: those that were used last, up to `limit` bytes; the last one in any case."""
+    """A mapping that keeps what was used last.
+
+    `limit` bounds the sum of the sizes that `put` is given: bytes, or the number of values where each has the size 1.
+    The value that was put last is kept in any case.
+    """
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
@@ -25,8 +29,8 @@ class Kept(Generic[K, V]):
         self._values.move_to_end(key)
         return found[0]
 
-    def put(self, key: K, value: V, size: int) -> None:
-        """Keep a value of so many bytes, which is the size that it has by now."""
+    def put(self, key: K, value: V, size: int = 1) -> None:
+        """Keep a value with the size that it has by now."""
         _, before = self._values.pop(key, (None, 0))
         self._values[key] = value, size
         self._size += size - before

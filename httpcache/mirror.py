@@ -11,7 +11,6 @@ import hmac
 import logging
 import secrets
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -27,6 +26,7 @@ from .credentials import PUBLIC, Credentials
 from .download import ANY, NOBODY, Digest, Download, Expected, Want
 from .errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
 from .flight import Live, Passed
+from .kept import Kept
 from .record import Absence, Record, damaged, decode, encode, shown
 from .settings import Settings
 from .spool import Spool
@@ -64,7 +64,7 @@ class Mirror:
         self._bindings: dict[str, set[str]] = {}
         for prefix, origin in settings.bindings:
             self._bindings.setdefault(prefix, set()).add(origin)
-        self._missing: OrderedDict[str, tuple[Passed, float]] = OrderedDict()
+        self._missing: Kept[str, tuple[Passed, float]] = Kept(NEGATIVE_ENTRIES)
 
     def credentials(self, target: Target, given: Credentials) -> Credentials:
         """Return those of a client's credentials that a target may be asked with.
@@ -320,9 +320,7 @@ class Mirror:
             )
             await self.store.add(download.absence_key(passed.sent), encode(absence))
             return
-        self._missing[download.key] = (passed, time.monotonic() + NEGATIVE_SECONDS)
-        while len(self._missing) > NEGATIVE_ENTRIES:
-            self._missing.popitem(last=False)
+        self._missing.put(download.key, (passed, time.monotonic() + NEGATIVE_SECONDS))
 
 
 @asynccontextmanager

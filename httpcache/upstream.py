@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import ssl
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from .access import challenged_realm, is_page_from_elsewhere
 from .credentials import Credentials
 from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
 from .fields import absolute_links, named
+from .kept import Kept
 from .limits import Pace, Slots
 from .settings import Settings
 from .store import Store
@@ -80,7 +80,7 @@ class Origins:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._noted: OrderedDict[str, None] = OrderedDict()  # those that need no write
+        self._noted: Kept[str, bool] = Kept(NOTED)  # those that need no write
 
     async def realm(self, url: str, prefix: str) -> str | None:
         """Return the realm that the origin of a URL has asked for, "" where it named none, None if it has not asked."""
@@ -90,12 +90,10 @@ class Origins:
     async def note(self, url: str, prefix: str, realm: str) -> None:
         """Remember the origin of a URL."""
         key = self._key(url, prefix)
-        if key in self._noted:
+        if self._noted.get(key):
             return
         await self._store.add(key, realm.encode())
-        self._noted[key] = None
-        while len(self._noted) > NOTED:
-            self._noted.popitem(last=False)
+        self._noted.put(key, True)
 
     def _key(self, url: str, prefix: str) -> str:
         return f"o/{sha256(b'%s %s' % (prefix.encode(), origin(url).encode())).hexdigest()}"

@@ -7,7 +7,6 @@ the wheel itself comes byte by byte. What is known of a host is found out when a
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from hashlib import sha256
@@ -16,6 +15,7 @@ from typing import TypeAlias
 import anyio
 
 from httpcache.errors import MirrorError
+from httpcache.kept import Kept
 from httpcache.store import Store
 from httpcache.target import origin
 from httpcache.upstream import Answer, Headers
@@ -40,7 +40,7 @@ class Ranges:
         self.learned = 0
         """Grows whenever this process learns of a host that it ignores ranges."""
         self._store = store
-        self._noted: OrderedDict[str, tuple[bool, float]] = OrderedDict()
+        self._noted: Kept[str, tuple[bool, float]] = Kept(NOTED)
 
     async def ignoring(self, urls: dict[str, str], ask: AskFor) -> frozenset[str]:
         """Return those of some origins that ignore ranges; each comes with the address of a file there.
@@ -52,7 +52,7 @@ class Ranges:
         async with anyio.create_task_group() as group:
             for host in unknown:
                 group.start_soon(self._find_out, urls[host], ask)
-        return frozenset([host for host in urls if found[host] or self._noted.get(host, (False, 0))[0]])
+        return frozenset([host for host in urls if found[host] or self._is_noted(host)])
 
     async def known_to_ignore(self, hosts: Iterable[str]) -> frozenset[str]:
         """Return those of some origins that are known to ignore ranges. Asks none of them. Raises StoreError."""
@@ -86,7 +86,7 @@ class Ranges:
             self._remember(host, ignored=False, seconds=GOOD_FOR)
 
     async def _known(self, host: str) -> bool | None:
-        ignored, until = self._noted.get(host, (False, 0.0))
+        ignored, until = self._noted.get(host) or (False, 0.0)
         if until > time.monotonic():
             return ignored
         value = await self._store.get(_key(host))
@@ -99,15 +99,17 @@ class Ranges:
         return True
 
     def _learn(self, host: str) -> None:
-        if not self._noted.get(host, (False, 0))[0]:
+        if not self._is_noted(host):
             self.learned += 1
         self._remember(host, ignored=True, seconds=GOOD_FOR)
 
     def _remember(self, host: str, *, ignored: bool, seconds: float) -> None:
-        self._noted[host] = ignored, time.monotonic() + seconds
-        self._noted.move_to_end(host)
-        while len(self._noted) > NOTED:
-            self._noted.popitem(last=False)
+        self._noted.put(host, (ignored, time.monotonic() + seconds))
+
+    def _is_noted(self, host: str) -> bool:
+        """Whether a host was last seen to ignore ranges, however long ago."""
+        ignored, _ = self._noted.get(host) or (False, 0.0)
+        return ignored
 
 
 def _key(host: str) -> str:
