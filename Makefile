@@ -41,6 +41,7 @@ bench-tools:
 check: .venv/dev
 	.venv/bin/ruff format --check .
 	.venv/bin/ruff check .
+	.venv/bin/codespell
 	.venv/bin/mypy
 	.venv/bin/pytest -q tests/test_imports.py
 

@@ -1,1 +1,3 @@
 """A generic freezing HTTP mirror: the first request fetches, every later one gets the same bytes."""
+
+__version__ = "0.1.0"

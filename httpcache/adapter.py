@@ -95,6 +95,6 @@ class Adapter(Protocol):
 
 
 def adapters() -> Iterator[Adapter]:
-    """Load every adapter that is installed."""
-    for entry in sorted(entry_points(group="httpcache.adapters")):
+    """Load every adapter that is installed, once each, also if two installations name it."""
+    for entry in sorted(set(entry_points(group="httpcache.adapters"))):
         yield entry.load()

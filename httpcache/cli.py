@@ -18,7 +18,7 @@ import anyio
 from rich.console import Console
 from rich.logging import RichHandler
 
-from . import daily, logs, operate, transport
+from . import __version__, daily, logs, operate, transport
 from .adapter import Adapter, Argument, adapters
 from .errors import MirrorError, one_line
 from .local import LocalStore
@@ -73,6 +73,7 @@ def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
         description="A mirror that makes builds repeatable. Every option is also an environment variable: "
         "--allow-network is HTTPCACHE_ALLOW_NETWORK. Lists are separated by commas, or the option is repeated.",
     )
+    parser.add_argument("--version", action="version", version=f"httpcache {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     serve = commands.add_parser("serve", help="run the mirror")
@@ -332,7 +333,3 @@ def _check_address(settings: Settings) -> None:
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): "
             "stop what listens there, or choose another with --port"
         ) from error
-
-
-if __name__ == "__main__":
-    sys.exit(main())

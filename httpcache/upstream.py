@@ -8,13 +8,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from hashlib import sha256
-from importlib.metadata import version
 
 import anyio
 import httpcore
 import httpx
 
-from . import transport
+from . import __version__, transport
 from .access import challenged_realm, is_page_from_elsewhere
 from .credentials import Credentials
 from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
@@ -109,7 +108,7 @@ class Upstream:
         self.name = name
         self._settings = settings
         self._origins = origins
-        self._product = f"httpcache/{version('httpcache')} {agent}".rstrip()
+        self._product = f"httpcache/{__version__} {agent}".rstrip()
         self._own_headers = (("User-Agent", self._product), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
         self._guarded = transport.guarded(settings)
         self._trusted = transport.trusted(settings)

@@ -7,8 +7,10 @@ import re
 import signal
 import socket
 import subprocess
+import sys
 import threading
 from datetime import UTC, datetime
+from importlib.metadata import version
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -336,3 +338,20 @@ def test_help_names_every_command() -> None:
     for command in ("serve", "ls", "show", "forget", "pin", "history", "block", "allow", "unblock", "blocks"):
         assert re.search(rf"^ +{command}\b", ran.stdout, re.MULTILINE)
     assert run().returncode == 2
+
+
+# What it is
+
+
+@pytest.mark.parametrize("command", [[COMMAND], [sys.executable, "-m", "httpcache"]])
+def test_the_version_is_that_of_the_distribution(command: list[str | Path]) -> None:
+    ran = subprocess.run([*command, "--version"], capture_output=True, text=True, check=True)
+    assert ran.stdout == f"httpcache {version('freezing-mirror')}\n"
+
+
+def test_the_module_is_the_command(tmp_path: Path) -> None:
+    """Exit code and message, too."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "httpcache", "ls", "--data", tmp_path], capture_output=True, text=True, check=False
+    )
+    assert told(ran) == told(run("ls", "--data", tmp_path))

@@ -43,6 +43,7 @@ ORDER = [
     ["operate", "app", "daily"],
     ["server"],
     ["cli"],
+    ["__main__"],
 ]
 
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
@@ -63,7 +64,7 @@ def imported(path: Path) -> Iterator[str]:
 
 def of_package(path: Path, package: str) -> set[str]:
     """The modules of a package that a file imports."""
-    return {name.split(".")[1] for name in imported(path) if name.startswith(f"{package}.")}
+    return {name.split(".")[1] for name in imported(path) if name.startswith(f"{package}.")} - {"__version__"}
 
 
 def test_every_module_has_its_place() -> None:
