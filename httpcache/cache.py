@@ -105,8 +105,7 @@ class Cache:
             return None
         while flight.head and not flight.done and not download.answers(flight.head.varies, flight.head.headers):
             await flight.changed()
-        if flight.error:
-            raise flight.error
+        flight.raise_error()
         if flight.head and not flight.done:
             return Live(flight, flight.head, collapsed=not own or flight.followed)
         return flight.record or (flight.passed if flight.download.accept == download.accept else None)

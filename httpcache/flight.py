@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator
+from copy import copy
 from dataclasses import dataclass, field
 
 import anyio
@@ -74,6 +75,11 @@ class Flight:
             self.fd = -1
         self._wake()
 
+    def raise_error(self) -> None:
+        """Raise the error that the flight has ended with, if it has: a copy for each reader, with its own traceback."""
+        if self.error:
+            raise copy(self.error)
+
     async def changed(self) -> None:
         """Wait for the next change."""
         await self._changed.wait()
@@ -109,8 +115,7 @@ class Live:
         """Wait for the end; return the record, None where the answer is not to be kept. Raises MirrorError."""
         while not self._flight.done:
             await self._flight.changed()
-        if self._flight.error:
-            raise self._flight.error
+        self._flight.raise_error()
         return self._flight.record
 
     async def ends_within(self, size: int) -> bool:
@@ -134,8 +139,7 @@ class Live:
         """
         flight = self._flight
         while True:
-            if flight.error:
-                raise flight.error
+            flight.raise_error()
             done, end = flight.done, flight.available
             if stop is not None:
                 end = min(end, stop)

@@ -104,6 +104,27 @@ def test_what_cannot_be_kept_is_not_finished(upstream: Upstream, tmp_path: Path)
     assert list((tmp_path / "data/spool").iterdir()) == []
 
 
+def test_each_reader_has_an_error_of_its_own(upstream: Upstream, tmp_path: Path) -> None:
+    """One error raised in two tasks would gather the tracebacks and contexts of both."""
+    upstream.pages["/file"] = BODY
+    errors: list[MirrorError | None] = []
+
+    async def work() -> None:
+        async with running(tmp_path, Full(tmp_path / "data")) as mirror, anyio.create_task_group() as tasks:
+
+            async def ask() -> None:
+                _, error = await read(await mirror.answer(target(upstream), Want()))
+                errors.append(error)
+
+            for _ in range(3):
+                tasks.start_soon(ask)
+
+    anyio.run(work)
+    assert [error and error.text for error in errors] == ["no room"] * 3
+    assert all(error and error.told for error in errors), "the log has it once"
+    assert len({id(error) for error in errors}) == 3
+
+
 class Late(LocalStore):
     """A store that has written a record before it says so."""
 
