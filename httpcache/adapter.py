@@ -8,16 +8,17 @@ pypi = "pypi_adapter:adapter"
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
+from .flight import Live
 from .incoming import Incoming
 from .mirror import Mirror
-from .progress import Progress
-from .responses import FrozenResponse, LiveResponse
+from .record import Record
 from .settings import Settings
 from .store import Store
 
@@ -55,14 +56,23 @@ class Command:
     run: Callable[[Store, Mapping[str, Any]], Awaitable[Sequence[str]]]
 
 
+class Progress(Protocol):
+    """Told of pieces of work, and of each step in them."""
+
+    def over(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
+        """Give a function to call after each of `total` steps."""
+
+
 class Bound(Protocol):
     """An adapter at work on one mirror."""
 
     async def answer(self, incoming: Incoming) -> ASGIApp | None:
         """Return the response to a request, None where it is not this adapter's. Raises MirrorError."""
 
-    async def shown(self, incoming: Incoming, found: FrozenResponse | LiveResponse) -> ASGIApp | None:
+    async def shown(self, incoming: Incoming, outcome: Record | Live, status: str) -> ASGIApp | None:
         """Return what is sent in the place of what an upstream answered, None where that is to be sent.
+
+        `status` is the `Cache-Status` of the answer.
 
         Asked of every answer to which no adapter could tell from the request alone that it is its own, so that no link
         leaves the pin. Raises MirrorError.

@@ -71,7 +71,7 @@ class Front:
             response = await self._found(incoming)
             if isinstance(response, FrozenResponse | LiveResponse):
                 for adapter in self._adapters:
-                    shown = await adapter.shown(incoming, response)
+                    shown = await adapter.shown(incoming, response.outcome, response.status)
                     if shown is not None:
                         return shown
             return response

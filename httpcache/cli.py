@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from . import __version__, daily, logs, operate, transport
-from .adapter import Adapter, Argument, adapters
+from .adapter import Adapter, Argument, Progress, adapters
 from .errors import MirrorError, one_line
 from .local import LocalStore
 from .options import (
@@ -40,7 +40,7 @@ from .options import (
     written,
 )
 from .pages import today, usage
-from .progress import Bar, Lines, Progress
+from .progress import Bar, Lines
 from .settings import Settings
 from .spool import Spool
 from .store import Store

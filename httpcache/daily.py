@@ -22,11 +22,11 @@ from typing import Final
 import anyio
 
 from . import logs
-from .adapter import Adapter
+from .adapter import Adapter, Progress
 from .errors import MirrorError
 from .local import LocalStore
 from .mirror import running
-from .progress import Lines, Progress
+from .progress import Lines
 from .settings import Settings
 
 log = logging.getLogger("httpcache")

@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol
+from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import (
@@ -22,17 +21,12 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from .units import span
+
 log = logging.getLogger("httpcache")
 
 LINE_SECONDS = 15.0
 """Between two lines in the log."""
-
-
-class Progress(Protocol):
-    """Told of pieces of work, and of each step in them."""
-
-    def over(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-        """Give a function to call after each of `total` steps."""
 
 
 class Bar:
@@ -43,7 +37,7 @@ class Bar:
 
     @contextmanager
     def over(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        """See Progress."""
+        """See `httpcache.adapter.Progress`."""
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
         with Rich(*columns, console=self._console) as bar:
             task = bar.add_task(title, total=total)
@@ -61,7 +55,7 @@ class Lines:
 
     @contextmanager
     def over(self, title: str, total: int) -> Iterator[Callable[[], None]]:
-        """See Progress."""
+        """See `httpcache.adapter.Progress`."""
         started = written = time.monotonic()
         done = 0
 
@@ -82,12 +76,3 @@ def line(title: str, done: int, total: int, seconds: float) -> str:
     return (
         f"{title}: {done:,} of {total:,} ({done / total:.1%}), {rate:,.0f} a second, {span((total - done) / rate)} left"
     )
-
-
-def span(seconds: float) -> str:
-    """Write a time: `3 h 20 min`, `4 min 5 s`, `12 s`."""
-    whole = round(seconds)
-    hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"

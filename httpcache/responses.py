@@ -94,7 +94,7 @@ class FrozenResponse(Lasting):
         await _respond(scope, receive, send, planned, lines, body)
 
     @property
-    def record(self) -> Record:
+    def outcome(self) -> Record:
         """What is answered with."""
         return self._record
 
@@ -159,9 +159,14 @@ class LiveResponse:
         self._pinned = pinned
 
     @property
-    def live(self) -> Live:
+    def outcome(self) -> Live:
         """What is answered with."""
         return self._live
+
+    @property
+    def status(self) -> str:
+        """The `Cache-Status`."""
+        return fetched(self._live)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -204,7 +209,7 @@ class LiveResponse:
         lines["accept-ranges"] = "none" if live.unkept else "bytes"
         audience = "public" if live.head.scope == PUBLIC else "private"
         lines["cache-control"] = "no-store" if live.unkept else f"{audience}, {FOREVER}"
-        lines["cache-status"] = fetched(live)
+        lines["cache-status"] = self.status
         if self._vary:
             lines["vary"] = self._vary
         return lines

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from httpcache.adapter import Bound, Command, Option
+from httpcache.adapter import Bound, Command, Option, Progress
 from httpcache.mirror import Mirror
-from httpcache.progress import Progress
 from httpcache.settings import Settings
 
 from .pinned import Pinned

@@ -27,7 +27,7 @@ from httpcache.incoming import Incoming
 from httpcache.kept import Kept
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
-from httpcache.responses import FOREVER, HIT, STORED, BytesResponse, FrozenResponse, LiveResponse, answer_with
+from httpcache.responses import FOREVER, HIT, STORED, BytesResponse, answer_with
 from httpcache.target import Address, Target, canonical_url, looks_like_url, split_path
 
 from . import packument
@@ -80,17 +80,17 @@ class Pinned:
             return _is_client(incoming) and "json" in incoming.accept.lower()
         return await self._announcements.is_in_registry(target)
 
-    async def shown(self, incoming: Incoming, found: FrozenResponse | LiveResponse) -> ASGIApp | None:
+    async def shown(self, incoming: Incoming, outcome: Record | Live, status: str) -> ASGIApp | None:
         """Return what a client that does not say that it is of npm gets for a packument; None for everything else."""
         if incoming.raw or not looks_like_url(split_path(incoming.path).rest):
             return None
-        if isinstance(found, FrozenResponse):
-            if not _is_json(found.record.headers) or self._others.get(found.record.digest):
+        if isinstance(outcome, Record):
+            if not _is_json(outcome.headers) or self._others.get(outcome.digest):
                 return None
-            return await self._rewritten(incoming, found.record, found.status)
-        if not await self._may_be_packument(found.live):
+            return await self._rewritten(incoming, outcome, status)
+        if not await self._may_be_packument(outcome):
             return None
-        record = await self._mirror.landed(incoming.target, found.live)
+        record = await self._mirror.landed(incoming.target, outcome)
         rewritten = await self._rewritten(incoming, record, STORED)
         return rewritten or answer_with(self._mirror.store, record, pinned=incoming.pinned)
 

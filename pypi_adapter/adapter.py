@@ -9,12 +9,12 @@ from urllib.parse import urljoin
 from distlib.index import DEFAULT_INDEX
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Bound, Option
+from httpcache.adapter import Bound, Option, Progress
 from httpcache.errors import BadAddress, MirrorError
+from httpcache.flight import Live
 from httpcache.incoming import Incoming
 from httpcache.mirror import Mirror
-from httpcache.progress import Progress
-from httpcache.responses import FrozenResponse, LiveResponse
+from httpcache.record import Record
 from httpcache.settings import Settings
 from httpcache.target import looks_like_url, read_address, split_path
 
@@ -158,7 +158,7 @@ class _Bound:
             raise
         return None
 
-    async def shown(self, incoming: Incoming, found: FrozenResponse | LiveResponse) -> None:
+    async def shown(self, incoming: Incoming, outcome: Record | Live, status: str) -> None:
         """Index pages are all answered by `answer`."""
 
     async def capture(

@@ -16,8 +16,8 @@ from itertools import repeat
 
 import anyio
 
+from httpcache.adapter import Progress
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
-from httpcache.progress import Progress
 
 from .catalog import Catalog
 from .history import StaleObservation

@@ -15,8 +15,8 @@ import msgspec
 from packaging.utils import InvalidName, canonicalize_name
 
 from httpcache.errors import MirrorError, StoreError
-from httpcache.progress import span
 from httpcache.store import Log, Store
+from httpcache.units import span
 
 REQUESTED, ALL, LISTED = "requested", "all", "listed"
 

@@ -29,6 +29,7 @@ ORDER = [
         "changes",
         "threads",
         "telling",
+        "units",
     ],
     ["logs", "fields", "settings", "record", "blobs", "spool", "folder", "progress", "reader", "ready"],
     ["transport", "local", "options", "access"],
