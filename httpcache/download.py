@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from .accept import admits
-from .access import is_misplaced
 from .credentials import Credentials, scope
 from .record import Record, decode
 from .settings import Settings
+from .sign_in import is_misplaced
 from .store import Store
 from .target import Target
 from .upstream import Answer, Headers, Upstream

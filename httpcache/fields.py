@@ -96,3 +96,8 @@ def _links(value: str) -> Iterable[tuple[str, str, frozenset[str]]]:
             place = end.end()
         else:
             place = value.find(",", place)
+
+
+def essence(content_type: str) -> str:
+    """Return the media type of a `Content-Type`, in lower case and without its parameters."""
+    return content_type.partition(";")[0].strip().lower()

@@ -20,8 +20,9 @@ from pathlib import Path
 import anyio
 from anyio.abc import TaskGroup
 
-from .access import Likeness, Proof, Verdict, challenge, proof, verdict
+from .access import Likeness, Proof, Verdict, proof, verdict
 from .cache import FREEZES, STREAMED, Cache, beginning, is_body, pass_on
+from .challenges import StoredChallenges
 from .credentials import PUBLIC, Credentials
 from .download import ANY, NOBODY, Digest, Download, Expected, Want
 from .errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
@@ -29,10 +30,11 @@ from .flight import Live, Passed
 from .kept import Kept
 from .record import Absence, Record, damaged, decode, encode, shown
 from .settings import Settings
+from .sign_in import challenge
 from .spool import Spool
 from .store import Condition, Store
 from .target import Target, pin_prefix
-from .upstream import Answer, Origins, Upstream
+from .upstream import Answer, Upstream
 
 __all__ = ["ANY", "NOBODY", "Expected", "Mirror", "Want", "running"]
 
@@ -331,7 +333,7 @@ async def running(settings: Settings, store: Store, spool: Path, agent: str = ""
     """
     secret = await store.add("m/secret", secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
-    upstream = Upstream(settings, Origins(store), name, agent)
+    upstream = Upstream(settings, StoredChallenges(store), name, agent)
     cache = Cache(store, Spool(spool), FLIGHTS * settings.max_connections)
     try:
         async with cache.running(SHUTDOWN_SECONDS), anyio.create_task_group() as tasks:

@@ -7,24 +7,21 @@ import ssl
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
-from hashlib import sha256
+from typing import Protocol
 
 import anyio
 import httpcore
 import httpx
 
 from . import __version__, transport
-from .access import challenged_realm, is_page_from_elsewhere
 from .credentials import Credentials
 from .errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
 from .fields import absolute_links, named
-from .kept import Kept
 from .limits import Pace, Slots
 from .settings import Settings
-from .store import Store
+from .sign_in import challenged_realm, is_page_from_elsewhere
 from .target import origin, read_url, resolve
 
-NOTED = 10_000  # origins
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _USER = re.compile(r"\A((?:https?:)?//)[^/?#\\]*@", re.IGNORECASE)
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # in no value of a header (RFC 9110 section 5.5)
@@ -71,31 +68,14 @@ class Answer:
         return self.ends_itself or "content-length" in self.headers or "transfer-encoding" in self.headers
 
 
-class Origins:
-    """Remembers in the store which origins have asked for credentials: for all processes, and for good.
-
-    `prefix` is the name of a pin without its date: what was asked for under one counts for its dates alone.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._noted: Kept[str, bool] = Kept(NOTED)  # those that need no write
+class Challenges(Protocol):
+    """Which origins have asked for credentials; `prefix` is the name of a pin without its date."""
 
     async def realm(self, url: str, prefix: str) -> str | None:
         """Return the realm that the origin of a URL has asked for, "" where it named none, None if it has not asked."""
-        value = await self._store.get(self._key(url, prefix))
-        return None if value is None else value.decode()
 
     async def note(self, url: str, prefix: str, realm: str) -> None:
-        """Remember the origin of a URL."""
-        key = self._key(url, prefix)
-        if self._noted.get(key):
-            return
-        await self._store.add(key, realm.encode())
-        self._noted.put(key, True)
-
-    def _key(self, url: str, prefix: str) -> str:
-        return f"o/{sha256(b'%s %s' % (prefix.encode(), origin(url).encode())).hexdigest()}"
+        """Remember that the origin of a URL has asked for credentials of this realm."""
 
 
 class Upstream:
@@ -104,10 +84,10 @@ class Upstream:
     `name` tells this mirror from others in `CDN-Loop` (RFC 8586). `agent` is a comment for `User-Agent`.
     """
 
-    def __init__(self, settings: Settings, origins: Origins, name: str, agent: str = "") -> None:
+    def __init__(self, settings: Settings, challenges: Challenges, name: str, agent: str = "") -> None:
         self.name = name
         self._settings = settings
-        self._origins = origins
+        self._challenges = challenges
         self._product = f"httpcache/{__version__} {agent}".rstrip()
         self._own_headers = (("User-Agent", self._product), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
         self._guarded = transport.guarded(settings)
@@ -164,12 +144,12 @@ class Upstream:
 
     async def realm(self, url: str, prefix: str) -> str | None:
         """Return the realm that the origin of a URL has asked for, if it did."""
-        return await self._origins.realm(url, prefix)
+        return await self._challenges.realm(url, prefix)
 
     async def _answers_404(self, url: str, credentials: Credentials) -> bool:
         if len(credentials.levels) == 1:
             return False
-        return await self._origins.realm(url, credentials.prefix) is not None
+        return await self._challenges.realm(url, credentials.prefix) is not None
 
     async def _is_challenge(self, answer: Answer, credentials: Credentials) -> bool:
         """Whether an answer asks for a login.
@@ -179,7 +159,7 @@ class Upstream:
         """
         if answer.status == 401 and any(credentials.levels):
             asked = challenged_realm(answer.headers.get("www-authenticate", ""))
-            await self._origins.note(answer.asked, credentials.prefix, asked or "")
+            await self._challenges.note(answer.asked, credentials.prefix, asked or "")
         if answer.status == 404:
             return await self._answers_404(answer.asked, credentials)
         kind = answer.headers.get("content-type", "")

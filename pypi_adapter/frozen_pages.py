@@ -9,13 +9,13 @@ from typing import NamedTuple
 
 import anyio
 
-from httpcache.access import leads_elsewhere
 from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadUpstream
 from httpcache.flight import Live
 from httpcache.kept import Kept
 from httpcache.mirror import Mirror
 from httpcache.record import Record
+from httpcache.sign_in import leads_elsewhere
 from httpcache.upstream import Answer
 
 from .forms import narrow, parse

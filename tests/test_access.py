@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from httpcache.access import Proof, Verdict, challenge, challenged_realm, is_misplaced, proof, verdict
+from httpcache.access import Proof, Verdict, proof, verdict
 from httpcache.record import Absence, Record
+from httpcache.sign_in import challenge, challenged_realm, is_misplaced
 
 BINARY, HTML, JSON = "application/octet-stream", "text/html; charset=utf-8", "application/json"
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import anyio
 
 from httpcache import mirror
+from httpcache.challenges import StoredChallenges
 from httpcache.local import LocalStore
 from httpcache.mirror import Mirror
 from httpcache.settings import Settings
-from httpcache.upstream import Origins, Upstream
+from httpcache.upstream import Upstream
 
 PATIENCE = 10  # seconds; a bound against hanging
 
@@ -35,7 +36,7 @@ async def running(folder: Path, store: LocalStore | None = None, spool: Path | N
 async def asking(settings: Settings) -> AsyncIterator[Upstream]:
     """The asking side of a mirror alone."""
     store = LocalStore(settings.data)
-    upstream = Upstream(settings, Origins(store), "httpcache-test")
+    upstream = Upstream(settings, StoredChallenges(store), "httpcache-test")
     try:
         yield upstream
     finally:
