@@ -26,7 +26,6 @@ from .dated import Dated
 from .negotiate import MediaType, choose
 from .page import File, ProjectStatus
 from .passes import REQUESTED, Scope, read_scope
-from .policy import Policy
 from .registry import LATER_LOOK, PYPI, Registry
 from .rescue import Rescue
 from .rewrite import Pinned
@@ -69,21 +68,21 @@ class PypiAdapter:
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter at work on a mirror."""
         config, later = _config(mirror.settings), _later_look(mirror.settings)
-        sources = {
-            PYPI: _source(Registry(PYPI, _index(mirror.settings), mirror, later_look=later), mirror, config.policy)
-        }
-        scopes = {PYPI: _scope(mirror.settings)}
+        registries = [
+            (Registry(PYPI, _index(mirror.settings), mirror, later_look=later), config.policy, _scope(mirror.settings))
+        ]
         for given in config.registries:
             registry = Registry(given.name, given.index, mirror, given.credentials, later)
-            sources[given.name] = _source(registry, mirror, config.named_policy)
-            scopes[given.name] = given.capture
+            registries.append((registry, config.named_policy, given.capture))
+        sources, captures = {}, []
+        for registry, policy, scope in registries:
+            source = Source(registry, Catalog(registry, mirror), Rulebook(mirror.store, policy))
+            sources[registry.name] = source
+            captures.append(Capture(registry, source.catalog, _rescue(source, mirror), scope))
         served = [Dated(source.registry.path, [source], mirror.store) for source in sources.values()]
         for group in config.groups:
             members = [sources[name] for name in group.registries]
             served.append(Dated(f"/{group.name}", members, mirror.store))
-        captures = [
-            Capture(source.registry, source.catalog, source.rescue, scopes[name]) for name, source in sources.items()
-        ]
         return _Bound([*served, Pinned(mirror)], captures)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
@@ -106,16 +105,15 @@ def _config(settings: Settings) -> Config:
     return read_config(Path(path), settings.environment) if path else Config()
 
 
-def _source(registry: Registry, mirror: Mirror, policy: Policy) -> Source:
-    """Return a registry with all that goes with it."""
-    rulebook = Rulebook(mirror.store, policy)
+def _rescue(source: Source, mirror: Mirror) -> Rescue:
+    """Return what rescues the files that a registry removes, from its observations on."""
 
     async def withheld(project: str, file: File, status: ProjectStatus | None) -> str | None:
-        return (await rulebook.current()).withheld(project, file, status)
+        return (await source.rulebook.current()).withheld(project, file, status)
 
-    rescue = Rescue(registry, mirror, withheld)
-    registry.on_missed = rescue.start
-    return Source(registry, Catalog(registry, mirror), rulebook, rescue)
+    rescue = Rescue(source.registry, mirror, withheld)
+    source.registry.on_missed = rescue.start
+    return rescue
 
 
 def _scope(settings: Settings) -> Scope:

@@ -30,7 +30,6 @@ from httpcache.store import Store
 from httpcache.target import origin
 
 from .compact import Moment
-from .files import linked
 from .json_api import project_json
 from .metadata import SUFFIX
 from .moments import PASSING
@@ -38,7 +37,7 @@ from .page import SHA256, File, ProjectList, is_derived, is_distribution, map_fi
 from .registry import View
 from .render import chosen, in_form, index_response
 from .sources import Source, listed, owner
-from .when import AsOf, Now, When, meant, now, parse_when
+from .when import AsOf, Now, When, linked, meant, now, parse_when
 
 SIMPLE = "simple"
 """What some clients put behind the address of an index, as it stands in PyPI's."""

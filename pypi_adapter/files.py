@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Container
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
-from hashlib import sha256
 from typing import TypeAlias
-from urllib.parse import quote
-
-import msgspec
 
 from httpcache.cache import PASSED_BODY, beginning
 from httpcache.credentials import Credentials
@@ -17,16 +13,15 @@ from httpcache.download import Digest
 from httpcache.flight import Live, Passed
 from httpcache.mirror import Expected, Mirror, Want
 from httpcache.record import Record
-from httpcache.target import Target, origin
+from httpcache.target import Target
 from httpcache.upstream import Answer, Headers
 
 from .asking import Asking
 from .coding import Announced, without_codings
-from .history import identity
 from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
-from .page import SHA256, File, is_derived, strongest
+from .page import File, strongest
 from .ranges import Ranges
-from .render import advertised
+from .when import file_target, token
 
 Find: TypeAlias = Callable[[], Awaitable[File]]
 """Finds the listing of a file."""
@@ -34,28 +29,6 @@ Renew: TypeAlias = Callable[[str, File], Awaitable[str | None]]
 """Finds another address of a project's file than the one that is known, None where there is none."""
 
 REFUSED = frozenset({400, 401, 403, 404, 410})  # what file hosts answer where a link has expired
-
-
-def token(file: File) -> str:
-    """Return what stands for a file's content in its address: its sha256, or a sha256 of what else tells its content.
-
-    What that is `identity` says: all hashes that the index announced, or what there is in their place.
-    """
-    _, content = identity(file)
-    return content if SHA256.fullmatch(content) else f"id-{sha256(content.encode()).hexdigest()}"
-
-
-def linked(file: File, base: str, project: str, slow: Container[str] = ()) -> File:
-    """Return a file with its address on the mirror below `base`; every wheel has a metadata file there (PEP 658).
-
-    It is not advertised of wheels on `slow` hosts whose METADATA would have to be read out of them.
-    """
-    return msgspec.structs.replace(
-        file,
-        url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
-        core_metadata=None if is_derived(file) and origin(file.url) in slow else advertised(file),
-        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
-    )
 
 
 class Files:
@@ -74,7 +47,7 @@ class Files:
 
     async def is_frozen(self, project: str, content: str, filename: str) -> bool:
         """Whether there is a frozen copy, by the parts of its address; `filename` can be that of a metadata file."""
-        target = _target(self._path, project, content, filename)
+        target = file_target(self._path, project, content, filename)
         return await self._mirror.record_key(target, Want()) is not None
 
     async def open(
@@ -113,7 +86,7 @@ class Files:
         return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
 
     def _target(self, project: str, file: File, suffix: str = "") -> Target:
-        return _target(self._path, project, token(file), f"{file.filename}{suffix}")
+        return file_target(self._path, project, token(file), f"{file.filename}{suffix}")
 
     def _want(self, project: str, file: File, find: Find | None = None) -> Want:
         @asynccontextmanager
@@ -174,11 +147,6 @@ async def detached(answer: Answer) -> Answer:
 
 async def _again(body: bytes) -> AsyncIterator[bytes]:
     yield body
-
-
-def _target(path: str, project: str, content: str, filename: str) -> Target:
-    address = f"{path}/files/{project}/{content}/{filename}"
-    return Target(*address.removeprefix("/").split("/", 1))
 
 
 def _given(file: File) -> Find:

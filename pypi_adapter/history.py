@@ -23,11 +23,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
-from urllib.parse import urlsplit
 
 import msgspec
 
-from .page import QUARANTINED, File, Page, ProjectStatus
+from .page import QUARANTINED, File, Identity, Page, ProjectStatus, identity
 from .unread import completed
 from .versions import by_version, versions_of
 
@@ -37,8 +36,6 @@ DAY = 86_400_000_000
 MANY, NEARLY_ALL = 10, 0.9
 """Of how many files, and which part of them missing at once is a loss that is looked at again."""
 
-Identity: TypeAlias = tuple[str, str]
-"""What makes two listings the same file: the name and the content."""
 
 FOREVER = 2**63 - 1
 """An instant after all others: the end of what has not ended."""
@@ -143,20 +140,6 @@ def encode_entry(entry: Entry) -> bytes:
 def decode_entry(data: bytes) -> Entry:
     """An entry from the store. Raises `zlib.error` or `msgspec.DecodeError` for data that is none."""
     return msgspec.msgpack.decode(zlib.decompress(data), type=Entry)
-
-
-def identity(file: File) -> Identity:
-    """A file's name and what tells its content: the sha256, else all hashes, else the size, else the path.
-
-    Neither the host nor the query of its address tell anything, and the path only where nothing else does: they can be
-    signed anew each time that a page is asked for.
-    """
-    content = file.hashes.get("sha256")
-    if content is None:
-        content = ",".join(f"{name}={digest}" for name, digest in sorted(file.hashes.items()))
-    if not content:
-        content = urlsplit(file.url).path if file.size is None else f"size={file.size}"
-    return file.filename, content
 
 
 def _is_listed_alike(one: File | None, other: File) -> bool:

@@ -20,21 +20,11 @@ from httpcache.store import Log, Store
 
 from .compact import Compact, Moment, compacted
 from .doubts import Doubts
-from .files import linked
-from .history import (
-    Entry,
-    History,
-    Identity,
-    Observation,
-    Serials,
-    StaleObservation,
-    decode_entry,
-    encode_entry,
-    identity,
-)
-from .page import File, ProjectStatus
+from .history import Entry, History, Observation, Serials, StaleObservation, decode_entry, encode_entry
+from .page import File, Identity, ProjectStatus, identity
 from .parsing import beside, in_parser
 from .shelf import Form, Shelf
+from .when import linked
 
 LONG = 8  # entries of a log after which to read a form is quicker than to read them
 MANY = 200  # files of a project of which a form is kept however short its log is

@@ -10,6 +10,8 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
+from typing import TypeAlias
+from urllib.parse import urlsplit
 
 import msgspec
 
@@ -26,6 +28,9 @@ _DISTRIBUTION_ENDINGS = (
     ".whl", ".tar.gz", ".zip", ".tar.bz2", ".tgz", ".tbz", ".tar.xz", ".txz", ".tar.lz", ".tlz", ".tar.lzma",
     ".tar.z", ".tar", ".egg", ".exe", ".msi", ".rpm", ".deb", ".dmg",
 )  # fmt: skip
+
+Identity: TypeAlias = tuple[str, str]
+"""What makes two listings the same file: the name and the content."""
 
 QUARANTINED = "quarantined"
 """The status of a project that nothing may be installed of (PEP 792)."""
@@ -104,6 +109,20 @@ class ProjectList(msgspec.Struct, frozen=True):
     serial: int | None = None
     serials: tuple[int, ...] = ()
     unread: bool = False
+
+
+def identity(file: File) -> Identity:
+    """A file's name and what tells its content: the sha256, else all hashes, else the size, else the path.
+
+    Neither the host nor the query of its address tell anything, and the path only where nothing else does: they can be
+    signed anew each time that a page is asked for.
+    """
+    content = file.hashes.get("sha256")
+    if content is None:
+        content = ",".join(f"{name}={digest}" for name, digest in sorted(file.hashes.items()))
+    if not content:
+        content = urlsplit(file.url).path if file.size is None else f"size={file.size}"
+    return file.filename, content
 
 
 def strongest(hashes: dict[str, str]) -> tuple[str, str] | None:

@@ -19,7 +19,7 @@ from httpcache.mirror import NOBODY, Mirror
 from .address import Address
 from .asking import Asking
 from .compact import Moment
-from .files import Files, token
+from .files import Files
 from .history import Doubtful, Entry, History, Missing, NotObserved, Observation, Serials, StaleObservation
 from .known import Known
 from .page import QUARANTINED, File, Page, ProjectStatus
@@ -27,7 +27,7 @@ from .passes import Passes
 from .requested import Requested
 from .serials import Proof, Proofs
 from .shelf import Shelf
-from .when import date_from, now, to_segment
+from .when import date_from, now, to_segment, token
 
 log = logging.getLogger("httpcache")
 

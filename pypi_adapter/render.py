@@ -76,10 +76,3 @@ def _render(
     if isinstance(page, Page):
         page = map_files(page, link)
     return to_json(page) if form is MediaType.JSON else to_html(page, prefix, others)
-
-
-def advertised(file: File) -> bool | dict[str, str] | None:
-    """Return what a page of the mirror says of a file's metadata: every wheel has some, nothing else has."""
-    if not file.filename.endswith(".whl"):
-        return None
-    return file.core_metadata if isinstance(file.core_metadata, dict) else True

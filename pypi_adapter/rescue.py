@@ -14,14 +14,13 @@ from httpcache.mirror import Mirror
 from httpcache.record import Record
 
 from .asking import Later
-from .files import token
 from .history import Missing
 from .ledger import GONE, RESCUED, WITHHELD, Ledger, Loss, Outcome
 from .page import File, ProjectStatus
 from .patience import Patience
 from .registry import Registry
 from .rulebook import Orders
-from .when import now
+from .when import now, token
 
 log = logging.getLogger("httpcache")
 

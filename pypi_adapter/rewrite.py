@@ -38,7 +38,8 @@ from .metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soo
 from .negotiate import MediaType, choose, is_installer
 from .page import File, Page, ProjectList, is_distribution
 from .ranges import Ranges
-from .render import advertised, chosen, in_form, rendered
+from .render import chosen, in_form, rendered
+from .when import advertised
 
 RENDERED_BYTES = 12 * 1024 * 1024  # of pages that are kept as they are sent
 

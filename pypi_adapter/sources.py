@@ -19,19 +19,17 @@ from httpcache.errors import MirrorError
 from .catalog import Catalog
 from .moments import Moments
 from .registry import Registry, View
-from .rescue import Rescue
 from .rulebook import Rulebook
 from .when import AsOf, When
 
 
 @dataclass(frozen=True)
 class Source:
-    """A registry as it is served: with its list of projects, the rules for it, and what rescues its files."""
+    """A registry as it is served: with its list of projects and the rules for it."""
 
     registry: Registry
     catalog: Catalog
     rulebook: Rulebook
-    rescue: Rescue
     moments: Moments = field(default_factory=Moments)
 
     async def view(self, project: str, when: When) -> View:

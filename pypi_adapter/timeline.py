@@ -11,9 +11,9 @@ from enum import Enum, auto
 
 import msgspec
 
-from .history import Entry, Identity, Project, Showing, identity, upload_instant
+from .history import Entry, Project, Showing, upload_instant
 from .ledger import GONE, RESCUED, WITHHELD, Outcome
-from .page import File
+from .page import File, Identity, identity
 
 HOUR = 3_600_000_000
 """Microseconds in which files of one version count as uploaded together."""

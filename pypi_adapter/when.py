@@ -1,13 +1,21 @@
-"""The first segment of a dated or live address: a date, an instant, `live`, or `live-<N>d`."""
+"""Addresses of indexes and files: the first segment (date, instant, `live`, `live-<N>d`), what stands for a file."""
 
 from __future__ import annotations
 
 import re
 import time
+from collections.abc import Container
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from urllib.parse import quote
+
+import msgspec
 
 from httpcache.errors import BadAddress
+from httpcache.target import Target, origin
+
+from .page import SHA256, File, identity, is_derived
 
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _INSTANT = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[Tt ].*")
@@ -133,3 +141,38 @@ def _instant(text: str) -> datetime:
     if moment is None or not text.endswith("Z") or "T" not in text:
         raise BadAddress(f"{text!r} is no instant: write it in UTC, for example 2024-01-02T15:30:00Z")
     return moment
+
+
+def token(file: File) -> str:
+    """Return what stands for a file's content in its address: its sha256, or a sha256 of what else tells its content.
+
+    What that is `identity` says: all hashes that the index announced, or what there is in their place.
+    """
+    _, content = identity(file)
+    return content if SHA256.fullmatch(content) else f"id-{sha256(content.encode()).hexdigest()}"
+
+
+def linked(file: File, base: str, project: str, slow: Container[str] = ()) -> File:
+    """Return a file with its address on the mirror below `base`; every wheel has a metadata file there (PEP 658).
+
+    It is not advertised of wheels on `slow` hosts whose METADATA would have to be read out of them.
+    """
+    return msgspec.structs.replace(
+        file,
+        url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
+        core_metadata=None if is_derived(file) and origin(file.url) in slow else advertised(file),
+        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
+    )
+
+
+def file_target(path: str, project: str, content: str, filename: str) -> Target:
+    """Return the target that a file is frozen under, by the parts of its address below `path` (see `token`)."""
+    address = f"{path}/files/{project}/{content}/{filename}"
+    return Target(*address.removeprefix("/").split("/", 1))
+
+
+def advertised(file: File) -> bool | dict[str, str] | None:
+    """Return what a page of the mirror says of a file's metadata: every wheel has some, nothing else has."""
+    if not file.filename.endswith(".whl"):
+        return None
+    return file.core_metadata if isinstance(file.core_metadata, dict) else True

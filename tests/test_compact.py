@@ -10,7 +10,6 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pypi_adapter.compact import Compact, compacted
-from pypi_adapter.files import linked
 from pypi_adapter.history import (
     Entry,
     History,
@@ -24,6 +23,7 @@ from pypi_adapter.html_page import to_html
 from pypi_adapter.json_page import to_json
 from pypi_adapter.page import File, Page, ProjectStatus, map_files
 from pypi_adapter.shelf import FORMAT, Form
+from pypi_adapter.when import linked
 from tests.test_history_model import few_and_many_steps, instants, kinds, run
 
 BASE = "/mirror/name"

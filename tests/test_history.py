@@ -22,10 +22,9 @@ from pypi_adapter.history import (
     StaleObservation,
     decode_entry,
     encode_entry,
-    identity,
     upload_instant,
 )
-from pypi_adapter.page import File, Page, ProjectStatus
+from pypi_adapter.page import File, Page, ProjectStatus, identity
 
 SECOND = 1_000_000
 PROVED = Serials(proved=True)

@@ -13,12 +13,12 @@ from httpcache.kept import Kept
 from httpcache.local import LocalStore
 from pypi_adapter.block import Rule, Rules
 from pypi_adapter.compact import compacted
-from pypi_adapter.files import linked
 from pypi_adapter.history import History, Observation
 from pypi_adapter.moments import Moments
 from pypi_adapter.negotiate import MediaType
 from pypi_adapter.page import File, Page, ProjectStatus
 from pypi_adapter.policy import Policy
+from pypi_adapter.when import linked
 from tests.support import http
 from tests.support.index import BROWSER, PIP, ask, filenames, instant
 from tests.support.mirror import Mirror

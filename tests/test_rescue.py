@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 
 from httpcache.mirror import Mirror as Inner
 from pypi_adapter import patience
-from pypi_adapter.history import History, Missing, Observation, identity
+from pypi_adapter.history import History, Missing, Observation
 from pypi_adapter.known import read_entries
 from pypi_adapter.ledger import Ledger
-from pypi_adapter.page import File, ProjectStatus
+from pypi_adapter.page import File, ProjectStatus, identity
 from pypi_adapter.registry import Registry
 from pypi_adapter.rescue import AT_ONCE, Outcomes, Rescue
 from pypi_adapter.when import now

@@ -17,13 +17,13 @@ from httpcache.local import LocalStore
 from httpcache.store import Log
 from pypi_adapter import shelf as shelves
 from pypi_adapter.compact import compacted
-from pypi_adapter.files import linked
 from pypi_adapter.history import UNPROVED, Entry, History, Observation, encode_entry
 from pypi_adapter.known import LONG, MANY, Known, read_entries
 from pypi_adapter.page import File, Page
 from pypi_adapter.registry import Look, Registry
 from pypi_adapter.serials import Proof, Proofs
 from pypi_adapter.shelf import FORMAT, Form, Shelf
+from pypi_adapter.when import linked
 from tests.support.inprocess import running
 
 DAY = 86_400_000_000

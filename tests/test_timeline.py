@@ -9,9 +9,9 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 
-from pypi_adapter.history import Entry, History, Identity, Observation, Showing, identity
+from pypi_adapter.history import Entry, History, Observation, Showing
 from pypi_adapter.ledger import GONE, RESCUED, WITHHELD, Outcome
-from pypi_adapter.page import File, Page, ProjectStatus
+from pypi_adapter.page import File, Identity, Page, ProjectStatus, identity
 from pypi_adapter.timeline import HOUR, Event, Kind, render, timeline
 from tests.test_history import observed
 
