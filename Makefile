@@ -6,14 +6,20 @@ HOST ?= 127.0.0.1
 PORT ?= 8080
 DATA ?= data
 SECONDS ?= 60
+WORKERS ?= auto
 
-.PHONY: serve test soak fuzz bench bench-tools bench-capture check lock clients clean
+.PHONY: serve quick test soak fuzz bench bench-tools bench-capture check lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA) $(ARGS)
 
+# The tests that start no process and open no socket, with few random examples: about a minute.
+quick: .venv/dev
+	.venv/bin/pytest -q -m quick --hypothesis-profile quick $(ARGS)
+
+# Every test, on all cores. WORKERS=0: one after the other, in this process.
 test: .venv/dev clients
-	.venv/bin/pytest $(ARGS)
+	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 soak: .venv/dev clients
 	.venv/bin/pytest -m soak $(ARGS)

@@ -14,14 +14,54 @@ from distlib.index import DEFAULT_INDEX
 
 from tests.support.capture import Here
 from tests.support.clients import Clients
+from tests.support.examples import register
 from tests.support.index import ago
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
+from tests.support.quick import Watch, is_quick
 from tests.support.registries import PyPI, Registry
 from tests.support.tally import counts
 from tests.support.upstream import Upstream
 
 REAL_PYPI = urljoin(DEFAULT_INDEX, "/simple/")
+
+register()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the quick tests, and keep together what must not run side by side, or shares what is dear to make."""
+    for item in items:
+        if is_quick(item):
+            item.add_marker("quick")
+        group = "alone" if item.get_closest_marker("alone") else _shares(item)
+        if group:
+            item.add_marker(pytest.mark.xdist_group(group))
+
+
+def _shares(item: pytest.Item) -> str | None:
+    """The module of a test that uses a fixture of its module, which would be made by every worker."""
+    if isinstance(item, pytest.Function):
+        for found in item._fixtureinfo.name2fixturedefs.values():
+            if any(each.scope == "module" for each in found):
+                return item.path.stem
+    return None
+
+
+@pytest.fixture(scope="session")
+def _watch() -> Watch:
+    return Watch()
+
+
+@pytest.fixture(autouse=True)
+def _quick_is_quick(request: pytest.FixtureRequest) -> Iterator[None]:
+    """In a run of the quick tests nothing is started."""
+    if request.config.option.markexpr != "quick":
+        yield
+        return
+    watch: Watch = request.getfixturevalue("_watch")
+    watch.running = True
+    yield
+    watch.running = False
 
 
 @pytest.fixture
@@ -126,6 +166,20 @@ def _reach_real_pypi(request: pytest.FixtureRequest) -> None:
     """Tests marked `pypi` run only where it can be reached."""
     if request.node.get_closest_marker("pypi") is not None:
         request.getfixturevalue("real_pypi")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand what a worker counted to the process that prints the summary."""
+    output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output["counts"] = dict(counts)
+
+
+@pytest.hookimpl(optionalhook=True)  # xdist's
+def pytest_testnodedown(node: Any) -> None:
+    """Add what a worker counted."""
+    counts.update(getattr(node, "workeroutput", {}).get("counts", {}))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

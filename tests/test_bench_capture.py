@@ -13,6 +13,8 @@ from benchmarks.asof import DAYS, SIZES
 from benchmarks.capture import Report, lines
 from benchmarks.catalogue import Catalogue
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[1]
 PROJECTS, CHANGED = 300, 30
 

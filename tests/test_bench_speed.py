@@ -23,6 +23,8 @@ from benchmarks.speed.replica import SMALL, Replica, graph
 from benchmarks.speed.report import CPU, HITS, LIMIT, OURS, PSS, RATE, SECONDS, Figure, Report, Table, lines, targets
 from tests.support.clients import UV
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[1]
 RESULT = "RESULT requests=1000 bytes=5000000 microseconds=2500000 connect=0 read=1 write=0 status=2 timeout=3\n"
 SITES = {"upstream": "http://127.0.0.1:12345", "static": "http://127.0.0.1:54321"}

@@ -24,6 +24,7 @@ from pypi_adapter.json_page import to_json
 from pypi_adapter.page import File, Page, ProjectStatus, map_files
 from pypi_adapter.shelf import FORMAT, Form
 from pypi_adapter.when import linked
+from tests.support.examples import examples as share
 from tests.test_history_model import few_and_many_steps, instants, kinds, run
 
 BASE = "/mirror/name"
@@ -84,7 +85,7 @@ def facts(known: History | Compact) -> list[object]:
 
 @pytest.mark.parametrize("examples", [1000, pytest.param(30_000, marks=pytest.mark.soak)])
 def test_it_gives_what_the_history_gives_at_every_instant(examples: int) -> None:
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=share(examples), deadline=None, suppress_health_check=list(HealthCheck))
     @given(kinds, few_and_many_steps)
     def check(kind, steps) -> None:
         index, model, entries = run(kind, steps)
@@ -110,7 +111,7 @@ def test_it_gives_what_the_history_gives_at_every_instant(examples: int) -> None
 def test_what_is_kept_of_a_moment_stays_right_when_the_history_grows(examples: int) -> None:
     """A rendered page is kept by the instant since which it is the same: it is that page in every later form."""
 
-    @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=share(examples), deadline=None, suppress_health_check=list(HealthCheck))
     @given(kinds, few_and_many_steps)
     def check(kind, steps) -> None:
         index, model, entries = run(kind, steps)

@@ -21,6 +21,8 @@ from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.upstream import Request, Response, Upstream
 
+pytestmark = pytest.mark.alone
+
 HTML = {"Content-Type": "text/html"}
 BROWSER = {"Accept": "text/html,*/*;q=0.8"}
 INSTALLER = {"Accept": "application/vnd.pypi.simple.v1+json"}

@@ -11,6 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzz.targets import TARGETS, Target
+from tests.support.examples import examples
 from tests.support.tally import tally
 
 EXAMPLES = 400
@@ -42,7 +43,7 @@ def inputs(target: Target) -> st.SearchStrategy[bytes]:
 
 @pytest.mark.parametrize("target", ALL)
 def test_no_input_breaks_a_promise(target: Target) -> None:
-    @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), database=None)
+    @settings(max_examples=examples(EXAMPLES), deadline=None, suppress_health_check=list(HealthCheck), database=None)
     @given(inputs(target))
     def run(data: bytes) -> None:
         tally("fuzzed inputs")

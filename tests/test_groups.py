@@ -24,6 +24,7 @@ from pypi_adapter import adapter
 from pypi_adapter import registry as registry_module
 from tests.support.clients import ClientError, Clients, pins
 from tests.support.config import configured, table
+from tests.support.examples import examples
 from tests.support.index import JSON, ago, ask, document, filenames, instant, json_file, json_files, json_page
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
@@ -264,7 +265,7 @@ def test_an_answer_for_an_instant_never_changes(tmp_path: Path, monkeypatch: pyt
         def get(when: str, project: str) -> httpx.Response:
             return portal.call(lambda: client.get(f"/both/{quote(when)}/{project}/", headers={"Accept": JSON}))
 
-        @settings(max_examples=150, deadline=None)
+        @settings(max_examples=examples(150), deadline=None)
         @given(steps)
         def check(steps: list[Step]) -> None:
             Example(world, get).play(steps)

@@ -26,6 +26,8 @@ from tests.support.packages import wheel
 from tests.support.registries import PyPI
 from tests.support.upstream import Response, Upstream
 
+pytestmark = pytest.mark.alone
+
 DATE: Final = "2024-01-02"
 BOUND: Final = 2 * PATIENCE + 10
 """Seconds that any answer may take: a lock of this process and one of SQLite, on a busy machine."""

@@ -25,6 +25,7 @@ from pypi_adapter.history import (
     upload_instant,
 )
 from pypi_adapter.page import File, Page, ProjectStatus, identity
+from tests.support.examples import examples
 
 SECOND = 1_000_000
 PROVED = Serials(proved=True)
@@ -481,7 +482,7 @@ def model(observations: list[Observation], instant: int) -> Page | None:
     return state and msgspec.structs.replace(state, files=tuple(listed), versions=None, serial=None)
 
 
-many = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow])
 instants = [tenth * SECOND // 2 for tenth in range(-10, 145)]
 
 

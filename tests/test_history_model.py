@@ -24,6 +24,7 @@ from pypi_adapter.history import (
     encode_entry,
 )
 from pypi_adapter.page import File, Page, ProjectStatus
+from tests.support.examples import examples as share
 
 START = 1_600_000_000_000_000
 
@@ -494,7 +495,7 @@ def uploads_only(index: Index, begin: int, end: int) -> bool:
 
 def examine(check: Callable[[dict[str, bool], list[Step]], None], examples: int, *strategies: Any) -> None:
     """Hold a check to so many random examples."""
-    bounds = settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
+    bounds = settings(max_examples=share(examples), deadline=None, suppress_health_check=list(HealthCheck))
     checks: Any = given
     test: Any = bounds(checks(*strategies)(check))
     test()

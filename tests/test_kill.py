@@ -26,6 +26,8 @@ from tests.support.registries import PyPI
 from tests.support.tally import tally
 from tests.support.upstream import Request, Response, Upstream
 
+pytestmark = pytest.mark.alone
+
 BODY = bytes(range(256)) * 4000
 HALF = len(BODY) // 2
 CLIENTS = 16

@@ -29,6 +29,8 @@ from tests.support.mirror import COMMAND, Mirror, free_port
 from tests.support.tally import tally
 from tests.support.upstream import Request, Response, Upstream
 
+pytestmark = pytest.mark.alone
+
 BODY: Final = os.urandom(10_000_000)
 HALF: Final = len(BODY) // 2
 LENGTH: Final = {"Content-Length": str(len(BODY))}

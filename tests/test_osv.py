@@ -20,6 +20,7 @@ from packaging.version import Version
 from httpcache.errors import MirrorError
 from pypi_adapter.block import Rule, Rules
 from pypi_adapter.osv import read_advisories
+from tests.support.examples import examples
 
 FIRST = [{"introduced": "0"}]
 
@@ -207,7 +208,7 @@ def rules_of(folder: Path, part: Mapping[str, Any]) -> Rules:
     return Rules(read_advisories(written(folder, advisory(part))), [])
 
 
-many = settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+many = settings(max_examples=examples(400), suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @many
@@ -358,7 +359,7 @@ def test_a_cut_archive_is_never_taken_for_whole(make: Maker, cut: int, tmp_path:
 
 
 @given(place=st.integers(0, 10_000), flip=st.integers(1, 255))
-@settings(max_examples=300, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.function_scoped_fixture])
 @pytest.mark.parametrize("make", [zip_of, tar_of])
 def test_a_changed_byte_is_an_error_or_changes_nothing(make: Maker, place: int, flip: int, tmp_path: Path) -> None:
     """In a zip the names have no sum: one can turn into something that is no .json."""

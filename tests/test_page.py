@@ -15,6 +15,7 @@ from pypi_adapter.forms import parse
 from pypi_adapter.html_page import to_html
 from pypi_adapter.json_page import to_json
 from pypi_adapter.page import BadPage, File, Page, ProjectList, ProjectStatus, is_distribution, map_files
+from tests.support.examples import examples
 
 DATA = Path(__file__).parent / "data"
 URL = "https://example.com/simple/holygrail/"
@@ -599,7 +600,7 @@ pages = st.builds(
     tracks=strings,
     alternate_locations=strings,
 )
-few = settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
+few = settings(max_examples=examples(60), suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much])
 
 
 @few

@@ -21,6 +21,7 @@ from pypi_adapter.rescue import AT_ONCE, Outcomes, Rescue
 from pypi_adapter.when import now
 from tests.support import http
 from tests.support.command import run
+from tests.support.examples import examples
 from tests.support.index import document, filenames, instant, json_file, json_files, json_page
 from tests.support.inprocess import running
 from tests.support.inside import checked_records, until
@@ -487,7 +488,7 @@ def test_few_at_once(pypi: PyPI, tmp_path: Path) -> None:
 # --- what is missing
 
 
-@settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow])
 @given(observed())
 def test_missing(observations: list[Observation]) -> None:
     """Over full copies of all observations: shown once, not by the last, as last shown, in the order of showing.
@@ -506,7 +507,7 @@ def test_missing(observations: list[Observation]) -> None:
         assert observations[last].instant < each.gone <= observations[last + 1].instant
 
 
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(100), suppress_health_check=[HealthCheck.too_slow])
 @given(observed())
 def test_what_is_missing_is_missing_from_the_same_instant_later(observations: list[Observation]) -> None:
     """So an outcome is found again, whatever else was observed since."""

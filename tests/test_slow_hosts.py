@@ -15,6 +15,8 @@ from tests.support.mirror import Mirror
 from tests.support.packages import Dist, wheel
 from tests.support.upstream import NOT_FOUND, Request, Response, Upstream
 
+pytestmark = pytest.mark.alone
+
 THING = wheel("thing", "1.0", padding=60_000)
 PATH = f"/{THING.filename}"
 

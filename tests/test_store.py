@@ -25,6 +25,7 @@ from hypothesis import strategies as st
 from httpcache.errors import StoreError
 from httpcache.local import CHUNK, LocalStore
 from httpcache.store import Log, Store
+from tests.support.examples import examples
 
 T = TypeVar("T")
 BODY = os.urandom(CHUNK * 2 + 12345)
@@ -451,7 +452,7 @@ def test_appends_that_race_are_all_in_the_log(store: Store) -> None:
         st.tuples(st.sampled_from("abc"), st.sampled_from(["add", "remove", "get"]), st.binary(max_size=3)), max_size=15
     )
 )
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 def test_entries_behave_like_a_dictionary(steps: Sequence[tuple[str, str, bytes]]) -> None:
     """Every implementation against the simplest one."""
     for maker in MAKERS.values():

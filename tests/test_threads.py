@@ -12,6 +12,8 @@ import pytest
 
 from httpcache.threads import started
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # As another user, who may have no thread more than there are.

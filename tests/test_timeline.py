@@ -13,6 +13,7 @@ from pypi_adapter.history import Entry, History, Observation, Showing
 from pypi_adapter.ledger import GONE, RESCUED, WITHHELD, Outcome
 from pypi_adapter.page import File, Identity, Page, ProjectStatus, identity
 from pypi_adapter.timeline import HOUR, Event, Kind, render, timeline
+from tests.support.examples import examples
 from tests.test_history import observed
 
 SECOND = 1_000_000
@@ -226,7 +227,7 @@ def test_an_entry_that_misses_what_was_never_shown_is_refused() -> None:
 
 # --- random histories
 
-many = settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=examples(300), suppress_health_check=[HealthCheck.too_slow])
 ARRIVALS = {Kind.UPLOADED, Kind.SEEN, Kind.OTHER_UPLOADED, Kind.OTHER_SEEN, Kind.OTHER_BACK, Kind.BACK}
 CHANGES = {Kind.YANKED, Kind.UNYANKED, Kind.REQUIRES_PYTHON, Kind.CHANGED}
 UPLOADS = {Kind.UPLOADED, Kind.OTHER_UPLOADED}

@@ -24,6 +24,8 @@ from tests.support.packages import wheel
 from tests.support.registries import PyPI
 from tests.support.upstream import Request, Response, Upstream
 
+pytestmark = pytest.mark.alone
+
 DATE: Final = "2024-01-02"
 PIN: Final = f"two-{DATE}"
 CLIENTS: Final = 16

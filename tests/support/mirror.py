@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -23,6 +24,10 @@ START: Final = 30.0
 """Seconds within which it has to be ready."""
 STOP: Final = 40.0
 """Seconds within which SIGTERM has to end it."""
+RESERVED: Final = 200
+"""Ports that are held at once: far more than one test asks for."""
+
+_reserved: deque[socket.socket] = deque()
 
 
 class Mirror:
@@ -167,7 +172,15 @@ class Mirror:
 
 
 def free_port() -> int:
-    """A port on 127.0.0.1 that nothing has."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port on 127.0.0.1 that nothing has, and that nothing else is given while the test runs.
+
+    A socket is bound to it and does not listen: the kernel then chooses it for nobody, and a server that is told to
+    listen on it still can.
+    """
+    reserved = socket.socket()
+    reserved.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    reserved.bind(("127.0.0.1", 0))
+    _reserved.append(reserved)
+    if len(_reserved) > RESERVED:
+        _reserved.popleft().close()
+    return int(reserved.getsockname()[1])
