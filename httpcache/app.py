@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from urllib.parse import unquote
 
@@ -133,15 +133,20 @@ class RootPath:
         await self._app(scope, receive, send)
 
 
-def build(settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
-    """Return the application. Nothing is opened before it starts up."""
+def build(
+    settings: Settings, adapters: Sequence[Adapter], over: Callable[[], Awaitable[object]] | None = None
+) -> ASGIApp:
+    """Return the application. Nothing is opened before it starts up.
+
+    `over` is waited for at the end, for as long as downloads are under way (see `mirror.running`).
+    """
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         logs.begin(settings.log_level)
         store = LocalStore(settings.data)
-        async with running(settings, store, store.spool) as mirror:
+        async with running(settings, store, store.spool, over=over) as mirror:
             app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])
             app.state.store = store
             yield

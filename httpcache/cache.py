@@ -20,7 +20,7 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from functools import partial
 
@@ -66,14 +66,16 @@ class Cache:
         self._tasks: TaskGroup
 
     @asynccontextmanager
-    async def running(self, grace: float) -> AsyncIterator[None]:
-        """Run flights inside the block; at its end those under way have `grace` seconds to end."""
+    async def running(self, over: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+        """Run flights inside the block; at its end those under way can end until `over` returns."""
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._beat)
             yield
-            with anyio.move_on_after(grace):
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(_cancel_after, over, waiting.cancel_scope)
                 while pending := [flight for flight in self._flights.values() if not flight.done]:
                     await pending[0].changed()
+                waiting.cancel_scope.cancel()
             self._tasks.cancel_scope.cancel()
         self._writers.shutdown()
 
@@ -136,7 +138,11 @@ class Cache:
             error.told = True
             log.error("%s: %s", label, error.text)
         except asyncio.CancelledError:
-            log.warning("%s: cut off: the mirror is stopped and waits no longer; nothing was kept", label)
+            log.warning(
+                "%s: cut off after %d bytes: the mirror is stopped and waits no longer; nothing was kept",
+                label,
+                flight.available,
+            )
             raise
         except Exception:
             error = MirrorError("the mirror made a mistake; its log says which")
@@ -258,6 +264,11 @@ class Cache:
         with os.fdopen(os.dup(fd), "rb") as part:
             part.seek(0)
             return hashlib.file_digest(part, "sha256").hexdigest() == record.digest
+
+
+async def _cancel_after(over: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
+    await over()
+    scope.cancel()
 
 
 class _Watch:

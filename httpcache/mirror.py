@@ -14,6 +14,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -326,17 +327,24 @@ class Mirror:
 
 
 @asynccontextmanager
-async def running(settings: Settings, store: Store, spool: Path, agent: str = "") -> AsyncIterator[Mirror]:
+async def running(
+    settings: Settings,
+    store: Store,
+    spool: Path,
+    agent: str = "",
+    over: Callable[[], Awaitable[object]] | None = None,
+) -> AsyncIterator[Mirror]:
     """Run a mirror on a store; at the end, downloads under way are waited for, within a bound.
 
-    `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) that upstreams get to see.
+    `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) that upstreams get to see. `over` returns when
+    downloads are waited for no longer; without it that is after `SHUTDOWN_SECONDS`.
     """
     secret = await store.add("m/secret", secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
     upstream = Upstream(settings, StoredChallenges(store), name, agent)
     cache = Cache(store, Spool(spool), FLIGHTS * settings.max_connections)
     try:
-        async with cache.running(SHUTDOWN_SECONDS), anyio.create_task_group() as tasks:
+        async with cache.running(over or partial(anyio.sleep, SHUTDOWN_SECONDS)), anyio.create_task_group() as tasks:
             yield Mirror(settings, store, cache, upstream, secret, tasks)
             tasks.cancel_scope.cancel()
     finally:

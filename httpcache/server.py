@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ctypes
 import logging
 import os
@@ -25,6 +26,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from .adapter import Adapter
 from .app import build
 from .daily import Daily
+from .ending import Ending
 from .errors import MirrorError
 from .mirror import FLIGHTS
 from .settings import Settings
@@ -32,7 +34,11 @@ from .settings import Settings
 log = logging.getLogger("httpcache")
 
 GRACE_SECONDS: Final = 25
-"""From the signal to the last resort; above what downloads get."""
+"""From the signal to the last resort; above what answers get."""
+AGAIN_SECONDS: Final = 1.0
+"""After which a signal is another one: whoever sends one to a process and to its group sends the same one twice."""
+AT_ONCE: Final = signal.SIGUSR1
+"""What tells a worker to wait no longer. SIGTERM and SIGINT can reach it twice, from its parent and from elsewhere."""
 WATCH_SECONDS: Final = 1.0
 """Between two looks of a worker whether its parent is there."""
 BACKLOG: Final = 1024
@@ -89,7 +95,8 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
     """Return the application in a worker, which from now on ends when its parent does."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     _bound_memory()
-    app = build(settings, adapters)
+    ending = Ending(settings.port, settings.max_clients)
+    app = build(settings, adapters, ending.over)
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
         """The application, whose errors at its start are one line each: Starlette sends a traceback."""
@@ -101,12 +108,29 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
             await send(message)
 
         if scope["type"] != "lifespan":
+            ending.note(scope)
             await app(scope, receive, send)
             return
+        _end_in_time(ending)
         with suppress(MirrorError):  # it has been told
             await app(scope, receive, shorten)
 
     return told
+
+
+def _end_in_time(ending: Ending) -> None:
+    """Begin the end at SIGTERM, which a worker gets whatever its parent got; granian's own handler is that of SIGINT.
+
+    granian then stops to accept, ends connections that wait for nothing, and waits for the others.
+    """
+    loop = asyncio.get_running_loop()
+
+    def begin() -> None:
+        ending.begin()
+        os.kill(os.getpid(), signal.SIGINT)
+
+    loop.add_signal_handler(signal.SIGTERM, begin)
+    loop.add_signal_handler(AT_ONCE, ending.cut)
 
 
 def _bound_memory() -> None:
@@ -142,6 +166,17 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     _ssp: Any  # what makes a socket for each worker
     _shd: Any  # the one that they share
     _sso: socket.socket  # the same, as Python has it
+    _told: float | None = None  # when the first signal came
+
+    def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
+        """A first signal ends the server when all is done, another one ends it now."""
+        if self._told is None:
+            self._told = time.monotonic()
+        elif time.monotonic() - self._told >= AGAIN_SECONDS:
+            for worker in self.wrks:
+                with suppress(ProcessLookupError):
+                    os.kill(worker.inner.pid, AT_ONCE)
+        super().signal_handler_interrupt(*args, **kwargs)
 
     def _init_shared_socket(self) -> None:
         super()._init_shared_socket()

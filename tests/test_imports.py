@@ -39,7 +39,7 @@ ORDER = [
     ["cache"],
     ["mirror"],
     ["incoming", "responses", "cors"],
-    ["adapter", "git"],
+    ["adapter", "git", "ending"],
     ["pages"],
     ["operate", "app", "daily"],
     ["server"],
