@@ -41,6 +41,7 @@ FOREVER = 2**63 - 1
 """An instant after all others: the end of what has not ended."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_FIELDS = File.__struct_fields__
 
 
 class StaleObservation(ValueError):
@@ -176,6 +177,8 @@ class History:
         """
         self._projects: list[State] = []
         self._lives: dict[Identity, _Life] = {}
+        self.changes = 0
+        """How many times a file was shown, or shown otherwise, or missed."""
         for entry in entries:
             self.extend(entry)
 
@@ -232,6 +235,7 @@ class History:
             filename, _ = key
             gone = min(births.get(filename, entry.instant), entry.instant)
             self._lives[key].changes.append((gone, None))
+        self.changes += len(entry.shown) + len(missed)
         if entry.gone or entry.project:
             self._projects.append((entry.instant, entry.project))
         self.instant = entry.instant
@@ -343,8 +347,9 @@ class History:
                     self.earliest = entry.instant
                 birth = _birth(uploaded, entry.instant, self.instant)
                 births[name] = min(birth, births.get(name, birth))
-                life = self._lives[key] = _Life(birth, [])
-            life.changes.append((entry.instant, showing))
+                life = self._lives[key] = _Life(birth, [(entry.instant, showing)])
+            else:
+                life.changes.append((entry.instant, _sharing(showing, life.shown)))
         return births
 
 
@@ -359,9 +364,14 @@ class _Life(msgspec.Struct, gc=False):
         return self.changes[-1][1]
 
     @property
+    def shown(self) -> Showing:
+        """How the file was last shown."""
+        return next(showing for _, showing in reversed(self.changes) if showing)
+
+    @property
     def url(self) -> str:
         """The address that the file was last shown with."""
-        return next(showing.file.url for _, showing in reversed(self.changes) if showing)
+        return self.shown.file.url
 
     @property
     def missing(self) -> Missing | None:
@@ -383,6 +393,16 @@ class _Life(msgspec.Struct, gc=False):
         starts = [self.birth, *(max(instant, self.birth) for instant, _ in self.changes[1:])]
         spans = zip(starts, [*starts[1:], FOREVER], self.changes, strict=True)
         return [Span(start, end, showing) for start, end, (_, showing) in spans if showing and start < end]
+
+
+def _sharing(showing: Showing, before: Showing) -> Showing:
+    """The same showing, which shares with the one before what is equal in both: pages can change at each look."""
+    if showing == before:
+        return before
+    file, known = showing.file, before.file
+    fields = {name: value for name in _FIELDS if (value := getattr(known, name)) == getattr(file, name)}
+    version = before.version if before.version == showing.version else showing.version
+    return Showing(msgspec.structs.replace(file, **fields), version)
 
 
 def is_loss(had: int, lost: int, *, nothing: bool) -> bool:

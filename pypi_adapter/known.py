@@ -29,6 +29,7 @@ from .when import linked
 LONG = 8  # entries of a log after which to read a form is quicker than to read them
 MANY = 200  # files of a project of which a form is kept however short its log is
 _FILE = 2000  # bytes of memory that a file in a history takes
+_CHANGE = 400  # bytes of memory that each further change of a file takes
 _ADDRESS = 400  # bytes of memory that a newer address of a file takes
 _SELF = 4000  # bytes of memory that everything else takes
 
@@ -71,7 +72,9 @@ class Known:
     def size(self) -> int:
         """About how many bytes of memory it takes."""
         compact, history = self._compact, self._history
-        held = (compact.size if compact else 0) + (history.size * _FILE if history else 0)
+        held = compact.size if compact else 0
+        if history:
+            held += history.size * _FILE + (history.changes - history.size) * _CHANGE
         return _SELF + held + len(self._addresses) * _ADDRESS
 
     @property

@@ -16,6 +16,10 @@ Loss: TypeAlias = tuple[str, str, int]
 """One disappearance of a file: its name, its content, and the instant from which on it is gone."""
 
 
+Content: TypeAlias = tuple[str, str]
+"""A file by its name and content."""
+
+
 class Outcome(msgspec.Struct, frozen=True, array_like=True):
     """What became of a missing file, as was found at an instant (microseconds).
 
@@ -48,6 +52,7 @@ class Ledger:
         self._project = project
         self._outcomes: list[Outcome] = []
         self._last: dict[Loss, str] = {}
+        self._found: dict[Content, Outcome] = {}  # the last of each
         self._adding = anyio.Lock()
 
     async def read(self) -> list[Outcome]:
@@ -61,11 +66,16 @@ class Ledger:
                 ) from error
             self._outcomes.append(found)
             self._last[found.loss] = found.outcome
+            self._found[found.filename, found.content] = found
         return self._outcomes
 
     def last(self, loss: Loss) -> str | None:
         """Return the outcome of a loss, as far as the log has been read."""
         return self._last.get(loss)
+
+    def found(self, loss: Loss) -> Outcome | None:
+        """Return the last outcome of the same file, of whichever of its losses, as far as the log has been read."""
+        return self._found.get(loss[:2])
 
     async def add(self, outcome: Outcome) -> bool:
         """Keep an outcome unless its loss has one; return whether it was kept. Raises StoreError."""

@@ -6,6 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from functools import partial
 
 import anyio
 
@@ -25,6 +26,7 @@ from .when import now, token
 log = logging.getLogger("httpcache")
 
 AT_ONCE = 4  # files of a registry
+A_WHILE = 10 * 60 * 1_000_000  # microseconds in which what became of a file is not asked again, if it is lost again
 NOT_THERE = frozenset({403, 404, 410})  # what file hosts answer for a file that has been removed
 FAILED = "failed"
 
@@ -57,15 +59,34 @@ class Rescue:
         self._orders = Orders(mirror.store)
         self._patience = Patience()
         self._turns = anyio.CapacityLimiter(AT_ONCE)
+        self._next: dict[str, tuple[list[Missing], ProjectStatus | None] | None] = {}
 
     def start(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> None:
-        """Settle beside the requests: what the end of the mirror cuts off has no outcome yet."""
-        self._mirror.start(lambda: self.settle(project, missing, status))
+        """Settle beside the requests: what the end of the mirror cuts off has no outcome yet.
 
-    async def settle(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> Outcomes:
+        A page can come and go with each poll. So a project is settled once at a time, and then as it is by then; and a
+        file that is lost again within `A_WHILE` waits for a later loss, or a pass.
+        """
+        under_way = project in self._next
+        self._next[project] = missing, status
+        if not under_way:
+            self._mirror.start(partial(self._settle_all, project))
+
+    async def _settle_all(self, project: str) -> None:
+        try:
+            while found := self._next[project]:
+                self._next[project] = None
+                await self.settle(project, *found, rest=A_WHILE)
+        finally:
+            del self._next[project]
+
+    async def settle(
+        self, project: str, missing: list[Missing], status: ProjectStatus | None, rest: int = 0
+    ) -> Outcomes:
         """Freeze the missing files of a project (normalised) that have no outcome yet, and keep what became of them.
 
         `status` is the project's as last observed. What fails for now has no outcome, so the next call tries it again.
+        So it does with what is lost again within `rest` microseconds of an outcome.
         Raises StoreError where the outcomes so far cannot be read.
         """
         ledger = Ledger(self._mirror.store, self._registry.name, project)
@@ -89,7 +110,9 @@ class Rescue:
 
         async def settle_next() -> None:
             for file, loss in losses:  # which all of these share
-                if ledger.last(loss) in (None, WITHHELD):
+                found = ledger.found(loss)
+                settled = found is not None and found.outcome != WITHHELD and now() < found.instant + rest
+                if ledger.last(loss) in (None, WITHHELD) and not settled:
                     await settle_one(file, loss)
 
         async with anyio.create_task_group() as tasks:
