@@ -19,12 +19,12 @@ from typing import Final, Literal
 import anyio
 import msgspec
 
-from httpcache.local import LocalStore
-from httpcache.store import Log
-from pypi_adapter.history import DAY, Entry, History, Observation, encode_entry
-from pypi_adapter.known import Known
-from pypi_adapter.page import File, Page
-from pypi_adapter.shelf import Form, Shelf
+from httpcache.store.base import Log
+from httpcache.store.local import LocalStore
+from pypi_adapter.history.history import DAY, Entry, History, Observation, encode_entry
+from pypi_adapter.history.project_log import Known
+from pypi_adapter.history.snapshot_cache import Form, Shelf
+from pypi_adapter.simple.model import File, Page
 
 SIZES: Final = (5, 50, 5000)
 """Files that the project has at the end of the year."""

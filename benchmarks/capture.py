@@ -37,8 +37,8 @@ from benchmarks import asof
 from benchmarks.asof import AsOf
 from benchmarks.catalogue import Day, Running
 from benchmarks.machine import machine
-from httpcache.local import LocalStore
-from pypi_adapter.passes import Passes
+from httpcache.store.local import LocalStore
+from pypi_adapter.registry.passes import Passes
 
 PROJECTS: Final = 700_000
 CHANGED: Final = 20_000

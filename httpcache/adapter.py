@@ -15,12 +15,13 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
-from .flight import Live
-from .incoming import Incoming
-from .mirror import Mirror
-from .record import Record
+from httpcache.freezing.flight import Live
+from httpcache.freezing.mirror import Mirror
+from httpcache.store.base import Store
+from httpcache.store.record import Record
+
+from .request import Incoming
 from .settings import Settings
-from .store import Store
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from httpcache.adapter import Bound, Command, Option, Progress
-from httpcache.mirror import Mirror
+from httpcache.freezing.mirror import Mirror
 from httpcache.settings import Settings
 
 from .pinned import Pinned

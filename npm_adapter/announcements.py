@@ -14,9 +14,9 @@ from hashlib import sha256
 
 import msgspec
 
-from httpcache.download import Digest
-from httpcache.kept import Kept
-from httpcache.store import Log, Store
+from httpcache.freezing.download import Digest
+from httpcache.lru import Kept
+from httpcache.store.base import Log, Store
 from httpcache.target import Target, origin
 
 log = logging.getLogger("httpcache")

@@ -17,8 +17,8 @@ from typing import Any
 
 import msgspec
 
-from httpcache.download import Digest
 from httpcache.errors import BadAddress
+from httpcache.freezing.download import Digest
 from httpcache.target import Address, resolve
 
 ABBREVIATED = "application/vnd.npm.install-v1+json"

@@ -19,16 +19,16 @@ import anyio.to_thread
 import msgspec
 from starlette.types import ASGIApp
 
-from httpcache.codings import Body
-from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadUpstream
-from httpcache.flight import Live, Passed
-from httpcache.incoming import Incoming
-from httpcache.kept import Kept
-from httpcache.mirror import Expected, Mirror, Want
-from httpcache.record import Record
-from httpcache.responses import FOREVER, HIT, STORED, BytesResponse, answer_with
+from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.mirror import Expected, Mirror, Want
+from httpcache.lru import Kept
+from httpcache.request import Incoming
+from httpcache.store.record import Record
 from httpcache.target import Address, Target, canonical_url, looks_like_url, split_path
+from httpcache.upstream.decoding import BadCoding, decoded
+from httpcache.web.content_coding import Body
+from httpcache.web.responses import FOREVER, HIT, STORED, BytesResponse, answer_with
 
 from . import packument
 from .announcements import Announcements, Tarball

@@ -11,27 +11,27 @@ from starlette.types import ASGIApp
 
 from httpcache.adapter import Bound, Option, Progress
 from httpcache.errors import BadAddress, MirrorError
-from httpcache.flight import Live
-from httpcache.incoming import Incoming
-from httpcache.mirror import Mirror
-from httpcache.record import Record
+from httpcache.freezing.flight import Live
+from httpcache.freezing.mirror import Mirror
+from httpcache.request import Incoming
 from httpcache.settings import Settings
+from httpcache.store.record import Record
 from httpcache.target import looks_like_url, read_address, split_path
+from pypi_adapter.capture.capture import Capture
+from pypi_adapter.capture.rescue import Rescue
+from pypi_adapter.policy.rule_log import Rulebook
+from pypi_adapter.registry.passes import REQUESTED, Scope, read_scope
+from pypi_adapter.registry.project_list import Catalog
+from pypi_adapter.registry.registry import LATER_LOOK, PYPI, Registry
+from pypi_adapter.simple.model import File, ProjectStatus
+from pypi_adapter.simple.negotiation import MediaType, choose
+from pypi_adapter.web.dated import Dated
+from pypi_adapter.web.groups import Source
+from pypi_adapter.web.pinned import Pinned
 
-from .capture import Capture
-from .catalog import Catalog
+from .addresses import meant, now
 from .commands import COMMANDS
 from .config import Config, read_config
-from .dated import Dated
-from .negotiate import MediaType, choose
-from .page import File, ProjectStatus
-from .passes import REQUESTED, Scope, read_scope
-from .registry import LATER_LOOK, PYPI, Registry
-from .rescue import Rescue
-from .rewrite import Pinned
-from .rulebook import Rulebook
-from .sources import Source
-from .when import meant, now
 
 
 class PypiAdapter:

@@ -9,17 +9,17 @@ from packaging.utils import canonicalize_name
 
 from httpcache.adapter import Argument, Command
 from httpcache.errors import BadAddress, MirrorError, NotFound
-from httpcache.store import Store
+from httpcache.store.base import Store
 from httpcache.target import canonical_url
+from pypi_adapter.history.project_log import read_entries
+from pypi_adapter.history.rescue_log import Ledger
+from pypi_adapter.history.timeline import render, timeline
+from pypi_adapter.policy.rule_log import Order, Orders, in_force, parse_what
+from pypi_adapter.registry.index_url import Address
+from pypi_adapter.registry.passes import Passes
+from pypi_adapter.registry.registry import PYPI
 
-from .address import Address
-from .known import read_entries
-from .ledger import Ledger
-from .passes import Passes
-from .registry import PYPI
-from .rulebook import Order, Orders, in_force, parse_what
-from .timeline import render, timeline
-from .when import now, to_segment
+from .addresses import now, to_segment
 
 
 async def history(store: Store, given: Mapping[str, Any]) -> list[str]:

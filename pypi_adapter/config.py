@@ -27,13 +27,13 @@ import msgspec
 
 from httpcache.credentials import AUTHORIZATION, Credentials
 from httpcache.errors import BadAddress, MirrorError
-from httpcache.mirror import NOBODY
+from httpcache.freezing.mirror import NOBODY
 from httpcache.target import pin_prefix, read_address
+from pypi_adapter.policy.policy import Policy, Tables, read_policies
+from pypi_adapter.registry.passes import REQUESTED, Scope, read_scope
+from pypi_adapter.registry.registry import PYPI
 
-from .passes import REQUESTED, Scope, read_scope
-from .policy import Policy, Tables, read_policies
-from .registry import PYPI
-from .when import is_when
+from .addresses import is_when
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2

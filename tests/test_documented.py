@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from httpcache.adapter import adapters
-from httpcache.cli import _parser
+from httpcache.command.cli import _parser
 from tests.support import http
 from tests.support.index import JSON, ask
 from tests.support.mirror import Mirror

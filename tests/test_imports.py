@@ -1,118 +1,161 @@
-"""Imports run one way. The order is `ORDER`: a module imports what stands above it and nothing else."""
+"""Imports run one way: a room of a package imports the rooms below it, and what is easiest to test does no I/O."""
 
 from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# Modules of one line know nothing of each other.
-ORDER = [
-    ["errors", "files"],
-    ["locks"],
-    [
-        "target",
-        "accept",
-        "guard",
-        "credentials",
-        "conditional",
-        "store",
-        "limits",
-        "codings",
-        "decoding",
-        "sockets",
-        "kept",
-        "changes",
-        "threads",
-        "telling",
-        "units",
+# The rooms of each package, from the top. A room is a folder, or a module beside the folders; those of one line know
+# nothing of each other. All other modules beside the folders are the ground.
+GROUND = "the ground"
+FLOORS = {
+    "httpcache": [
+        ["__main__"],
+        ["command"],
+        ["web"],
+        ["adapter"],
+        ["freezing"],
+        ["store", "upstream"],
+        [GROUND],
     ],
-    ["logs", "fields", "settings", "record", "blobs", "spool", "folder", "progress", "reader", "ready"],
-    ["transport", "sign_in", "local", "options", "access"],
-    ["upstream", "challenges"],
-    ["download"],
-    ["flight"],
-    ["cache"],
-    ["mirror"],
-    ["incoming", "responses", "cors"],
-    ["adapter", "git", "ending"],
-    ["pages"],
-    ["operate", "app", "daily"],
-    ["server"],
-    ["cli"],
-    ["__main__"],
-]
+    "pypi_adapter": [
+        ["__init__"],
+        ["adapter"],
+        ["config", "commands"],
+        ["web", "capture"],
+        ["registry"],
+        ["history"],
+        ["addresses", "policy"],
+        ["simple", GROUND],
+    ],
+    "npm_adapter": [["__init__"], ["adapter"], ["pinned"], ["announcements", "packument"]],
+}
+RANK = {
+    (package, room): rank for package, floors in FLOORS.items() for rank, rooms in enumerate(floors) for room in rooms
+}
+ADAPTERS = sorted(set(FLOORS) - {"httpcache"})
+MODULES = sorted(path for package in FLOORS for path in (ROOT / package).rglob("*.py"))
 
-RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
-MODULES = sorted(ROOT.glob("httpcache/*.py")) + sorted(ROOT.glob("*_adapter/*.py"))
+PURE = [
+    "httpcache/credentials.py",
+    "httpcache/errors.py",
+    "httpcache/settings.py",
+    "httpcache/target.py",
+    "httpcache/web/conditional.py",
+    "pypi_adapter/history/history.py",
+    "pypi_adapter/history/snapshot.py",
+    "pypi_adapter/history/timeline.py",
+    "pypi_adapter/policy/rules.py",
+    "pypi_adapter/simple/*.py",
+]
+IO = {"anyio", "asyncio", "httpcore", "httpx", "os", "socket", "starlette"}
+
+
+def label(path: Path) -> str:
+    """The path of a module below the root."""
+    return str(path.relative_to(ROOT))
+
+
+def name_of(path: Path) -> str:
+    """The dotted name of a module."""
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path) for path in MODULES}
 
 
 def imported(path: Path) -> Iterator[str]:
     """The absolute names of all modules that a file imports, also inside functions."""
-    package = path.parent.name
+    folder = ".".join(path.relative_to(ROOT).parent.parts)
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level <= 1, f"{path}: a relative import out of its package"
-            base = ".".join(part for part in (package if node.level else "", node.module) if part)
-            yield from (f"{base}.{alias.name}" if base == package else base for alias in node.names)
+            assert node.level <= 1, f"{label(path)}: a relative import that leaves its room"
+            base = ".".join(part for part in (folder if node.level else "", node.module) if part)
+            for alias in node.names:
+                inner = f"{base}.{alias.name}"
+                yield inner if inner in NAMES else base
 
 
-def of_package(path: Path, package: str) -> set[str]:
-    """The modules of a package that a file imports."""
-    return {name.split(".")[1] for name in imported(path) if name.startswith(f"{package}.")} - {"__version__"}
+def room_of(name: str) -> tuple[str, str]:
+    """The package of a module, and its room."""
+    package, *parts = name.split(".")
+    room = parts[0] if parts else "__init__"
+    return (package, room) if (package, room) in RANK else (package, GROUND)
 
 
-def test_every_module_has_its_place() -> None:
-    assert set(RANK) == {path.stem for path in ROOT.glob("httpcache/*.py")} - {"__init__"}
+@pytest.mark.parametrize(("package", "room"), RANK)
+def test_every_room_is_there(package: str, room: str) -> None:
+    modules = [path for path in MODULES if room_of(name_of(path)) == (package, room)]
+    if (ROOT / package / room).is_dir():
+        modules.remove(ROOT / package / room / "__init__.py")
+    assert modules
 
 
-@pytest.mark.parametrize("name", RANK)
-def test_a_module_imports_what_is_above_it(name: str) -> None:
-    found = of_package(ROOT / "httpcache" / f"{name}.py", "httpcache")
-    below = sorted(other for other in found if RANK[other] >= RANK[name])
-    assert not below, f"httpcache/{name}.py imports {', '.join(below)}, which do not stand above it"
+def test_every_folder_is_a_room() -> None:
+    folders = {path.parent for path in MODULES} - {ROOT / package for package in FLOORS}
+    assert {(folder.parent.name, folder.name) for folder in folders} <= set(RANK)
+    assert all((folder / "__init__.py").is_file() for folder in folders)
 
 
-@pytest.mark.parametrize("path", sorted(ROOT.glob("httpcache/*.py")), ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", MODULES, ids=label)
+def test_a_room_imports_what_is_below_it(path: Path) -> None:
+    own = package, _ = room_of(name_of(path))
+    rooms = {room_of(name) for name in imported(path) if name in NAMES and name != package} - {own}
+    above = sorted(room for of, room in rooms if of == package and RANK[of, room] <= RANK[own])
+    assert not above, f"{label(path)} imports {', '.join(above)}, which is not below it"
+
+
+def test_no_module_imports_itself_by_way_of_others() -> None:
+    graph = {name_of(path): set(imported(path)) & NAMES for path in MODULES}
+    for package in FLOORS:
+        for name in graph:
+            graph[name].discard(package)  # of a package itself only its version is imported
+    list(TopologicalSorter(graph).static_order())
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if path.is_relative_to(ROOT / "httpcache")], ids=label)
 def test_the_mirror_knows_nothing_of_its_adapters(path: Path) -> None:
     """They are found through the entry point."""
-    assert not [name for name in imported(path) if name.split(".")[0] in ("pypi_adapter", "npm_adapter")]
+    assert not [name for name in imported(path) if name.split(".")[0] in ADAPTERS]
 
 
-def test_the_pure_modules_do_no_io() -> None:
+@pytest.mark.parametrize("path", [path for path in MODULES if not path.is_relative_to(ROOT / "httpcache")], ids=label)
+def test_adapters_know_nothing_of_each_other_and_of_commands(path: Path) -> None:
+    """Each ecosystem is a package of its own beside the mirror."""
+    others = {*ADAPTERS, "httpcache.command"} - {room_of(name_of(path))[0]}
+    assert not [name for name in imported(path) if {name.split(".")[0], ".".join(name.split(".")[:2])} & others]
+
+
+@pytest.mark.parametrize("pattern", PURE)
+def test_the_pure_modules_do_no_io(pattern: str) -> None:
     """What is easiest to test stays so."""
-    for name in ("errors", "target", "conditional", "credentials", "settings"):
-        outside = {name.split(".")[0] for name in imported(ROOT / "httpcache" / f"{name}.py")}
-        assert not outside & {"anyio", "asyncio", "httpx", "httpcore", "os", "socket", "starlette"}, name
+    paths = [path for path in ROOT.glob(pattern) if path.name != "__init__.py"]
+    assert paths
+    for path in paths:
+        assert not {name.split(".")[0] for name in imported(path)} & IO, path
 
 
 def test_only_the_command_reads_the_environment() -> None:
     readers = {
-        f"{path.parent.name}/{path.name}"
+        label(path)
         for path in MODULES
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
     }
-    assert readers == {"httpcache/cli.py"}
+    assert readers == {"httpcache/command/cli.py"}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: f"{path.parent.name}.{path.stem}")
+@pytest.mark.parametrize("path", MODULES, ids=label)
 def test_every_module_says_what_it_is(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))
     assert docstring
     assert docstring.splitlines()[0].rstrip(":").strip()
-
-
-@pytest.mark.parametrize(
-    "path", sorted(ROOT.glob("*_adapter/*.py")), ids=lambda path: f"{path.parent.name}.{path.stem}"
-)
-def test_adapters_know_nothing_of_each_other(path: Path) -> None:
-    """Each ecosystem is a package of its own beside the mirror."""
-    others = {other.name for other in ROOT.glob("*_adapter")} - {path.parent.name}
-    assert not [name for name in imported(path) if name.split(".")[0] in others]

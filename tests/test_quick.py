@@ -50,7 +50,7 @@ def test_ports_are_given_to_one_alone() -> None:
 
 def test_counts_of_workers_are_summed() -> None:
     """One target goes to each of two workers: what both tried stands in the summary."""
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/test_fuzz.py"]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "tests/fuzz/test_fuzz.py"]
     command += ["-k", "test_no_input_breaks_a_promise and (accepts or requests)", "--hypothesis-profile", "quick"]
     workers = ["--numprocesses", "2", "--dist", "loadgroup"]
     found = []

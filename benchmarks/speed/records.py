@@ -15,9 +15,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import httpcache.local
-from httpcache import record
-from httpcache.folder import open_index
+import httpcache.store.local
+from httpcache.store import record
+from httpcache.store.layout import open_index
 from httpcache.target import Target
 
 from .answers import ANY, get
@@ -42,7 +42,7 @@ def fill(data: Path, count: int) -> None:
             with index.transact():
                 for number in range(start, min(start + _BATCH, count)):
                     key, value = _entry(number, digest)
-                    index.add(key, httpcache.local._sealed(key, value))
+                    index.add(key, httpcache.store.local._sealed(key, value))
     blob = data / "blobs" / digest[:2] / digest
     blob.parent.mkdir(exist_ok=True)
     blob.write_bytes(body)

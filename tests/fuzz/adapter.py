@@ -10,17 +10,17 @@ from html.parser import HTMLParser
 
 import msgspec
 
-from httpcache.decoding import BadCoding, decoded
 from httpcache.errors import BadAddress, BadUpstream
 from httpcache.target import read_url
-from pypi_adapter.forms import parse
-from pypi_adapter.html_page import to_html
-from pypi_adapter.json_page import to_json
-from pypi_adapter.metadata import MAX_METADATA, _read, _Remote, from_file, looks_like_metadata
-from pypi_adapter.negotiate import MediaType, choose, is_installer
-from pypi_adapter.page import BadPage, File, Page, ProjectList, map_files, strongest
-from pypi_adapter.rewrite import _linked
-from pypi_adapter.when import AsOf, parse_when
+from httpcache.upstream.decoding import BadCoding, decoded
+from pypi_adapter.addresses import AsOf, parse_when
+from pypi_adapter.registry.wheel_metadata import MAX_METADATA, _read, _Remote, from_file, looks_like_metadata
+from pypi_adapter.simple.html_page import to_html
+from pypi_adapter.simple.json_page import to_json
+from pypi_adapter.simple.model import BadPage, File, Page, ProjectList, map_files, strongest
+from pypi_adapter.simple.negotiation import MediaType, choose, is_installer
+from pypi_adapter.simple.parser import parse
+from pypi_adapter.web.pinned import _linked
 from tests.fuzz.fields import fields, header, quoted, scratch
 
 BASE = "https://example.com/simple/thing/"

@@ -14,11 +14,11 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from httpcache.adapter import adapters
-from httpcache.app import build
-from httpcache.local import LocalStore
-from httpcache.record import Record, encode
 from httpcache.settings import Settings
+from httpcache.store.local import LocalStore
+from httpcache.store.record import Record, encode
 from httpcache.target import parse_target
+from httpcache.web.app import build
 from tests.fuzz.fields import CREDENTIAL, fields, header, scratch
 
 ROOT = "/mirror"

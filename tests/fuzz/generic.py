@@ -10,18 +10,18 @@ from typing import cast
 import httpx
 import msgspec
 
-from httpcache.cache import _head, _vary
-from httpcache.conditional import MAX_RANGES, plan
 from httpcache.credentials import AUTHORIZATION, DEFAULT_HEADERS, PUBLIC, read_credentials, scope
-from httpcache.download import Download, Want
 from httpcache.errors import BadAddress, BadUpstream, StoreError, redact
 from httpcache.fields import MAX_LINKS, absolute_links, map_links
-from httpcache.record import KEPT_HEADERS, Record, decode, encode
+from httpcache.freezing.download import Download, Want
+from httpcache.freezing.downloads import _head, _vary
+from httpcache.freezing.spool import Claim, Head, Spool
 from httpcache.settings import Settings
-from httpcache.spool import Claim, Head, Spool
-from httpcache.store import Store
+from httpcache.store.base import Store
+from httpcache.store.record import KEPT_HEADERS, Record, decode, encode
 from httpcache.target import canonical_url, looks_like_url, origin, parse_target, read_url
-from httpcache.upstream import Answer, Upstream, _redirected
+from httpcache.upstream.client import Answer, Upstream, _redirected
+from httpcache.web.conditional import MAX_RANGES, plan
 from tests.fuzz.fields import CREDENTIAL, fields, header, quoted, scratch
 
 URL = re.compile(r"https?://[^/?#@\s\"<>\\^`{|}]+/[!-~]*")

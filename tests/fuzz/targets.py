@@ -11,8 +11,8 @@ from typing import Final
 
 import msgspec
 
-from httpcache.record import Absence, Record, encode
-from httpcache.spool import Head
+from httpcache.freezing.spool import Head
+from httpcache.store.record import Absence, Record, encode
 from tests.fuzz import adapter, app, generic
 
 Words = tuple[bytes, ...]

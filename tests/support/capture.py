@@ -7,9 +7,9 @@ from subprocess import CompletedProcess
 
 import anyio
 
-from httpcache.local import LocalStore
-from pypi_adapter.passes import ALL, Pass, Passes
-from pypi_adapter.serials import Proof, Proofs
+from httpcache.store.local import LocalStore
+from pypi_adapter.history.serials import Proof, Proofs
+from pypi_adapter.registry.passes import ALL, Pass, Passes
 from tests.support.command import run
 from tests.support.mirror import Mirror
 from tests.support.registries import PyPI

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import anyio
 
-from httpcache import mirror
-from httpcache.challenges import StoredChallenges
-from httpcache.local import LocalStore
-from httpcache.mirror import Mirror
+from httpcache.freezing import mirror
+from httpcache.freezing.challenges import StoredChallenges
+from httpcache.freezing.mirror import Mirror
 from httpcache.settings import Settings
-from httpcache.upstream import Upstream
+from httpcache.store.local import LocalStore
+from httpcache.upstream.client import Upstream
 
 PATIENCE = 10  # seconds; a bound against hanging
 

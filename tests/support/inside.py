@@ -12,8 +12,8 @@ from typing import Final
 
 import anyio
 
-from httpcache.local import LocalStore
-from httpcache.record import Record, decode
+from httpcache.store.local import LocalStore
+from httpcache.store.record import Record, decode
 from tests.support.mirror import Mirror
 
 PATIENCE: Final = 30.0

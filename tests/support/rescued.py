@@ -6,8 +6,8 @@ from pathlib import Path
 
 import anyio
 
-from httpcache.local import LocalStore
-from pypi_adapter.ledger import Ledger, Outcome
+from httpcache.store.local import LocalStore
+from pypi_adapter.history.rescue_log import Ledger, Outcome
 from tests.support.mirror import Mirror
 from tests.support.packages import Dist
 from tests.support.registries import PyPI

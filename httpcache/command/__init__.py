@@ -1,0 +1,1 @@
+"""Commands, the processes that they start, and what a terminal shows."""

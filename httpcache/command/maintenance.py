@@ -1,0 +1,194 @@
+"""What an operator does with a store, beside a running server: list, show, forget, and print pins."""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+from datetime import UTC, datetime
+from urllib.parse import unquote, urlsplit
+
+import anyio
+
+from httpcache.adapter import Adapter
+from httpcache.errors import Damaged, NotFound, StoreFull, one_line, redact
+from httpcache.fields import map_links
+from httpcache.store.base import Store
+from httpcache.store.record import Absence, Entry, Record, decode
+from httpcache.target import Target, looks_like_url, parse_target, split_path
+from httpcache.web.endpoints import today
+
+SETTLE = 0.5  # seconds after which a server has opened what it was about to send
+
+
+async def ls(store: Store, *, pin: str | None) -> int:
+    """Print the pins with their number of addresses and bytes; or the addresses of one. Raises NotFound."""
+    if pin is None:
+        totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
+        async for _, entry in _entries(store):
+            totals[entry.pin][0] += 1
+            totals[entry.pin][1] += entry.size if isinstance(entry, Record) else 0
+        for name, (count, size) in sorted(totals.items()):
+            print(f"{name:40} {count:8} {_bytes(size):>10}")
+        return 0
+    lines = sorted([_line(entry) async for _, entry in _entries(store, pin=pin)])
+    if not lines:
+        raise NotFound(f"nothing is frozen under {pin!r}: `httpcache ls` lists the pins")
+    print("\n".join(lines))
+    return 0
+
+
+async def show(store: Store, *, address: str) -> int:
+    """Print every record of an address. Raises BadAddress, NotFound."""
+    target = _target(address)
+    found = [entry async for _, entry in _entries(store, target=target)]
+    if not found:
+        raise NotFound(f"{target} is not frozen here")
+    for entry in found:
+        print(f"address   /{entry.pin}/{entry.url}")
+        if isinstance(entry, Absence):
+            print(f"absent    frozen as status {entry.status}\nfrozen    {_instant(entry.created)}\n")
+        else:
+            print(f"from      {entry.final}\nsha256    {entry.digest}\nsize      {entry.size} bytes")
+            print(f"frozen    {_instant(entry.created)}")
+            print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everybody'}")
+            print("".join(f"{name}: {_header(name, value)}\n" for name, value in entry.headers.items()))
+    return 0
+
+
+async def verify(store: Store) -> int:
+    """Read every entry and every byte; print a line for each damage, and return 1 where there is one."""
+    problems = await store.problems()
+    for line in problems:
+        print(line)
+    blobs: dict[str, Record] = {}
+    count = 0
+    async for entry in _sound_entries(store):
+        count += 1
+        if isinstance(entry, Record):
+            blobs[entry.digest] = entry
+    for record in blobs.values():
+        if not await store.check(record.digest, record.size):
+            problems.append(record.digest)
+            print(
+                f"/{record.pin}/{record.url}: the file {record.digest} below blobs/ is damaged or missing: restore it "
+                "from a copy, or ask for the address, and it is fetched again if the upstream has the same bytes"
+            )
+    size = sum(record.size for record in blobs.values())
+    print(f"{count} frozen entries and {len(blobs)} files ({_bytes(size)}) read: {len(problems) or 'nothing'} damaged")
+    return 1 if problems else 0
+
+
+async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
+    for key in await store.keys("r/"):
+        with suppress(Damaged):
+            value = await store.get(key)
+            if value is not None:
+                yield decode(value)
+
+
+async def forget(store: Store, *, what: str, yes: bool) -> int:
+    """Remove the records of an address or a pin, and the bytes that no other record names. Asks on the terminal.
+
+    Raises BadAddress, NotFound.
+    """
+    pin = what.strip("/")
+    target = _target(what) if "/" in pin else None
+    found = [pair async for pair in _entries(store, pin=None if target else pin, target=target)]
+    if not found:
+        raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
+    size = sum(entry.size for _, entry in found if isinstance(entry, Record))
+    print(f"{len(found)} frozen entries, {_bytes(size)}; the next request fetches what the upstream has then:")
+    for line in sorted(_line(entry) for _, entry in found)[:10]:
+        print(line)
+    if not yes and not _confirmed():
+        print("nothing was removed")
+        return 1
+    targets = {entry.target for _, entry in found}
+    grants = [key for key in await store.keys("g/") if key.split("/")[1] in targets]
+    freed = await _remove(store, [key for key, _ in found] + grants)
+    print(f"{len(found)} entries removed, {_bytes(freed)} freed")
+    return 0
+
+
+async def _remove(store: Store, keys: Sequence[str]) -> int:
+    """Remove entries, and the bytes that none names any more; return how many that were.
+
+    To remove takes room too: on a full disk the bytes of those that are gone make it.
+    """
+    freed = 0
+    for key in keys:
+        try:
+            await store.remove(key)
+        except StoreFull:
+            freed += await _sweep(store)
+            await store.remove(key)
+    return freed + await _sweep(store)
+
+
+async def _sweep(store: Store) -> int:
+    """Remove the bytes that no entry names; a moment later, since a server beside us may be about to open them."""
+    await anyio.sleep(SETTLE)
+    return await store.sweep(_named)
+
+
+def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
+    """Return today's pin and this instant, with the lines that put them to use."""
+    now = datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
+    lines = [f"today   {today()}", f"now     {now}", f"pin     mypin-{today()}", ""]
+    for title, date in (("as of 00:00 UTC today", today()), ("as of this second", now)):
+        lines.append(f"# {title}")
+        lines += [line for adapter in adapters for _, line in adapter.usage(mirror, date)]
+    return lines
+
+
+async def _entries(
+    store: Store, *, pin: str | None = None, target: Target | None = None
+) -> AsyncIterator[tuple[str, Entry]]:
+    async for key, value in store.entries("r/"):
+        entry = decode(value)
+        if pin in (None, entry.pin) and (target is None or entry.target == target.key):
+            yield key, entry
+
+
+def _target(address: str) -> Target:
+    """Read an address of the mirror, which may begin with the mirror's own. Raises BadAddress."""
+    path = urlsplit(address)._replace(scheme="", netloc="").geturl() if looks_like_url(address) else address
+    path, _, query = path.lstrip("/").partition("?")
+    pin, rest, _ = split_path(path)
+    # an adapter's address, such as /files/..., is its own name
+    return parse_target(path, query) if looks_like_url(rest) else Target(pin, unquote(rest))
+
+
+def _header(name: str, value: str) -> str:
+    return one_line(map_links(value, redact) if name == "link" else value)
+
+
+def _named(value: bytes) -> str | None:
+    entry = decode(value)
+    return entry.digest if isinstance(entry, Record) else None
+
+
+def _line(entry: Entry) -> str:
+    address = f"/{entry.pin}/{entry.url}"
+    if isinstance(entry, Record):
+        return f"{_instant(entry.created)} {entry.digest[:12]} {_bytes(entry.size):>10}  {address}"
+    return f"{_instant(entry.created)} {'absent':12} {'':>10}  {address}"
+
+
+def _instant(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def _bytes(size: float) -> str:
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def _confirmed() -> bool:
+    print("Remove them? [y/N] ", end="", flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,175 @@
+"""Captures: one pass over all that the adapters follow, by command, or beside a server each day at 00:00 UTC.
+
+Each pass is a process of its own, so what it takes of memory ends with it. It can be killed at any instant: what it has
+done is kept, and the next one does the rest.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import anyio
+
+from httpcache import logs
+from httpcache.adapter import Adapter, Progress
+from httpcache.errors import MirrorError
+from httpcache.freezing.mirror import running
+from httpcache.settings import Settings
+from httpcache.store.local import LocalStore
+
+from .progress import Lines
+
+log = logging.getLogger("httpcache")
+
+DAY: Final = 86_400.0
+RETRY: Final = 300.0
+"""Seconds after a pass that failed."""
+LOOK: Final = 1.0
+"""Seconds between two looks whether a pass has ended, or the server is to stop."""
+SLEEP: Final = 60.0
+"""Seconds after which the clock is looked at again: a machine can be asleep meanwhile."""
+AGENT: Final = "(capture)"
+LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
+"""For `anyio.run`: uvloop where it is installed, as the workers of a server have it."""
+
+
+class UnderWay(MirrorError):
+    """Another process makes a capture of the same folder (500)."""
+
+
+async def capture(
+    settings: Settings,
+    adapters: Sequence[Adapter],
+    progress: Progress,
+    due: Callable[[float | None], bool],
+    tell: Callable[[str], None],
+) -> None:
+    """Make a pass over all that is due (see `adapter.Bound`). Raises MirrorError, also for what failed, at the end."""
+    failed: list[str] = []
+    with closing(LocalStore(settings.data)) as store, _alone(settings.data):
+        async with running(settings, store, store.spool, AGENT) as mirror:
+            for adapter in adapters:
+                try:
+                    await adapter.bind(mirror).capture(progress, due, tell)
+                except MirrorError as error:
+                    failed.append(error.text)
+    if failed:
+        raise MirrorError("; ".join(failed))
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Hold the lock of captures on a folder. Raises UnderWay where another process has it, and says which."""
+    path = folder / "capture.lock"
+    try:
+        lock = path.open("a+")
+    except OSError as error:
+        raise MirrorError(f"{path} cannot be opened ({error.strerror}): capture as the user that serves") from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            lock.seek(0)
+            holder = lock.read().strip() or "unknown"
+            raise UnderWay(f"a capture of {folder} is under way already (process {holder}): let it end") from error
+        lock.truncate(0)
+        lock.write(f"{os.getpid()}\n")
+        lock.flush()
+        yield
+
+
+def is_due(now: float, last: float | None, every: float | None) -> bool:
+    """Whether a pass should be made: none has been since 00:00 UTC, or for `every` seconds.
+
+    `last` is when the last pass began, None for never. All are in seconds, instants since the epoch.
+    """
+    if last is None or last < now - now % DAY:
+        return True
+    return every is not None and now - last >= every
+
+
+def upcoming(started: float, ended: float, every: float | None) -> float:
+    """Return when the next pass is due after one: at the next 00:00 UTC, or `every` seconds after its end."""
+    midnight = started - started % DAY + DAY
+    return midnight if every is None else min(midnight, ended + every)
+
+
+class Daily:
+    """Starts passes beside a server, one at a time, each in a process of its own."""
+
+    def __init__(self, settings: Settings, adapters: Sequence[Adapter]) -> None:
+        self._settings = settings
+        self._adapters = adapters
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="captures")
+
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Make passes inside the block; one that is under way at its end is ended."""
+        self._thread.start()
+        try:
+            yield
+        finally:
+            self._stop.set()
+            self._thread.join()
+
+    def _run(self) -> None:
+        spawn = multiprocessing.get_context("spawn")
+        due = 0.0
+        while not self._stop.wait(min(SLEEP, max(0.0, due - time.time()))):
+            started = time.time()
+            if started < due <= started + DAY:  # further away, the clock was set back
+                continue
+            process = spawn.Process(target=_pass, args=(os.getpid(), self._settings, self._adapters))
+            try:
+                process.start()
+            except OSError as error:
+                log.error("a capture cannot be started: %s", error.strerror)
+                due = started + RETRY
+                continue
+            while process.is_alive() and not self._stop.wait(LOOK):
+                pass
+            process.terminate()
+            process.join()
+            ended = time.time()
+            due = ended + RETRY if process.exitcode else upcoming(started, ended, self._settings.capture_every)
+
+
+def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
+    """Make a pass if one is due, in a process that ends when its parent does."""
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+    logs.begin(settings.log_level)
+
+    def due(last: float | None) -> bool:
+        return is_due(time.time(), last, settings.capture_every)
+
+    def tell(line: str) -> None:
+        log.info("captured %s", line)
+
+    with suppress(KeyboardInterrupt):
+        try:
+            anyio.run(capture, settings, adapters, Lines(), due, tell, backend_options=LOOP)
+        except UnderWay as error:
+            log.info("%s", error.text)
+            sys.exit(1)
+        except MirrorError as error:
+            log.error("the capture failed: %s", error.text)
+            sys.exit(1)
+
+
+def _watch(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(LOOK)
+    os._exit(1)

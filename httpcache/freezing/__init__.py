@@ -1,0 +1,1 @@
+"""What is frozen and who may read it; one download for many readers."""

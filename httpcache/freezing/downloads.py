@@ -1,0 +1,381 @@
+"""Freezes answers: one download for all who ask at once, bytes to each of them as they arrive, one record at the end.
+
+A download belongs to the cache, not to a request: it is a *flight*, a task of its own that goes on when whoever asked
+first leaves. Whoever asks while it is under way boards it and reads its bytes from the spool at their own pace. The
+steps of a flight, in the one order that keeps the promises:
+
+    claim     one process of the machine fetches, the others follow its part (spool.py)
+    look      another process may have frozen it in the meantime
+    ask       the upstream; what is not to be kept is passed on, and the flight ends
+    spool     every byte to the part, and through the hash
+    check     the length as announced, the digest as the index announced; a second look where neither was announced
+    freeze    blob, then record; the first writer of the record wins
+    finish    only now does any reader get the last byte
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import logging
+import os
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from functools import partial
+
+import anyio
+import anyio.to_thread
+from anyio.abc import TaskGroup
+
+from httpcache.credentials import PUBLIC
+from httpcache.errors import BadUpstream, Busy, MirrorError, OtherBytes
+from httpcache.executors import started
+from httpcache.fields import named
+from httpcache.store.base import Store
+from httpcache.store.layout import store_error
+from httpcache.store.record import KEPT_HEADERS, Record, decode, encode, shown
+from httpcache.upstream.client import Answer
+
+from .download import Digest, Download, Expected
+from .flight import Flight, Live, Passed
+from .spool import Claim, Head, Holder, Spool, Writer
+
+log = logging.getLogger("httpcache")
+
+FREEZES = frozenset({200})
+STREAMED = frozenset({200, 203})  # answers that are a representation, of which some are not kept
+PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
+PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
+WRITERS = 8  # threads that write parts
+POLL, MAX_POLL = 0.02, 0.25  # seconds between looks at another process's download
+BEAT = 2.0  # seconds after which a process shows that it does not hang
+HUNG = 5 * BEAT  # seconds without that, after which it counts as hanging
+
+
+class Cache:
+    """Runs flights and freezes what they bring."""
+
+    def __init__(self, store: Store, spool: Spool, max_flights: int) -> None:
+        """`max_flights`: downloads under way or waiting for their turn; each holds at least a file handle."""
+        self._store = store
+        self._spool = spool
+        self._max_flights = max_flights
+        self._flights: dict[str, Flight] = {}
+        self._claims: set[Claim] = set()  # of the downloads that this process leads
+        self._writers = started(WRITERS, "spool-write")
+        self._tasks: TaskGroup
+
+    @asynccontextmanager
+    async def running(self, over: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
+        """Run flights inside the block; at its end those under way can end until `over` returns."""
+        async with anyio.create_task_group() as self._tasks:
+            self._tasks.start_soon(self._beat)
+            yield
+            async with anyio.create_task_group() as waiting:
+                waiting.start_soon(_cancel_after, over, waiting.cancel_scope)
+                while pending := [flight for flight in self._flights.values() if not flight.done]:
+                    await pending[0].changed()
+                waiting.cancel_scope.cancel()
+            self._tasks.cancel_scope.cancel()
+        self._writers.shutdown()
+
+    async def open(self, download: Download, record_key: str, expected: Expected) -> Record | Live | Passed:
+        """Return the record, or the answer as soon as its head is known. Raises MirrorError.
+
+        The record is to have the key `record_key`. Those who ask with the same credentials share one download.
+        """
+        flight_key = download.flight_key(record_key)
+        flight = self._flights.get(flight_key)
+        while flight and not flight.done:  # one that has ended is still there while it cleans up
+            outcome = await self._board(flight, download)
+            if outcome:
+                return outcome
+            if flight.unkept:
+                break
+            flight = self._flights.get(flight_key)
+        flight = self._start(flight_key, Flight(download, record_key, expected))
+        outcome = await self._board(flight, download, own=True)
+        if outcome is None:
+            raise BadUpstream("the answer ended before it could be passed on: ask again")
+        return outcome
+
+    async def _board(self, flight: Flight, download: Download, *, own: bool = False) -> Record | Live | Passed | None:
+        """Return what a flight has for a request: None where that is an answer to the request of another alone."""
+        while flight.head is None and not flight.done:
+            await flight.changed()
+        if flight.unkept and not own:
+            return None
+        while flight.head and not flight.done and not download.answers(flight.head.varies, flight.head.headers):
+            await flight.changed()
+        flight.raise_error()
+        if flight.head and not flight.done:
+            return Live(flight, flight.head, collapsed=not own or flight.followed)
+        return flight.record or (flight.passed if flight.download.accept == download.accept else None)
+
+    def _start(self, key: str, flight: Flight) -> Flight:
+        if len(self._flights) >= self._max_flights:
+            raise Busy("too many downloads at once: ask again later")
+        self._flights[key] = flight
+        self._tasks.start_soon(self._fly, key, flight)
+        return flight
+
+    async def _fly(self, key: str, flight: Flight) -> None:
+        label = str(flight.download.target)
+        error = MirrorError("the mirror was stopped in the middle of a download: ask again")
+        try:
+            while not flight.done:
+                claim = await anyio.to_thread.run_sync(self._spool.claim, key)
+                if claim is None:
+                    await self._follow(key, flight)
+                else:
+                    await self._lead(flight, claim)
+        except MirrorError as failed:
+            error = failed
+            error.told = True
+            log.warning("%s", failed.text if label in failed.text else f"{label}: {failed.text}")
+        except OSError as failed:
+            error = store_error(failed)
+            error.told = True
+            log.error("%s: %s", label, error.text)
+        except asyncio.CancelledError:
+            log.warning(
+                "%s: cut off after %d bytes: the mirror is stopped and waits no longer; nothing was kept",
+                label,
+                flight.available,
+            )
+            raise
+        except Exception:
+            error = MirrorError("the mirror made a mistake; its log says which")
+            error.told = True
+            log.exception("%s", label)
+        finally:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
+            if not flight.done:
+                flight.finish(error=error)
+
+    async def _beat(self) -> None:
+        while True:
+            await anyio.sleep(BEAT)
+            for claim in self._claims:
+                claim.beat()
+
+    async def _lead(self, flight: Flight, claim: Claim) -> None:
+        self._claims.add(claim)
+        try:
+            record = await flight.download.find(flight.record_key)
+            if record:
+                flight.finish(record=record)
+                return
+            async with flight.download.send() as answer:
+                if answer.status not in STREAMED:
+                    flight.finish(passed=await pass_on(answer))
+                    return
+                _check_size(flight.download, answer.length or 0)
+                head = _head(answer, claim, flight.download)
+                delimited = answer.is_delimited
+                body = await self._spooled(flight, claim, head, answer)
+            _check(flight, head, body, delimited=delimited)
+            if not flight.unkept and not delimited and not flight.expected.digests:
+                await self._look_again(flight.download, body)
+            flight.finish(record=None if flight.unkept else await self._freeze(flight, claim, head, body))
+        finally:
+            self._claims.discard(claim)
+            with anyio.CancelScope(shield=True):
+                await anyio.to_thread.run_sync(claim.release)
+
+    async def _spooled(self, flight: Flight, claim: Claim, head: Head, answer: Answer) -> _Sums:
+        sums, unkept = _Sums(flight.expected.digests), flight.download.unkept(answer)
+        with claim.part.open("xb", buffering=0) as file:
+            flight.begin(head, os.open(claim.part, os.O_RDONLY), unkept=unkept)
+            first = None if unkept else partial(claim.publish, head)
+            writer = Writer(self._writers, file.fileno(), first, sums.update, flight.advance)
+            async with writer.running():
+                async for chunk in answer.body:
+                    _check_size(flight.download, writer.taken + len(chunk))
+                    await writer.take(chunk)
+        return sums
+
+    async def _look_again(self, download: Download, body: _Sums) -> None:
+        """Ask once more for a body that ended with its connection: nothing else tells the end from a cut.
+
+        RFC 9112 section 6.3: such a body has the length that came before the close.
+        """
+        second = _Sums(())
+        async with download.send() as answer:
+            async for chunk in answer.body:
+                _check_size(download, second.size + len(chunk))
+                await anyio.to_thread.run_sync(second.update, chunk)
+        if answer.status not in FREEZES or second.sha256 != body.sha256:
+            raise BadUpstream(
+                f"{download.target} came without a length, and with other bytes when it was asked for again; "
+                "nothing was kept"
+            )
+
+    async def _freeze(self, flight: Flight, claim: Claim, head: Head, body: _Sums) -> Record:
+        target, want = flight.download.target, flight.download.want
+        record = Record(
+            target=target.key,
+            pin=target.pin,
+            url=shown(target),
+            final=head.url,
+            digest=body.sha256,
+            size=body.size,
+            created=time.time(),
+            scope=head.scope,
+            headers=head.headers,
+            varies=head.varies,
+            place=head.place,
+        )
+        if want.verify:
+            await want.verify(record, claim.part)
+        winner = decode(await self._store.freeze(flight.record_key, encode(record), record.digest, claim.part))
+        if not isinstance(winner, Record) or winner.digest != record.digest:
+            raise BadUpstream(f"{target} was frozen by another with other bytes: ask again for those")
+        log.info("froze %s (%d bytes, sha256 %s)", target, record.size, record.digest)
+        if want.frozen:
+            await want.frozen(winner)
+        return winner
+
+    async def _follow(self, key: str, flight: Flight) -> None:
+        """Take part in the download of another process; return where that has ended or hangs before it has begun."""
+        watch = _Watch(self._spool, key)
+        while (found := await anyio.to_thread.run_sync(self._spool.follow, key)) is None:
+            if not await watch.goes_on():
+                return
+        head, fd = found
+        flight.begin(head, fd, followed=True)
+        while await watch.goes_on():
+            flight.advance(os.fstat(fd).st_size)
+        flight.advance(os.fstat(fd).st_size)
+        value = await self._store.get(flight.record_key)
+        record = decode(value) if value else None
+        if not isinstance(record, Record) or not await anyio.to_thread.run_sync(self._has_bytes_of, fd, record):
+            raise BadUpstream(f"{flight.download.target}: the download broke off: ask again")
+        flight.finish(record=record)
+
+    def _has_bytes_of(self, fd: int, record: Record) -> bool:
+        """Whether an open part is the blob of a record, or (another target brought the same blob) equal to it."""
+        try:
+            if os.path.samestat(self._store.blob_path(record.digest).stat(), os.fstat(fd)):
+                return True
+        except FileNotFoundError:
+            return False
+        with os.fdopen(os.dup(fd), "rb") as part:
+            part.seek(0)
+            return hashlib.file_digest(part, "sha256").hexdigest() == record.digest
+
+
+async def _cancel_after(over: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:
+    await over()
+    scope.cancel()
+
+
+class _Watch:
+    """Looks from time to time whether another process goes on with a download."""
+
+    def __init__(self, spool: Spool, key: str) -> None:
+        self._spool = spool
+        self._key = key
+        self._began = self._changed = anyio.current_time()
+        self._last: Holder | None = None
+
+    async def goes_on(self) -> bool:
+        """Wait a little, then tell. A process that hangs loses the download to whoever claims it next.
+
+        The longer a download takes, the less often it is looked at: who follows is late by a 20th of the time.
+        """
+        await anyio.sleep(min(max(POLL, (anyio.current_time() - self._began) / 20), MAX_POLL))
+        holder = self._spool.holder(self._key)  # no thread: three calls of the system on what is in memory
+        if holder != self._last:
+            self._last, self._changed = holder, anyio.current_time()
+        if holder is None or anyio.current_time() < self._changed + HUNG:
+            return holder is not None
+        log.error("a process has held a download for %.0f s and does nothing: it is taken from it", HUNG)
+        self._spool.take_over(self._key, holder)
+        return False
+
+
+def _head(answer: Answer, claim: Claim, download: Download) -> Head:
+    headers = named(answer.headers, KEPT_HEADERS) | answer.kept
+    final = answer.base.partition("?")[0]
+    varies = download.accept if _vary(answer) & {"accept", "*"} else ""
+    scope = download.scope(answer)
+    place = "" if scope == PUBLIC else download.place(answer)
+    return Head(answer.status, headers, final, answer.length, scope, varies, place, claim.part.name)
+
+
+def _vary(answer: Answer) -> set[str]:
+    return {name.strip().lower() for name in answer.headers.get("vary", "").split(",")}
+
+
+class _Sums:
+    """The size and the digests of a body as it comes: sha256, and those that were announced."""
+
+    def __init__(self, announced: tuple[Digest, ...]) -> None:
+        self.size = 0
+        names = {"sha256", *(digest.algorithm for digest in announced)}
+        self._hashes = {name: hashlib.new(name, usedforsecurity=False) for name in names}
+
+    def update(self, chunk: bytes) -> None:
+        self.size += len(chunk)
+        for digest in self._hashes.values():
+            digest.update(chunk)
+
+    @property
+    def sha256(self) -> str:
+        return self._hashes["sha256"].hexdigest()
+
+    def has(self, digest: Digest) -> bool:
+        return self._hashes[digest.algorithm].hexdigest() == digest.value
+
+
+def _check_size(download: Download, size: int) -> None:
+    if size > download.limit:
+        raise BadUpstream(
+            f"{download.target} is larger than {download.limit} bytes (--max-file, --max-page); nothing was kept"
+        )
+
+
+def _check(flight: Flight, head: Head, body: _Sums, *, delimited: bool) -> None:
+    """Raise BadUpstream for a body that is not what was announced: OtherBytes where it cannot be a cut one."""
+    target, expected = flight.download.target, flight.expected
+    if head.length is not None and body.size != head.length:
+        raise BadUpstream(f"{target}: {body.size} bytes came where {head.length} were announced; nothing was kept")
+    wrong = OtherBytes if delimited else BadUpstream
+    if expected.size is not None and body.size != expected.size:
+        raise wrong(f"{target}: {body.size} bytes came where {expected.size} were announced; nothing was kept")
+    if expected.digests and not any(map(body.has, expected.digests)):
+        wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in expected.digests)
+        raise wrong(f"{target}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept")
+
+
+async def pass_on(answer: Answer) -> Passed:
+    """Return what of an answer that is not kept goes to the client. Raises BadUpstream where it makes no sense."""
+    if answer.status in (204, 205, 206, 304) or answer.status < 200:
+        raise BadUpstream(f"{answer.url.partition('?')[0]} answered a plain GET with {answer.status}")
+    headers = named(answer.headers, PASSED_HEADERS) | answer.kept
+    return Passed(answer.status, headers, await beginning(answer, PASSED_BODY), answer.sent)
+
+
+async def beginning(answer: Answer, limit: int) -> bytes:
+    """Return the body of an answer, or so many bytes of it."""
+    body = bytearray()
+    async for chunk in answer.body:
+        body += chunk
+        if len(body) >= limit:
+            break
+    return bytes(body[:limit])
+
+
+async def is_body(answer: Answer, sha256: str, size: int) -> bool:
+    """Whether the body of an answer has this digest and so many bytes. No more than these are read."""
+    if answer.length not in (None, size):
+        return False
+    sums = _Sums(())
+    async for chunk in answer.body:
+        if sums.size + len(chunk) > size:
+            return False
+        await anyio.to_thread.run_sync(sums.update, chunk)
+    return sums.sha256 == sha256

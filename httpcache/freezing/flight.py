@@ -1,0 +1,156 @@
+"""A download under way: its state, and its readers' places on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from copy import copy
+from dataclasses import dataclass, field
+
+import anyio
+
+from httpcache.errors import MirrorError
+from httpcache.store.local import read_file
+from httpcache.store.record import Record
+from httpcache.upstream.client import Headers
+
+from .download import Download, Expected
+from .spool import Head
+
+
+@dataclass(frozen=True)
+class Passed:
+    """An answer of the upstream that is passed on: its status, a few headers, the start of its body.
+
+    `sent` are the credential headers it was asked with. `hit`: the upstream was not asked for it now; it was
+    remembered.
+    """
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+    sent: Headers = field(default=(), repr=False)
+    hit: bool = False
+
+
+class Flight:
+    """A download under way. Every change of state wakes all who wait for one."""
+
+    def __init__(self, download: Download, record_key: str, expected: Expected) -> None:
+        """`download` is that of whoever asked first; its record is to have the key `record_key`."""
+        self.download = download
+        self.record_key = record_key
+        self.expected = expected
+        self.head: Head | None = None
+        self.unkept = ""
+        self.followed = False
+        self.available = 0  # bytes in the part
+        self.record: Record | None = None
+        self.passed: Passed | None = None
+        self.error: MirrorError | None = None
+        self.done = False
+        self.fd = -1
+        self._changed = anyio.Event()
+
+    def begin(self, head: Head, fd: int, *, unkept: str = "", followed: bool = False) -> None:
+        """The head has arrived; the body will be readable through `fd`.
+
+        `unkept`: why it will not be frozen, if it will not be. `followed`: another process fetches it.
+        """
+        self.head, self.fd, self.unkept, self.followed = head, fd, unkept, followed
+        self._wake()
+
+    def advance(self, available: int) -> None:
+        """There are so many bytes by now."""
+        if available != self.available:
+            self.available = available
+            self._wake()
+
+    def finish(
+        self, *, record: Record | None = None, passed: Passed | None = None, error: MirrorError | None = None
+    ) -> None:
+        """The flight has ended: with a record, an answer to pass on, an error, or (not to be kept) just its bytes."""
+        self.record, self.passed, self.error, self.done = record, passed, error, True
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+        self._wake()
+
+    def raise_error(self) -> None:
+        """Raise the error that the flight has ended with, if it has: a copy for each reader, with its own traceback."""
+        if self.error:
+            raise copy(self.error)
+
+    async def changed(self) -> None:
+        """Wait for the next change."""
+        await self._changed.wait()
+
+    def _wake(self) -> None:
+        self._changed.set()
+        self._changed = anyio.Event()
+
+
+class Live:
+    """A reader's place on a flight whose head has arrived. Close it.
+
+    `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `verified`: the bytes will be checked
+    against a digest; `digest`: their sha256, where it is known before they are here. `unkept`: why they will not be
+    frozen, if they will not be.
+    """
+
+    def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
+        self.head = head
+        self.collapsed = collapsed
+        digests = flight.expected.digests
+        self.verified = bool(digests)
+        self.digest = digests[0].value if len(digests) == 1 and digests[0].algorithm == "sha256" else None
+        self.unkept = flight.unkept
+        self._flight = flight
+        self._fd = os.dup(flight.fd)
+
+    def close(self) -> None:
+        """Give the file handle back."""
+        os.close(self._fd)
+
+    async def finished(self) -> Record | None:
+        """Wait for the end; return the record, None where the answer is not to be kept. Raises MirrorError."""
+        while not self._flight.done:
+            await self._flight.changed()
+        self._flight.raise_error()
+        return self._flight.record
+
+    async def ends_within(self, size: int) -> bool:
+        """Wait for the end, or until there are more than `size` bytes to come; return whether it is the end."""
+        if self.head.length is not None and self.head.length > size:
+            return False
+        while not self._flight.done and self._flight.available <= size:
+            await self._flight.changed()
+        return self._flight.done
+
+    async def reached(self, place: int) -> bool:
+        """Wait until the byte at a place is there, or the download has ended."""
+        while not self._flight.done and self._flight.available <= place + 1:
+            await self._flight.changed()
+        return True
+
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+        """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is kept.
+
+        Raises MirrorError where the download fails; the client's connection must then break.
+        """
+        flight = self._flight
+        while True:
+            flight.raise_error()
+            done, end = flight.done, flight.available
+            if stop is not None:
+                end = min(end, stop)
+            if not done and end == (flight.available if stop is None else stop):
+                end -= 1
+            if start < end:
+                async for chunk in read_file(self._fd, start, end):
+                    yield chunk
+                start = end
+            elif done:
+                return
+            else:
+                await flight.changed()

@@ -1,0 +1,367 @@
+"""Answers a Target: with the frozen copy if this client may read it, or by freezing one.
+
+What was fetched with credentials is private to them. The record of a private copy carries the scope of the credentials
+that fetched it; other credentials are checked with the upstream, and have a grant from then on. So a token can be
+rotated, and two teams share one copy, without anybody reading what the upstream would not give them.
+"""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import secrets
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+
+import anyio
+from anyio.abc import TaskGroup
+
+from httpcache.credentials import PUBLIC, Credentials
+from httpcache.errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
+from httpcache.lru import Kept
+from httpcache.settings import Settings
+from httpcache.store.base import Condition, Store
+from httpcache.store.record import Absence, Record, damaged, decode, encode, shown
+from httpcache.target import Target, pin_prefix
+from httpcache.upstream.client import Answer, Upstream
+from httpcache.upstream.sign_in import challenge
+
+from .access import Likeness, Proof, Verdict, proof, verdict
+from .challenges import StoredChallenges
+from .download import ANY, NOBODY, Digest, Download, Expected, Want
+from .downloads import FREEZES, STREAMED, Cache, beginning, is_body, pass_on
+from .flight import Live, Passed
+from .spool import Spool
+
+__all__ = ["ANY", "NOBODY", "Expected", "Mirror", "Want", "running"]
+
+log = logging.getLogger("httpcache")
+
+NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
+NEGATIVE_ENTRIES = 1000  # of up to 64 KB each
+FLIGHTS = 4  # times as many downloads as connections may be under way or wait
+SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
+CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
+PRIVATE = (
+    b"this copy is private: ask for it with the credentials that it was fetched with, or others that may read it\n"
+)
+
+
+class Mirror:
+    """The parts together: settings, store, cache and upstream, and the rules of who may read what."""
+
+    def __init__(
+        self, settings: Settings, store: Store, cache: Cache, upstream: Upstream, secret: bytes, tasks: TaskGroup
+    ) -> None:
+        """`secret` is the key of the scopes: the store's own. `tasks` runs what `start` is given."""
+        self.settings = settings
+        self.store = store
+        self.cache = cache
+        self.upstream = upstream
+        self._secret = secret
+        self._tasks = tasks
+        self._bindings: dict[str, set[str]] = {}
+        for prefix, origin in settings.bindings:
+            self._bindings.setdefault(prefix, set()).add(origin)
+        self._missing: Kept[str, tuple[Passed, float]] = Kept(NEGATIVE_ENTRIES)
+
+    def credentials(self, target: Target, given: Credentials) -> Credentials:
+        """Return those of a client's credentials that a target may be asked with.
+
+        Under a pin that the settings bind, they are for its origins alone. A login in the address is for its origin,
+        and goes before one in `Authorization`.
+        """
+        prefix = pin_prefix(target.pin)
+        origins = self._bindings.get(prefix)
+        if origins is not None and target.origin not in origins:
+            given = NOBODY
+        if target.login:
+            given = given.with_login(target.login)
+        return replace(given, prefix=prefix, bound=bool(target.login or origins))
+
+    def start(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Run work that no request waits for. Its errors go to the log; the end of the mirror cuts it off."""
+        self._tasks.start_soon(_logged, work)
+
+    async def answer(self, target: Target, want: Want) -> Record | Live | Passed:
+        """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError.
+
+        A copy of more than CHECKED_FIRST bytes may turn out to be damaged while it is read: see `read` and `whole`.
+        """
+        download = self._download(target, want)
+        outcome = await self._outcome(download)
+        if isinstance(outcome, Passed) and not outcome.hit and outcome.status in (404, 410):
+            await self._remember(download, outcome)
+        return outcome
+
+    def _download(self, target: Target, want: Want) -> Download:
+        return Download(
+            target,
+            want,
+            self.store,
+            self.upstream,
+            self.settings,
+            self._secret,
+            lambda record: self._is_sound(record, CHECKED_FIRST),
+        )
+
+    async def _outcome(self, download: Download) -> Record | Live | Passed:
+        """Return what `answer` does. A record is what the store had after this was called, whatever was removed."""
+        while True:
+            key, record = await download.locate()
+            absence = await self._absence(download)
+            found = await self._verdict(download, record, absence)
+            if found is Verdict.ABSENT and absence:
+                body = b"the upstream had no such page when this pin was first asked for it\n"
+                return Passed(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
+            if record:
+                return await self._granted(download, key, record, found)
+            outcome = self._remembered(download) or await self._fetched(download, key)
+            if not isinstance(outcome, Record):
+                return outcome
+
+    async def _granted(self, download: Download, key: str, record: Record, found: Verdict) -> Record | Passed:
+        if found is Verdict.ASK:
+            refusal = await self._refusal(download, record)
+            if refusal:
+                return refusal
+            found = Verdict.SERVE if await self._is_sound(record, CHECKED_FIRST) else Verdict.MEND
+        if found is Verdict.MEND:
+            await self._mend(download, key, record)
+        return record
+
+    async def _verdict(self, download: Download, record: Record | None, absence: Absence | None) -> Verdict:
+        return verdict(
+            record,
+            absence,
+            download.scopes(),
+            open_to_all=self._is_shared(download.target),
+            granted=record is not None and await self._is_granted(download, record),
+            sound=record is None or await self._is_sound(record, CHECKED_FIRST),
+        )
+
+    async def _is_sound(self, record: Record, limit: int | None = None) -> bool:
+        """Whether a record has its bytes, as far as that can be told without reading more than `limit` bytes."""
+        condition = self.store.condition(record.digest, record.size)
+        if condition is Condition.UNREAD and (limit is None or record.size <= limit):
+            return await self.store.check(record.digest, record.size)
+        return condition is not Condition.BROKEN
+
+    async def _mend(self, download: Download, key: str, record: Record) -> None:
+        """Fetch the bytes of a damaged copy again: the very same ones, or none. Raises Damaged."""
+        log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", download.target)
+        reason = "the upstream has none"
+        try:
+            same = download.with_accept(record.varies) if record.varies else download
+            expected = Expected((Digest("sha256", record.digest),), record.size)
+            outcome = await self.cache.open(same, key, expected)
+            if isinstance(outcome, Live):
+                outcome = await self.landed(download.target, outcome)
+            if isinstance(outcome, Record) and outcome.digest == record.digest:
+                return
+        except MirrorError as error:
+            reason = error.text
+        raise Damaged(
+            f"the frozen bytes of {download.target} are damaged or missing: restore the file {record.digest} below "
+            f"blobs/ from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
+        )
+
+    async def _fetched(self, download: Download, key: str) -> Record | Live | Passed:
+        expected = await download.want.expect() if download.want.expect else Expected()
+        return await self.cache.open(download, key, expected)
+
+    async def record_key(self, target: Target, want: Want) -> str | None:
+        """Return the key under which the store has the record of a target, None where it has none."""
+        key, record = await self._download(target, want).locate()
+        return key if record else None
+
+    async def drop(self, target: Target, want: Want) -> None:
+        """Take back a record that was kept before it could be checked, and has turned out wrong."""
+        key = await self.record_key(target, want)
+        if key:
+            await self.store.remove(key)
+
+    async def kept(self, target: Target, want: Want) -> Record | None:
+        """Return the frozen copy if there is one, whoever may read it: for checks of its bytes alone. Asks nobody."""
+        _, record = await self._download(target, want).locate()
+        return record if record and await self._is_sound(record) else None
+
+    async def frozen(self, target: Target, want: Want) -> Record | None:
+        """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
+        download = self._download(target, want)
+        _, record = await download.locate()
+        if record is None or not await self._may_read(download, record):
+            return None
+        return record if await self._is_sound(record) else None
+
+    async def whole(self, target: Target, want: Want) -> Record | Passed:
+        """Like `answer`, but wait until everything is frozen, and checked to be what was frozen. Raises MirrorError."""
+        outcome = await self.answer(target, want)
+        if isinstance(outcome, Live):
+            await self.landed(target, outcome)
+            return await self.whole(target, want)  # what is there now: it may have been removed since
+        if isinstance(outcome, Record) and not await self._is_sound(outcome):
+            return await self.whole(target, want)  # it is known by now, and will be mended
+        return outcome
+
+    async def read(self, record: Record, limit: int | None = None) -> bytes:
+        """Return the bytes of a record, or so many of them. Raises Damaged where they are not what was frozen."""
+        if not await self._is_sound(record):
+            raise damaged(record)
+        stop = record.size if limit is None else min(limit, record.size)
+        return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, stop)])
+
+    async def landed(self, target: Target, live: Live) -> Record:
+        """Wait until a download has been frozen, and close it. Raises MirrorError."""
+        try:
+            record = await live.finished()
+        finally:
+            live.close()
+        if record is None:
+            raise BadUpstream(f"{target} cannot be frozen: {live.unkept}")
+        return record
+
+    async def _refusal(self, download: Download, record: Record) -> Passed | None:
+        """Return what keeps a client from a private copy, None where the upstream gives it the very thing.
+
+        The client's login goes with the first request: the copy is private, and so asks for it.
+        """
+        credentials = replace(download.want.credentials, bound=True)
+        anonymous = credentials.levels == ((),)
+        try:
+            async with download.send(credentials) as answer:
+                found = await (self._bytes(record, answer) if anonymous else self._likeness(download, record, answer))
+                if answer.status not in STREAMED and not (anonymous and _is_away(answer.status)):
+                    return await pass_on(answer)
+            if found is Likeness.LIKE and await self._gives_strangers_the_like(download, record):
+                found = Likeness.OTHER
+        except UpstreamError:
+            if not anonymous:
+                raise
+            found = Likeness.OTHER
+        if found is not Likeness.OTHER:
+            if answer.sent:
+                await self.store.add(download.grant_key(record, download.sent_scope(answer)), b"1")
+            return None
+        if anonymous:
+            return await self._challenge(download.target)
+        raise Refused(
+            f"{download.target} is private, and what the upstream answers to your credentials is another thing "
+            "(a sign-in page, for example), or what everybody gets"
+        )
+
+    async def _challenge(self, target: Target) -> Passed:
+        said = challenge(target.origin, await self.upstream.realm(target.url, pin_prefix(target.pin)))
+        headers = {"content-type": "text/plain; charset=utf-8", "www-authenticate": said}
+        return Passed(401, headers, PRIVATE, hit=True)
+
+    async def _likeness(self, download: Download, record: Record, answer: Answer) -> Likeness:
+        """Compare an answer with a private copy, as far as `proof` asks for it."""
+        if answer.status not in FREEZES:
+            return Likeness.OTHER
+        match proof(record, download.place(answer), answer.headers.get("content-type", "")):
+            case Proof.NOTHING:
+                return Likeness.LIKE
+            case Proof.PAGE if download.want.is_same:
+                body = await beginning(answer, self.settings.max_page + 1)
+                if sha256(body).hexdigest() == record.digest:
+                    return Likeness.SAME
+                if len(body) <= self.settings.max_page and await download.want.is_same(record, answer, body):
+                    return Likeness.LIKE
+                return Likeness.OTHER
+            case _:
+                return await self._bytes(record, answer)
+
+    async def _bytes(self, record: Record, answer: Answer) -> Likeness:
+        is_same = answer.status in FREEZES and await is_body(answer, record.digest, record.size)
+        return Likeness.SAME if is_same else Likeness.OTHER
+
+    async def _gives_strangers_the_like(self, download: Download, record: Record) -> bool:
+        """Whether the upstream shows everybody what it is like now: then who gets that has no right to what it was."""
+        async with download.send(NOBODY) as answer:
+            found = await self._likeness(download, record, answer)
+            return found is Likeness.LIKE and await self._bytes(record, answer) is not Likeness.SAME
+
+    async def _may_read(self, download: Download, record: Record) -> bool:
+        """Whether this client is known to be allowed to read a record."""
+        return await self._verdict(download, record, None) is not Verdict.ASK
+
+    async def _is_granted(self, download: Download, record: Record) -> bool:
+        """Whether the upstream has shown a private copy to these credentials. No credentials at all open none."""
+        if record.scope == PUBLIC:
+            return False
+        keys = [download.grant_key(record, name) for name in download.scopes() if name != PUBLIC]
+        return any(await self.store.get_many(keys))
+
+    def _is_shared(self, target: Target) -> bool:
+        return pin_prefix(target.pin) in self.settings.shared
+
+    async def _absence(self, download: Download) -> Absence | None:
+        """Return what was frozen of a target that was not there."""
+        if not download.want.freeze_absence:
+            return None
+        settled = await self.upstream.settled(download.target.url, download.want.credentials)
+        value = await self.store.get(download.absence_key(settled))
+        entry = decode(value) if value else None
+        return entry if isinstance(entry, Absence) else None
+
+    def _remembered(self, download: Download) -> Passed | None:
+        """Return what is remembered for a moment of a target that was not there."""
+        remembered = self._missing.get(download.key)
+        if download.want.anew or not remembered or remembered[1] <= time.monotonic():
+            return None
+        return replace(remembered[0], hit=True)
+
+    async def _remember(self, download: Download, passed: Passed) -> None:
+        if download.want.freeze_absence:
+            absence = Absence(
+                download.target.key, download.target.pin, shown(download.target), passed.status, time.time()
+            )
+            await self.store.add(download.absence_key(passed.sent), encode(absence))
+            return
+        self._missing.put(download.key, (passed, time.monotonic() + NEGATIVE_SECONDS))
+
+
+@asynccontextmanager
+async def running(
+    settings: Settings,
+    store: Store,
+    spool: Path,
+    agent: str = "",
+    over: Callable[[], Awaitable[object]] | None = None,
+) -> AsyncIterator[Mirror]:
+    """Run a mirror on a store; at the end, downloads under way are waited for, within a bound.
+
+    `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) that upstreams get to see. `over` returns when
+    downloads are waited for no longer; without it that is after `SHUTDOWN_SECONDS`.
+    """
+    secret = await store.add("m/secret", secrets.token_bytes(32))
+    name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
+    upstream = Upstream(settings, StoredChallenges(store), name, agent)
+    cache = Cache(store, Spool(spool), FLIGHTS * settings.max_connections)
+    try:
+        async with cache.running(over or partial(anyio.sleep, SHUTDOWN_SECONDS)), anyio.create_task_group() as tasks:
+            yield Mirror(settings, store, cache, upstream, secret, tasks)
+            tasks.cancel_scope.cancel()
+    finally:
+        with anyio.CancelScope(shield=True):
+            await upstream.aclose()
+
+
+def _is_away(status: int) -> bool:
+    """Whether a status says that the upstream has not looked at the request."""
+    return status == 429 or status >= 500
+
+
+async def _logged(work: Callable[[], Awaitable[object]]) -> None:
+    try:
+        await work()
+    except MirrorError as error:
+        log.warning("%s", error.text)
+    except Exception:
+        log.exception("work beside the requests failed")

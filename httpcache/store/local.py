@@ -1,0 +1,340 @@
+"""The embedded store: diskcache as the index, blobs as files beside it, in one folder (folder.py)."""
+
+from __future__ import annotations
+
+import asyncio
+import fcntl
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import ParamSpec, TypeVar
+
+import anyio.to_thread
+import diskcache
+
+from httpcache.errors import Damaged
+from httpcache.executors import started
+
+from .base import Condition
+from .blobs import Blobs
+from .generation import Changes
+from .index import Reader, address
+from .layout import RESTORE, is_read_only, mapped, open_index, store_error
+from .locks import PATIENCE, locked, mine
+
+CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
+NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux has it
+CHUNK = 128 * 1024  # bytes that are read at once; a client that takes none of them holds about ten times as many
+LEAST = 16 * 1024  # bytes that are read at once for each of many clients
+REMOVED_AT_ONCE = 100  # blobs, while nothing is frozen
+READ_AHEAD = 4 * 1024 * 1024  # bytes that are read at once for all clients together, but LEAST for each
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+class LocalStore:
+    """A Store in a folder, shared by any number of processes of one machine."""
+
+    def __init__(self, folder: Path) -> None:
+        """Open the folder, making it where it is missing. Raises StoreError with a text that says what to do.
+
+        `read_only`: it cannot be written, so whatever changes it raises StoreError.
+        """
+        self.folder = folder
+        self.read_only = is_read_only(folder)
+        self.spool = folder / "spool"
+        self._blobs = Blobs(folder / "blobs")
+        self._index = open_index(folder)
+        with mapped():
+            self._changes = Changes(folder / "index" / "changes", read_only=self.read_only)
+        self._near = threading.local()
+        self._opened: list[Reader] = []
+        # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
+        # same. Writers wait for locks and for the disk, and have their own.
+        self._readers = started(4, "store-read")
+        self._writers = started(4, "store-write")
+        # SQLite lets one write at a time. diskcache takes that for granted: on a connection that has become read-only
+        # two can begin a transaction, and it loses count.
+        self._writing = threading.Lock()
+
+    async def get(self, key: str) -> bytes | None:
+        """See Store."""
+        try:
+            return self._read(key)
+        except sqlite3.Error:  # a lock that has to be waited for, or a fault: what waits and tells is beside the loop
+            return await self._run(self._readers, lambda: self._get(key))
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See Store."""
+        if len(keys) == 1:
+            return [await self.get(keys[0])]
+        return await self._run(self._readers, lambda: [self._get(key) for key in keys])
+
+    def _get(self, key: str) -> bytes | None:
+        try:
+            return self._read(key)
+        except sqlite3.Error:
+            value = self._index.get(key)
+            return None if value is None else _unsealed(key, value)
+
+    def _read(self, key: str) -> bytes | None:
+        """Read a key with this thread's reader, without waiting. Raises sqlite3.Error."""
+        value = self._reader.value(key)
+        return None if value is None else _unsealed(key, value)
+
+    @property
+    def _reader(self) -> Reader:
+        if not hasattr(self._near, "reader"):
+            self._near.reader = Reader(self.folder / "index" / "cache.db")
+            self._opened.append(self._near.reader)
+        return self._near.reader  # type: ignore[no-any-return]
+
+    def state(self) -> Hashable:
+        """See Store."""
+        count = self._changes.count()
+        if count is not None:
+            return count
+        try:
+            return self._reader.state()
+        except sqlite3.Error:
+            return object()
+
+    async def add(self, key: str, value: bytes) -> bytes:
+        """See Store."""
+
+        def work(until: float) -> bytes:
+            def insert() -> bool:
+                with self._changes.change(until):
+                    return bool(self._index.add(key, _sealed(key, value)))
+
+            return self._first(key, value, insert, until)
+
+        return await self._write(work)
+
+    def _first(self, key: str, value: bytes, insert: Callable[[], bool], until: float) -> bytes:
+        """Return the value that a key has now: the one that `insert` gives it, unless it has one."""
+        winner = self._get(key)
+        while winner is None:
+            with mine(self._writing, until):
+                if insert():
+                    return value
+            winner = self._get(key)  # None: the operator removed it in between
+        return winner
+
+    async def remove(self, key: str) -> bool:
+        """See Store."""
+
+        def work(until: float) -> bool:
+            if key not in self._index:
+                return False
+            with mine(self._writing, until), self._changes.change(until):
+                return bool(self._index.delete(key))
+
+        return await self._write(work)
+
+    async def keys(self, prefix: str) -> list[str]:
+        """See Store."""
+        return await self._run(self._readers, lambda: [key for key, _ in self._entries(prefix)])
+
+    async def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
+        """See Store."""
+        with closing(self._scanner()) as scanner:
+            after: str | None = ""
+            while after is not None:
+                page = await self._run(self._readers, partial(scanner.page, prefix, after))
+                for key, value in page:
+                    yield key, _unsealed(key, value)
+                after = page[-1][0] if page else None
+
+    def _entries(self, prefix: str) -> Iterator[tuple[str, bytes]]:
+        """Yield the entries under a prefix, the checksum still in front of their values."""
+        with closing(self._scanner()) as scanner:
+            after: str | None = ""
+            while after is not None:
+                page = scanner.page(prefix, after)
+                yield from page
+                after = page[-1][0] if page else None
+
+    def _scanner(self) -> Reader:
+        return Reader(self.folder / "index" / "cache.db", wait=PATIENCE)
+
+    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
+        """See Store."""
+
+        def work(until: float) -> bytes:
+            with self._locked(fcntl.LOCK_SH, until):
+                self._blobs.put(digest, file)
+                return self._first(key, value, lambda: bool(self._index.add(key, _sealed(key, value))), until)
+
+        return await self._write(work)
+
+    def condition(self, digest: str, size: int) -> Condition:
+        """See Store."""
+        try:  # `mapped` takes as long as the look itself
+            return self._blobs.condition(digest, size)
+        except OSError as error:
+            raise store_error(error) from error
+
+    async def check(self, digest: str, size: int) -> bool:
+        """See Store."""
+        with mapped():
+            return await self._blobs.check(digest, size)
+
+    async def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
+        """See Store."""
+        with mapped():  # no thread: after the look at the file (`condition`) the system knows where it is
+            fd = os.open(self._blobs.path(digest), os.O_RDONLY)
+        try:
+            async for chunk in read_file(fd, start, stop):
+                yield chunk
+        finally:
+            os.close(fd)
+
+    def blob_path(self, digest: str) -> Path:
+        """See Store."""
+        return self._blobs.path(digest)
+
+    async def problems(self) -> list[str]:
+        """See Store."""
+
+        def work() -> list[str]:
+            with closing(sqlite3.connect(address(self.folder / "index" / "cache.db"), uri=True)) as index:
+                found = [str(row[0]) for row in index.execute("PRAGMA integrity_check")]
+            wrong = [f"the index: {line}" for line in found if line != "ok"]
+            for key, value in self._entries(""):
+                try:
+                    _unsealed(key, value)
+                except Damaged as error:
+                    wrong.append(error.text)
+            return wrong
+
+        return await self._run(self._readers, work)
+
+    async def sweep(self, named: Callable[[bytes], str | None]) -> int:
+        """See Store.
+
+        The lock is held for a few removals at a time, not while the entries are read: a blob that was put anew since
+        the first look, under whatever entry, has another stamp.
+        """
+
+        def work() -> int:
+            stamps = dict(self._blobs.stamps())
+            with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
+                pass  # whoever put a blob before the look at it has written its entry by now
+            for key, value in self._entries("r/"):
+                stamps.pop(named(_unsealed(key, value)) or "", None)
+            freed, spare = 0, list(stamps.items())
+            for start in range(0, len(spare), REMOVED_AT_ONCE):
+                with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
+                    freed += sum(self._blobs.remove(*each) for each in spare[start : start + REMOVED_AT_ONCE])
+            return freed
+
+        return await self._run(self._readers, work)
+
+    @contextmanager
+    def _locked(self, kind: int, until: float) -> Iterator[None]:
+        fd = os.open(self.folder / "lock", os.O_RDWR | os.O_CREAT, 0o600)
+        try:
+            with locked(fd, kind, until):
+                yield
+        finally:
+            os.close(fd)
+
+    def close(self) -> None:
+        """Close the index, after what is being written."""
+        self._readers.shutdown()
+        self._writers.shutdown()
+        for reader in self._opened:
+            reader.close()
+        self._index.close()
+        self._changes.close()
+
+    async def _write(self, work: Callable[[float], T]) -> T:
+        """Do some work that changes the store; it is given the time at which it gives up waiting for locks."""
+        until = time.monotonic() + PATIENCE  # from now: what waits for a thread waits for a lock too
+        return await self._run(self._writers, lambda: work(until))
+
+    async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(threads, _guarded, self._connected, work)
+
+    def _connected(self, work: Callable[[], T]) -> T:
+        """Do some work with this thread's connection; one that failed may be read-only from then on: a new one next."""
+        try:
+            return work()
+        except (sqlite3.Error, diskcache.Timeout):
+            self._index.close()
+            raise
+
+
+class _Reading:
+    """How many files are being read for clients. The more there are, the smaller the pieces: memory stays bounded."""
+
+    files = 0
+
+    @classmethod
+    def piece(cls) -> int:
+        return max(LEAST, min(CHUNK, READ_AHEAD // cls.files))
+
+
+async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
+    """Yield the bytes `start` to `stop` of an open file. Raises StoreError where it ends before."""
+    _Reading.files += 1
+    try:
+        async for chunk in _pieces(fd, start, stop):
+            yield chunk
+    finally:
+        _Reading.files -= 1
+
+
+async def _pieces(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
+    while start < stop:
+        count = min(_Reading.piece(), stop - start)
+        chunk = _read_cached(fd, count, start)
+        if not chunk:  # there are versions of Linux that say so of what is not in memory
+            chunk = await _in_thread(partial(os.pread, fd, count, start))
+        else:
+            await asyncio.sleep(0)  # others get their turn, as they do while a thread reads
+        if not chunk:
+            raise Damaged("a file of the store is shorter than its record says: ask again")
+        yield chunk
+        start += len(chunk)
+
+
+def _read_cached(fd: int, count: int, at: int) -> bytes:
+    """Read what the system has in memory, without a thread; nothing where it has none, or that fails."""
+    if NO_WAIT is None:
+        return b""
+    buffer = bytearray(count)
+    try:
+        return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], at, NO_WAIT)])
+    except OSError:  # EAGAIN is one; a thread tells of the others
+        return b""
+
+
+def _sealed(key: str, value: bytes) -> bytes:
+    """Put a checksum in front of a value: of the key too, so that no value can turn up under another one."""
+    return sha256(key.encode() + b"\0" + value).digest()[:CHECKSUM] + value
+
+
+def _unsealed(key: str, sealed: bytes) -> bytes:
+    value = sealed[CHECKSUM:]
+    if _sealed(key, value) != sealed:
+        raise Damaged(f"the entry {key} of the store's index is damaged: {RESTORE}")
+    return value
+
+
+async def _in_thread(work: Callable[[], T]) -> T:
+    return await anyio.to_thread.run_sync(_guarded, work)
+
+
+def _guarded(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    with mapped():
+        return work(*arguments, **named)

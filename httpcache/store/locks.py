@@ -1,0 +1,60 @@
+"""Locks of files between processes (flock), waited for within a bound: whoever holds one may hang and never let go."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from httpcache.errors import StoreError
+
+PATIENCE = 10.0  # seconds that a lock is waited for; what is done under one takes milliseconds
+_FIRST, _LONGEST = 0.0005, 0.02  # seconds between two tries
+
+
+@contextmanager
+def locked(fd: int, kind: int, until: float) -> Iterator[None]:
+    """Hold the lock of an open file, LOCK_SH or LOCK_EX, inside the block.
+
+    `until` is when to give up (`time.monotonic`); a lock that is free is had even after that. Raises StoreError.
+    """
+    wait = _FIRST
+    while not _try(fd, kind):
+        if time.monotonic() >= until:
+            raise held()
+        time.sleep(wait)
+        wait = min(2 * wait, _LONGEST)
+    try:
+        yield
+    finally:
+        fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+@contextmanager
+def mine(lock: threading.Lock, until: float) -> Iterator[None]:
+    """Hold a lock of this process inside the block. `until` is as for `locked`. Raises StoreError."""
+    if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
+        raise held()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def held() -> StoreError:
+    """Return the error for a lock that was waited for in vain."""
+    return StoreError(
+        "a process that uses the mirror's store has not let go of its lock in time: ask again; if that goes on, a "
+        "process is stopped or hangs: end it",
+        headers={"retry-after": "10"},
+    )
+
+
+def _try(fd: int, kind: int) -> bool:
+    try:
+        fcntl.flock(fd, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

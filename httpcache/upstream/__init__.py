@@ -1,0 +1,1 @@
+"""Requests to upstreams: the guard against SSRF, bounds, content codings."""

@@ -1,0 +1,285 @@
+"""Asks upstreams: one GET at a time, redirects by hand, every failure mapped to the mirror's errors here."""
+
+from __future__ import annotations
+
+import re
+import ssl
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import anyio
+import httpcore
+import httpx
+
+from httpcache import __version__
+from httpcache.credentials import Credentials
+from httpcache.errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
+from httpcache.fields import absolute_links, named
+from httpcache.settings import Settings
+from httpcache.target import origin, read_url, resolve
+
+from . import transport
+from .limits import Pace, Slots
+from .sign_in import challenged_realm, is_page_from_elsewhere
+
+REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_USER = re.compile(r"\A((?:https?:)?//)[^/?#\\]*@", re.IGNORECASE)
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # in no value of a header (RFC 9110 section 5.5)
+
+Headers = tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What an upstream answered, its body still to be read.
+
+    `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
+    they came, no content coding undone. `sent` are the credential headers that the address was asked with. `kept` are
+    the headers that are kept because the settings name them, and `Link`. `ends_itself`: the end of the body can be told
+    from a cut by the body alone. `asked` is the canonical address before redirects. `scope` is that of the record which
+    the answer was made from, None where an upstream gave it.
+    """
+
+    status: int
+    headers: httpx.Headers
+    url: str
+    body: AsyncIterator[bytes]
+    sent: Headers = ()
+    wire: str = ""
+    kept: dict[str, str] = field(default_factory=dict)
+    ends_itself: bool = False
+    asked: str = ""
+    scope: str | None = None
+
+    @property
+    def base(self) -> str:
+        """What links are relative to: the address as it was asked for."""
+        return self.wire or self.url
+
+    @property
+    def length(self) -> int | None:
+        """The announced length of the body in bytes (RFC 9110 section 8.6), None where none was announced."""
+        text = self.headers.get("content-length", "")
+        return int(text) if text.isdecimal() else None
+
+    @property
+    def is_delimited(self) -> bool:
+        """Whether the end of the body can be told from a broken connection (RFC 9112 section 6.3)."""
+        return self.ends_itself or "content-length" in self.headers or "transfer-encoding" in self.headers
+
+
+class Challenges(Protocol):
+    """Which origins have asked for credentials; `prefix` is the name of a pin without its date."""
+
+    async def realm(self, url: str, prefix: str) -> str | None:
+        """Return the realm that the origin of a URL has asked for, "" where it named none, None if it has not asked."""
+
+    async def note(self, url: str, prefix: str, realm: str) -> None:
+        """Remember that the origin of a URL has asked for credentials of this realm."""
+
+
+class Upstream:
+    """Asks upstreams within the bounds of the settings.
+
+    `name` tells this mirror from others in `CDN-Loop` (RFC 8586). `agent` is a comment for `User-Agent`.
+    """
+
+    def __init__(self, settings: Settings, challenges: Challenges, name: str, agent: str = "") -> None:
+        self.name = name
+        self._settings = settings
+        self._challenges = challenges
+        self._product = f"httpcache/{__version__} {agent}".rstrip()
+        self._own_headers = (("User-Agent", self._product), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
+        self._guarded = transport.guarded(settings)
+        self._trusted = transport.trusted(settings)
+        # Strangers do not keep the operator's registry waiting: each has turns of its own.
+        self._guarded_slots = Slots(settings.max_connections, settings.max_connections_per_origin)
+        self._trusted_slots = Slots(settings.max_connections, settings.max_connections)
+        self._timeout = {
+            "connect": settings.connect_timeout,
+            "read": settings.stall_timeout,
+            "write": settings.stall_timeout,
+            "pool": settings.stall_timeout,
+        }
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._guarded.aclose()
+        await self._trusted.aclose()
+
+    @asynccontextmanager
+    async def ask(
+        self,
+        url: str,
+        *,
+        headers: Headers = (),
+        credentials: Credentials | None = None,
+        agent: str = "",
+        trusted: bool = False,
+    ) -> AsyncIterator[Answer]:
+        """Send a GET and give its answer, whatever its status, redirects followed.
+
+        `url` is sent in its own spelling, and so is each `Location`. `headers` are sent as they are, in place of the
+        mirror's own of the same name; `agent` is a product that stands behind the mirror's own in `User-Agent`.
+        `credentials` are tried in turn (Basic only after a challenge, unless it is known to be for this origin) and go
+        to the origin of `url` alone.
+        `trusted` addresses come from the operator or from an upstream of the operator's, and pass the guard.
+        Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
+        """
+        if self._settings.offline:
+            raise Offline(f"{redact(url)} is not frozen here for you, and this mirror is offline")
+        credentials = credentials or Credentials()
+        agents = (("User-Agent", f"{self._product} {agent}"),) if agent else ()
+        pace = Pace(self._settings.deadline, self._settings.stall_timeout, self._settings.min_rate)
+        for number, level in enumerate(credentials.levels, 1):
+            async with self._follow(url, (*agents, *headers), level, trusted, pace) as answer:
+                challenged = await self._is_challenge(answer, credentials)
+                if number == len(credentials.levels) or not challenged:
+                    yield answer
+                    return
+
+    async def settled(self, url: str, credentials: Credentials) -> Headers:
+        """Return the credential headers with which a 404 for `url` is final: without Basic where it is never tried."""
+        return credentials.levels[-1 if await self._answers_404(url, credentials) else 0]
+
+    async def realm(self, url: str, prefix: str) -> str | None:
+        """Return the realm that the origin of a URL has asked for, if it did."""
+        return await self._challenges.realm(url, prefix)
+
+    async def _answers_404(self, url: str, credentials: Credentials) -> bool:
+        if len(credentials.levels) == 1:
+            return False
+        return await self._challenges.realm(url, credentials.prefix) is not None
+
+    async def _is_challenge(self, answer: Answer, credentials: Credentials) -> bool:
+        """Whether an answer asks for a login.
+
+        Besides 401 and 403 that is what sites show to strangers: another server's page (203), or HTML from another
+        address. A 404 is one from an origin that asked under this pin before.
+        """
+        if answer.status == 401 and any(credentials.levels):
+            asked = challenged_realm(answer.headers.get("www-authenticate", ""))
+            await self._challenges.note(answer.asked, credentials.prefix, asked or "")
+        if answer.status == 404:
+            return await self._answers_404(answer.asked, credentials)
+        kind = answer.headers.get("content-type", "")
+        return answer.status in (401, 403, 203) or is_page_from_elsewhere(answer.asked, answer.url, kind)
+
+    @asynccontextmanager
+    async def _follow(
+        self, url: str, headers: Headers, level: Headers, trusted: bool, pace: Pace
+    ) -> AsyncIterator[Answer]:
+        here, sent = url, level
+        asked: set[tuple[str, Headers]] = set()
+        kept: dict[str, str] = {}  # model hubs say on a redirect what the file is
+        for _ in range(self._settings.max_redirects + 1):
+            asked.add((here, sent))
+            async with self._get(here, (*headers, *sent), trusted, pace) as response:
+                kept |= named(response.headers, self._settings.keep_headers)
+                location = response.headers.get("location")
+                if response.status_code not in REDIRECTS or location is None:
+                    body = _body(response, here, pace)
+                    kept |= _links(response.headers, here)
+                    final, first = read_url(here).url, read_url(url).url
+                    yield Answer(response.status_code, response.headers, final, body, level, here, kept, asked=first)
+                    return
+                here = _redirected(here, location)
+            if origin(here) != origin(url):
+                sent = ()  # for good: an origin that was passed through must not choose where they go
+            if (here, sent) in asked:
+                raise BadUpstream(f"{redact(url)} redirects in a circle, by way of {redact(here)}")
+        raise BadUpstream(f"{redact(url)} redirects more than {self._settings.max_redirects} times (--max-redirects)")
+
+    @asynccontextmanager
+    async def _get(self, url: str, headers: Headers, trusted: bool, pace: Pace) -> AsyncIterator[httpx.Response]:
+        slots = self._trusted_slots if trusted else self._guarded_slots
+        async with slots.turn(origin(url)):
+            with _mapped(url):
+                response = await pace.wait(lambda: self._sent(url, headers, trusted))
+            try:
+                self._check_head(response, url)
+                yield response
+            finally:
+                with anyio.CancelScope(shield=True):
+                    await response.aclose()
+
+    async def _sent(self, url: str, headers: Headers, trusted: bool) -> httpx.Response:
+        """Send a request; once more where the connection broke before an answer could be read, as idle ones do.
+
+        RFC 9110 section 9.2.2 allows it: a GET is idempotent.
+        """
+        given = {name.lower() for name, _ in headers}
+        own = ((name, value) for name, value in self._own_headers if name.lower() not in given)
+        request = httpx.Request(
+            "GET",
+            origin(url),
+            headers=[(name.encode("ascii"), value.encode("latin-1")) for name, value in (*own, *headers)],
+            extensions={"timeout": self._timeout, transport.TARGET: url[len(origin(url)) :].encode("ascii")},
+        )
+        use = self._trusted if trusted else self._guarded
+        try:
+            return await use.handle_async_request(request)
+        except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
+            return await use.handle_async_request(request)
+
+    def _check_head(self, response: httpx.Response, url: str) -> None:
+        size = sum(len(name) + len(value) for name, value in response.headers.raw)
+        if size > self._settings.max_header:
+            raise BadUpstream(
+                f"{redact(url)} answered with more than {self._settings.max_header} bytes of headers (--max-header)"
+            )
+
+
+def _redirected(here: str, location: str) -> str:
+    """Return where a `Location` leads, as it was spelled; its bytes beyond ASCII are sent quoted.
+
+    A user in it is dropped: an upstream does not choose what logins are sent.
+    """
+    try:
+        if CONTROL.search(location):
+            raise BadAddress("there is a control character in it")
+        reference = _USER.sub(r"\1", location.encode("latin-1").decode("utf-8", "surrogateescape"))
+        found = resolve(here, reference).wire
+        httpx.URL(origin(found))
+        return found
+    except (BadAddress, httpx.InvalidURL) as error:
+        raise BadUpstream(f"{redact(here)} redirects to an address that cannot be followed") from error
+
+
+def _links(headers: httpx.Headers, here: str) -> dict[str, str]:
+    links = absolute_links(headers["link"], here) if "link" in headers else ""
+    return {"link": links} if links else {}
+
+
+async def _body(response: httpx.Response, url: str, pace: Pace) -> AsyncIterator[bytes]:
+    chunks = response.aiter_raw()
+    with _mapped(url):
+        while chunk := await pace.wait(lambda: anext(chunks, b"")):
+            pace.count(len(chunk))
+            yield chunk
+
+
+@contextmanager
+def _mapped(url: str) -> Iterator[None]:
+    """Turn every error of the HTTP client into one of the mirror's: the only place where that is done."""
+    shown = redact(url)
+    try:
+        yield
+    except (httpcore.TimeoutException, httpx.TimeoutException) as error:
+        raise TimedOut(f"{shown} was too slow: {_cause(error)}") from error
+    except TimedOut as error:
+        raise TimedOut(f"{shown} was too slow: {error.text}") from error
+    except (httpcore.NetworkError, httpx.NetworkError, ssl.SSLError, OSError) as error:
+        raise Unreachable(f"{shown} cannot be reached: {_cause(error)}") from error
+    except (httpcore.ProtocolError, httpx.ProtocolError, httpx.StreamError) as error:
+        raise BadUpstream(f"{shown} broke off or does not speak HTTP: {_cause(error)}") from error
+    except (httpx.InvalidURL, UnicodeError) as error:  # a host that begins with xn-- and is no name (RFC 5891)
+        raise BadAddress(f"{shown[:200]} is no address that can be asked: {_cause(error)}") from error
+    except (httpcore.UnsupportedProtocol, httpcore.ProxyError, httpcore.ConnectionNotAvailable) as error:
+        raise Unreachable(f"{shown} cannot be asked: {_cause(error)}") from error
+
+
+def _cause(error: Exception) -> str:
+    return str(error) or type(error).__name__

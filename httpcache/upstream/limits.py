@@ -1,0 +1,93 @@
+"""Bounds on exchanges with upstreams: how many at once, how long one may take, how slow it may be."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+import anyio
+
+from httpcache.errors import Busy, TimedOut
+
+PATIENCE = 60.0  # seconds that an exchange waits for its turn
+QUEUE = 8  # times as many as have a turn with an origin may have one or wait for it
+
+T = TypeVar("T")
+
+
+@dataclass
+class _Origin:
+    slots: anyio.Semaphore
+    users: int = 0
+
+
+class Slots:
+    """At most `total` exchanges at once, and at most `each` with one origin, for which few others may wait.
+
+    The turn with the origin comes first, so that those who wait for a slow origin keep no one else waiting.
+    """
+
+    def __init__(self, total: int, each: int) -> None:
+        self._total = anyio.Semaphore(total)
+        self._each = each
+        self._origins: dict[str, _Origin] = {}
+
+    @asynccontextmanager
+    async def turn(self, origin: str) -> AsyncIterator[None]:
+        """Wait for a turn and have it inside the block. Raises Busy."""
+        here = self._origins.setdefault(origin, _Origin(anyio.Semaphore(self._each)))
+        if here.users >= self._each * QUEUE:
+            raise Busy(f"too many downloads from {origin} at once: ask again later")
+        here.users += 1
+        try:
+            async with AsyncExitStack() as held:
+                with anyio.move_on_after(PATIENCE) as waiting:
+                    await held.enter_async_context(here.slots)
+                    await held.enter_async_context(self._total)
+                if waiting.cancelled_caught:
+                    raise Busy(f"too many downloads at once, from {origin} or in all: ask again later")
+                yield
+        finally:
+            here.users -= 1
+            if not here.users:
+                del self._origins[origin]
+
+
+class Pace:
+    """Holds one exchange to a deadline, and every wait in it to a time and a rate.
+
+    `deadline`: seconds for everything from now on. `stall`: seconds without a byte, or with fewer than `rate` bytes a
+    second on average. Only time spent waiting for the upstream counts towards the rate.
+    """
+
+    def __init__(self, deadline: float, stall: float, rate: int) -> None:
+        self._end = anyio.current_time() + deadline
+        self._deadline = deadline
+        self._stall = stall
+        self._rate = rate
+        self._waited = 0.0
+        self._received = 0
+
+    async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
+        """Wait for something of the upstream. Raises TimedOut."""
+        started = anyio.current_time()
+        with anyio.move_on_at(min(started + self._stall, self._end)):
+            result = await work()
+            self._waited += anyio.current_time() - started
+            return result
+        if anyio.current_time() >= self._end:
+            raise TimedOut(f"it took longer than {self._deadline:g} seconds (--deadline)")
+        raise TimedOut(f"nothing came for {self._stall:g} seconds (--stall-timeout)")
+
+    def count(self, received: int) -> None:
+        """Take note of bytes that came. Raises TimedOut where they were too few for too long."""
+        self._received += received
+        if self._waited < self._stall:
+            return
+        if self._received < self._rate * self._waited:
+            raise TimedOut(
+                f"fewer than {self._rate} bytes a second came for {self._stall:g} seconds (--min-rate, --stall-timeout)"
+            )
+        self._waited, self._received = 0.0, 0

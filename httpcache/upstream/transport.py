@@ -1,0 +1,205 @@
+"""Connections to upstreams: guarded ones for addresses from requests, plain ones for the operator's own, or a proxy.
+
+There is no client object: httpx's would keep cookies between requests, follow redirects with credentials and read the
+environment. A transport, a request and a response are all that is needed.
+"""
+
+from __future__ import annotations
+
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import httpcore
+import httpx
+
+from httpcache.errors import BadAddress
+from httpcache.settings import Settings
+
+from .guard import Guard, GuardedBackend
+from .network_backend import IN_HEAD, Backend
+
+MAX_IDLE_CONNECTIONS = 32
+IDLE_SECONDS = 30.0
+LOOK_SECONDS = 1.0  # between two looks whether an idle connection is still good
+TARGET = "httpcache.target"  # extension of a request: its path and query, as they go over the wire
+
+
+class Transport(httpx.AsyncBaseTransport):
+    """A transport of httpx over a connection pool of httpcore that has our network backend.
+
+    `guard` checks the host where the pool cannot, because a proxy makes the connection.
+    """
+
+    def __init__(self, pool: httpcore.AsyncConnectionPool, guard: Guard | None = None) -> None:
+        self._pool = pool
+        self._guard = guard
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        """Send a request. Raises Refused, and the errors of httpcore."""
+        url = request.url
+        if self._guard:
+            await self._guard.check_name(url.host, url.port or {"http": 80, "https": 443}[url.scheme])
+        asked = httpcore.Request(
+            request.method,
+            # httpx would quote the target its own way
+            httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=request.extensions[TARGET]),
+            headers=request.headers.raw,
+            extensions={"timeout": request.extensions["timeout"]},
+        )
+        before = IN_HEAD.set(True)
+        try:
+            response = await self._pool.handle_async_request(asked)
+        finally:
+            IN_HEAD.reset(before)
+        answer = httpx.Response(
+            response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions
+        )
+        answer.headers.encoding = "latin-1"  # bytes beyond ASCII are opaque (RFC 9110 section 5.5): as they came
+        return answer
+
+    async def aclose(self) -> None:
+        """Close every connection."""
+        await self._pool.aclose()
+
+
+class _Stream(httpx.AsyncByteStream):
+    def __init__(self, response: httpcore.Response) -> None:
+        self._response = response
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        async for chunk in self._response.aiter_stream():
+            yield chunk
+
+    async def aclose(self) -> None:
+        await self._response.aclose()
+
+
+def guarded(settings: Settings) -> Transport:
+    """Return the transport for addresses from requests."""
+    guard = Guard(settings.allow_networks, settings.allow_ports)
+    if settings.proxy:
+        return Transport(_pool(settings, Backend()), guard)
+    return Transport(_pool(settings, GuardedBackend(guard, Backend())))
+
+
+def trusted(settings: Settings) -> Transport:
+    """Return the transport for the operator's own addresses."""
+    return Transport(_pool(settings, Backend()))
+
+
+class _Pool(httpcore.AsyncConnectionPool):
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        return _Connection(super().create_connection(origin))
+
+
+class _ProxyPool(httpcore.AsyncHTTPProxy):
+    def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
+        return _Connection(super().create_connection(origin))
+
+
+class _Connection(httpcore.AsyncConnectionInterface):
+    """A connection that is not used again where bytes came behind an answer.
+
+    They would be taken for the answer to the next request (RFC 9112 section 9.2), and frozen under its address.
+    httpcore only sees those that are still in the socket.
+
+    The pool asks every idle connection twice for each request whether it has expired, and httpcore then looks at its
+    socket. Here that is done once a second, and for the one connection that is about to be used.
+    """
+
+    def __init__(self, inner: httpcore.AsyncConnectionInterface) -> None:
+        self._inner = inner
+        self._looked = 0.0
+
+    def has_expired(self) -> bool:
+        now = time.monotonic()
+        if now < self._looked + LOOK_SECONDS:
+            return False
+        self._looked = now
+        return self._is_spent()
+
+    def _is_spent(self) -> bool:
+        return self._inner.has_expired() or (self._inner.is_idle() and self._has_leftover())
+
+    def _has_leftover(self) -> bool:
+        inner: Any = self._inner
+        while hasattr(inner, "_connection"):
+            inner = inner._connection
+        return inner is not None and bool(inner._h11_state.trailing_data[0])
+
+    async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
+        if self._inner.is_idle() and self._is_spent():
+            await self._inner.aclose()
+            raise httpcore.ConnectionNotAvailable  # the pool takes another one
+        return await self._inner.handle_async_request(request)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+    def info(self) -> str:
+        return self._inner.info()
+
+    def can_handle_request(self, origin: httpcore.Origin) -> bool:
+        return self._inner.can_handle_request(origin)
+
+    def is_available(self) -> bool:
+        return self._inner.is_available()
+
+    def is_idle(self) -> bool:
+        return self._inner.is_idle()
+
+    def is_closed(self) -> bool:
+        return self._inner.is_closed()
+
+
+def check(settings: Settings) -> None:
+    """Raise BadAddress where the proxy or the bundle cannot be used: before the server starts."""
+    _tls_context(settings)
+    if settings.proxy:
+        _proxy_address(settings.proxy)
+
+
+def _pool(settings: Settings, backend: httpcore.AsyncNetworkBackend) -> httpcore.AsyncConnectionPool:
+    tls = _tls_context(settings)
+    kind: Callable[..., httpcore.AsyncConnectionPool] = _Pool
+    if settings.proxy:
+        url, auth = _proxy_address(settings.proxy)
+        kind = partial(_ProxyPool, url, proxy_auth=auth)
+        if url.startswith("https:"):
+            kind = partial(kind, proxy_ssl_context=tls)
+    return kind(
+        ssl_context=tls,
+        max_connections=settings.max_connections,
+        max_keepalive_connections=min(MAX_IDLE_CONNECTIONS, settings.max_connections),
+        keepalive_expiry=IDLE_SECONDS,
+        retries=1,
+        network_backend=backend,
+    )
+
+
+def _tls_context(settings: Settings) -> ssl.SSLContext:
+    """Return what certificates are checked with: the system's trust store, or the bundle in its place.
+
+    Raises BadAddress where the bundle cannot be read.
+    """
+    try:
+        return ssl.create_default_context(cafile=settings.ca_bundle)
+    except OSError as error:  # ssl.SSLError is one
+        raise BadAddress(f"--ca-bundle {settings.ca_bundle} cannot be used: {error.strerror or error}") from error
+
+
+def _proxy_address(text: str) -> tuple[str, tuple[bytes, bytes] | None]:
+    """Return the address of a proxy without its user, and user and password. Raises BadAddress, naming no secret."""
+    wrong = BadAddress("--proxy takes the http or https address of an HTTP proxy: http://[user:password@]host:port")
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL:
+        raise wrong from None
+    if url.scheme not in ("http", "https") or not url.host or url.path not in ("", "/") or url.query:
+        raise wrong
+    auth = (unquote(url.username).encode(), unquote(url.password).encode()) if url.userinfo else None
+    return str(url.copy_with(userinfo=None)), auth

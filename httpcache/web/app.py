@@ -1,0 +1,177 @@
+"""The ASGI application: the mirror's own pages, the adapters' addresses, and `/<pin>/<upstream-url>`."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from urllib.parse import unquote
+
+from starlette.applications import Starlette
+from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from httpcache import logs
+from httpcache.adapter import Adapter, Bound
+from httpcache.errors import BadAddress, Loop, MirrorError
+from httpcache.freezing.mirror import Mirror, Want, running
+from httpcache.request import Incoming
+from httpcache.settings import Settings
+from httpcache.store.local import LocalStore
+
+from . import endpoints
+from .cors import Cors
+from .error_log import Telling
+from .git import SMART, answer_git, is_git
+from .response_cache import ReadyAnswers
+from .responses import FrozenResponse, Lasting, LiveResponse, answer_with, error_response, text
+
+log = logging.getLogger("httpcache")
+
+READ_ONLY = "this mirror is read-only: use GET or HEAD"
+PROBES = (b"/-/health", b"/-/ready")
+
+
+class Front:
+    """Every address but the mirror's own: each adapter is asked first, the generic mirror last."""
+
+    def __init__(self, mirror: Mirror, adapters: Sequence[Bound]) -> None:
+        self._mirror = mirror
+        self._adapters = adapters
+        self._telling = Telling()
+        self._ready = ReadyAnswers(mirror.store.state, mirror.settings.credential_headers)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        key = self._ready.key(scope)
+        ready = self._ready.find(key) if key else None
+        try:
+            if ready is None:
+                state = self._ready.state()
+                response = await self._answer(scope)
+                if key and isinstance(response, Lasting):
+                    ready = await response.ready(scope)
+                if key and ready:
+                    self._ready.keep(key, state, ready)
+                if ready is None:
+                    await response(scope, receive, send)
+                    return
+            await send(ready.start)
+            await send(ready.body)
+        except MirrorError as error:  # raised before the head of the response: a body that fails breaks off
+            await self._failed(error)(scope, receive, send)
+
+    async def _answer(self, scope: Scope) -> ASGIApp:
+        if scope["method"] not in ("GET", "HEAD"):
+            why = f"{READ_ONLY}. {SMART}" if scope["path"].endswith("/git-upload-pack") else READ_ONLY
+            self._telling.tell(405, why)
+            return text(405, why, {"allow": "GET, HEAD"})
+        incoming = Incoming.read(scope, self._mirror.settings)
+        try:
+            _check_host(scope)
+            self._check_loop(incoming)
+            response = await self._found(incoming)
+            if isinstance(response, FrozenResponse | LiveResponse):
+                for adapter in self._adapters:
+                    shown = await adapter.shown(incoming, response.outcome, response.status)
+                    if shown is not None:
+                        return shown
+            return response
+        except MirrorError as error:
+            return self._failed(error)
+
+    def _failed(self, error: MirrorError) -> ASGIApp:
+        if not error.told:
+            self._telling.tell(error.status, error.text)
+        return error_response(error)
+
+    async def _found(self, incoming: Incoming) -> ASGIApp:
+        if is_git(incoming):
+            return await answer_git(self._mirror, incoming)
+        for adapter in self._adapters:
+            response = await adapter.answer(incoming)
+            if response is not None:
+                return response
+        target = incoming.target
+        credentials = self._mirror.credentials(target, incoming.credentials)
+        outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
+        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed)
+
+    def _check_loop(self, incoming: Incoming) -> None:
+        """RFC 8586: who finds its own name in CDN-Loop is asking itself."""
+        names = incoming.headers.get("cdn-loop", "").split(",")
+        if self._mirror.upstream.name in (name.partition(";")[0].strip() for name in names):
+            raise Loop("this request came from this mirror itself: the upstream address leads back here")
+
+
+def _check_host(scope: Scope) -> None:
+    """RFC 9112 section 3.2: one Host header. The server gives an empty one where there was none."""
+    hosts = [value for name, value in scope["headers"] if name == b"host"]
+    if scope["http_version"] == "1.1" and (len(hosts) != 1 or not hosts[0]):
+        raise BadAddress("a request has one Host header, with a host in it")
+
+
+class RootPath:
+    """Takes the root path off every request, once, and answers nothing that is not below it.
+
+    It is taken literally: what a proxy in front refuses by its address must not be here under another one. Probes of
+    the machine ask without it.
+    """
+
+    def __init__(self, app: ASGIApp, root_path: str) -> None:
+        self._app = app
+        self._root_path = root_path.encode()
+        self._elsewhere = text(404, f"this mirror is below {root_path}/ (--root-path)")
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        if scope["type"] == "http" and scope["raw_path"] not in PROBES:
+            prefix, slash, raw = scope["raw_path"].partition(self._root_path + b"/")
+            if prefix or not slash:
+                await self._elsewhere(scope, receive, send)
+                return
+            raw = b"/" + raw
+            scope = {**scope, "path": unquote(raw), "raw_path": raw}
+        await self._app(scope, receive, send)
+
+
+def build(
+    settings: Settings, adapters: Sequence[Adapter], over: Callable[[], Awaitable[object]] | None = None
+) -> ASGIApp:
+    """Return the application. Nothing is opened before it starts up.
+
+    `over` is waited for at the end, for as long as downloads are under way (see `mirror.running`).
+    """
+
+    @asynccontextmanager
+    async def lifespan(app: Starlette) -> AsyncIterator[None]:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        logs.begin(settings.log_level)
+        store = LocalStore(settings.data)
+        async with running(settings, store, store.spool, over=over) as mirror:
+            app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])
+            app.state.store = store
+            yield
+        store.close()
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        await app.state.front(scope, receive, send)
+
+    async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
+        """Own pages and the lifespan go through Starlette; what there are many of goes the short way."""
+        is_own = scope["type"] != "http" or scope["raw_path"] == b"/" or scope["raw_path"].startswith(b"/-/")
+        await (app if is_own else front)(scope, receive, send)
+
+    app = Starlette(
+        routes=[
+            Route("/", endpoints.home(settings, adapters)),
+            Route("/-/health", endpoints.health),
+            Route("/-/ready", endpoints.ready),
+        ],
+        lifespan=lifespan,
+    )
+    app.router.default = front
+    app.router.redirect_slashes = False
+    kept_on = settings.root_path and not settings.root_path_stripped
+    served: ASGIApp = RootPath(outermost, settings.root_path) if kept_on else outermost
+    return Cors(served, settings.credential_headers, settings.keep_headers) if settings.cors else served

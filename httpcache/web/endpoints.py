@@ -1,0 +1,90 @@
+"""The mirror's own pages: how to use it, and whether it is alive and ready."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from html import escape
+
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+
+from httpcache.adapter import Adapter
+from httpcache.errors import MirrorError
+from httpcache.request import HOST
+from httpcache.settings import Settings
+
+_HEADERS = {
+    "cache-control": "no-store",
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+}
+
+
+def usage(address: str, adapters: Sequence[Adapter], date: str) -> list[tuple[str, str]]:
+    """Return lines to copy, each with what it is for: the adapters' and the generic mirror's."""
+    lines = [line for adapter in adapters for line in adapter.usage(address, date)]
+    lines.append(("curl", f"curl -fLO {address}/mypin-{date}/https://example.com/file.tar.gz"))
+    return lines
+
+
+def today() -> str:
+    """Return today's date in UTC as YYYY-MM-DD."""
+    return datetime.now(UTC).date().isoformat()
+
+
+def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request], Awaitable[Response]]:
+    """Return the endpoint of the page at `/`, which has the mirror's own address filled in."""
+
+    async def page(request: Request) -> Response:
+        host = request.headers.get("host", "")
+        if not HOST.fullmatch(host):
+            host = f"{settings.host}:{settings.port}"
+        scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else request.url.scheme
+        address = f"{scheme}://{host}{settings.root_path}"
+        rows = "\n".join(
+            f"<dt>{escape(title)}</dt><dd><pre>{escape(line)}</pre></dd>"
+            for title, line in usage(address, adapters, today())
+        )
+        return HTMLResponse(_PAGE.format(rows=rows, date=today()), headers=_HEADERS)
+
+    return page
+
+
+async def health(request: Request) -> Response:
+    """The process answers."""
+    return PlainTextResponse("ok\n", headers=_HEADERS)
+
+
+async def ready(request: Request) -> Response:
+    """The store can be read."""
+    try:
+        await request.app.state.store.get("m/secret")
+    except MirrorError as error:
+        return PlainTextResponse(error.text + "\n", 503, headers=_HEADERS)
+    return PlainTextResponse("ready\n", headers=_HEADERS)
+
+
+_PAGE = """<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<title>httpcache: a mirror that makes builds repeatable</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}
+pre {{ background: #8881; padding: .5rem .75rem; overflow-x: auto }} dd {{ margin: 0 }} dt {{ font-weight: 600 }}
+</style>
+</head>
+<body>
+<h1>This mirror makes builds repeatable</h1>
+<p>What it has answered once under a date or a pin it answers for ever: the same bytes, whatever the upstream does.</p>
+<dl>
+{rows}
+</dl>
+<p>A date means 00:00:00 UTC of that day, so today's date ({date}) is the newest that can be used.
+A pin, <code>/&lt;name&gt;-&lt;date&gt;/&lt;address&gt;</code>, holds what its first request found.
+Every answer says in <code>Cache-Status</code> what the mirror did.</p>
+</body>
+</html>
+"""

@@ -1,0 +1,177 @@
+"""Addresses of indexes and files: the first segment (date, instant, `live`, `live-<N>d`), what stands for a file."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Container
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from hashlib import sha256
+from urllib.parse import quote
+
+import msgspec
+
+from httpcache.errors import BadAddress
+from httpcache.target import Target, origin
+from pypi_adapter.simple.model import SHA256, File, identity, is_derived
+
+_DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
+_INSTANT = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[Tt ].*")
+_LIVE = re.compile(r"live(?:-(\d{1,4})d)?")
+_NEARLY_DATE = re.compile(r"(\d{4})[-_./]?(\d{1,2})?(?:[-_./]?(\d{1,2}))?[-_./A-Za-z\d:]{0,20}", re.ASCII)
+_OTHER_ORDER = re.compile(r"\d{1,2}[-_.]\d{1,2}[-_.]\d{4}", re.ASCII)
+_NEARLY_LIVE = re.compile(r"live[-_]?\d{0,4}[-_]?[a-z]{0,5}", re.IGNORECASE | re.ASCII)
+_OTHER_WORDS = re.compile(r"latest|newest|current|now|today|yesterday|simple|pypi|index|legacy", re.IGNORECASE)
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class AsOf:
+    """The index as it stood at an instant, in microseconds since the epoch."""
+
+    instant: int
+
+
+@dataclass(frozen=True)
+class Now:
+    """The index now, less what is younger than `days` (the cooldown)."""
+
+    days: int = 0
+
+
+When = AsOf | Now
+
+
+def now() -> int:
+    """Return the present instant in microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+def parse_when(segment: str, now: int) -> When | None:
+    """Read the first segment of an address, percent-decoded; None where it is none of these.
+
+    A date is 00:00:00 UTC of that day: up to and including today it is then a finished instant. An instant is written
+    in ISO 8601 with a `Z`. `now` is in microseconds since the epoch. Raises BadAddress for what is shaped like a date
+    and is none, and for the future.
+    """
+    live = _LIVE.fullmatch(segment)
+    if live:
+        return Now(int(live[1] or 0))
+    if _DATE.fullmatch(segment):
+        return _past(_day(segment), segment, now)
+    if _INSTANT.fullmatch(segment):
+        return _past(_instant(segment), segment, now)
+    return None
+
+
+def is_when(segment: str) -> bool:
+    """Whether a segment is shaped like the first of a dated or live address, though it may be no date."""
+    return any(shape.fullmatch(segment) for shape in (_LIVE, _DATE, _INSTANT))
+
+
+def meant(segment: str, now: int, base: str = "") -> str | None:
+    """Say how a date is written to who meant one by the first segment of an address; None where nothing looks like it.
+
+    `now` is in microseconds since the epoch; `base` is what the addresses of the index begin with.
+    """
+    if not any(shape.fullmatch(segment) for shape in (_NEARLY_DATE, _OTHER_ORDER, _NEARLY_LIVE, _OTHER_WORDS)):
+        return None
+    example = _nearest(segment) or (_EPOCH + timedelta(microseconds=now)).date().isoformat()
+    return (
+        f"{segment!r} is no date: write YYYY-MM-DD, for example {base}/{example}/<project>/ for the index as it stood "
+        f"then at 00:00 UTC, or {base}/live/<project>/ as it is now, or {base}/live-7d/<project>/ for that less the "
+        "last seven days"
+    )
+
+
+def _nearest(text: str) -> str | None:
+    """The date that digits in the order of year, month and day mean, None where they mean none."""
+    found = _NEARLY_DATE.fullmatch(text)
+    if not found:
+        return None
+    year, month, day = (int(part or 1) for part in found.groups())
+    try:
+        return date(year, month, day).isoformat()
+    except ValueError:
+        return None
+
+
+def to_instant(moment: datetime) -> int:
+    """Return a moment in microseconds since the epoch."""
+    return (moment - _EPOCH) // timedelta(microseconds=1)
+
+
+def to_segment(instant: int) -> str:
+    """Return an instant (microseconds since the epoch) as it stands in an address."""
+    return (_EPOCH + timedelta(microseconds=instant)).replace(tzinfo=None).isoformat() + "Z"
+
+
+def date_from(instant: int) -> str:
+    """Return the first date that begins at an instant (microseconds since the epoch) or later."""
+    return (_EPOCH + timedelta(microseconds=instant) + timedelta(days=1, microseconds=-1)).date().isoformat()
+
+
+def _past(moment: datetime, text: str, now: int) -> AsOf:
+    instant = to_instant(moment)
+    if instant > now:
+        today = (_EPOCH + timedelta(microseconds=now)).date().isoformat()
+        raise BadAddress(
+            f"{text} is in the future, where everything can still change: the newest date is {today} "
+            "(00:00 UTC), the newest instant is now, and live in its place is the index as it is"
+        )
+    return AsOf(instant)
+
+
+def _day(text: str) -> datetime:
+    try:
+        day = date.fromisoformat(text)
+    except ValueError:
+        example = _nearest(text) or "2024-01-02"
+        raise BadAddress(f"{text!r} is no date: write YYYY-MM-DD, for example {example}") from None
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
+
+
+def _instant(text: str) -> datetime:
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        moment = None
+    if moment is None or not text.endswith("Z") or "T" not in text:
+        raise BadAddress(f"{text!r} is no instant: write it in UTC, for example 2024-01-02T15:30:00Z")
+    return moment
+
+
+def token(file: File) -> str:
+    """Return what stands for a file's content in its address: its sha256, or a sha256 of what else tells its content.
+
+    What that is `identity` says: all hashes that the index announced, or what there is in their place.
+    """
+    _, content = identity(file)
+    return content if SHA256.fullmatch(content) else f"id-{sha256(content.encode()).hexdigest()}"
+
+
+def linked(file: File, base: str, project: str, slow: Container[str] = ()) -> File:
+    """Return a file with its address on the mirror below `base`; every wheel has a metadata file there (PEP 658).
+
+    It is not advertised of wheels on `slow` hosts whose METADATA would have to be read out of them.
+    """
+    return msgspec.structs.replace(
+        file,
+        url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
+        core_metadata=None if is_derived(file) and origin(file.url) in slow else advertised(file),
+        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
+    )
+
+
+def file_target(path: str, project: str, content: str, filename: str) -> Target:
+    """Return the target that a file is frozen under, by the parts of its address below `path` (see `token`)."""
+    address = f"{path}/files/{project}/{content}/{filename}"
+    return Target(*address.removeprefix("/").split("/", 1))
+
+
+def advertised(file: File) -> bool | dict[str, str] | None:
+    """Return what a page of the mirror says of a file's metadata: every wheel has some, nothing else has."""
+    if not file.filename.endswith(".whl"):
+        return None
+    return file.core_metadata if isinstance(file.core_metadata, dict) else True

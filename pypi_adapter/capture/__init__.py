@@ -1,0 +1,1 @@
+"""Passes over a registry, and the rescue of files that it removes."""

@@ -1,0 +1,211 @@
+"""One pass of the capture over a registry: observes what has changed since the pass before, and rescues what is missed.
+
+list      the registry's projects, with their serials, once
+due       what has changed since, by serial; what came on the list or left it; what is in the scope and not on the
+          list; what failed the last time; everything where there are no serials, each asked for by its entity tag
+observe   each that is due, few at once: what changed is appended to its log, what is missed is rescued
+the rest  as long as nothing has shown that a serial moves with a change: everything, as without serials
+mark      the completed pass, last of all: one that was cut off is made again, and finds its work done
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import repeat
+
+import anyio
+
+from httpcache.adapter import Progress
+from httpcache.errors import BadUpstream, MirrorError, StoreFull
+from pypi_adapter.addresses import now
+from pypi_adapter.history.history import StaleObservation
+from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Pass, Scope
+from pypi_adapter.registry.project_list import Catalog
+from pypi_adapter.registry.registry import Look, Registry
+from pypi_adapter.simple.model import ProjectList
+
+from .rescue import Rescue
+from .retry import Hopeless, Patience
+
+log = logging.getLogger("httpcache")
+
+AT_ONCE = 8
+"""Projects that are observed at once."""
+OVERLAP = 5_000
+"""Serials below the last pass's newest that are looked at again: a registry numbers a change when it begins, and one
+with a higher number can be seen before it."""
+FAILED_AT_MOST = 1_000
+"""Projects that may fail in a pass that counts as complete."""
+
+
+class Capture:
+    """The passes over one registry in one scope."""
+
+    def __init__(self, registry: Registry, catalog: Catalog, rescue: Rescue, scope: Scope) -> None:
+        self._registry = registry
+        self._catalog = catalog
+        self._rescue = rescue
+        self._scope = scope
+
+    @property
+    def name(self) -> str:
+        """The registry's name."""
+        return self._registry.name
+
+    async def last(self) -> float | None:
+        """Return when the last pass over the scope began (seconds since the epoch), None where there was none yet."""
+        before = await self._registry.passes.before(self._scope)
+        return before.started / 1e6 if before else None
+
+    async def run(self, progress: Progress) -> Pass:
+        """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
+        started, asked = now(), self._registry.asking.requests
+        patience = Patience()
+        logged = await self._registry.requested.all()
+        try:
+            instant, listed = await patience.run(self._catalog.capture)
+        except StaleObservation as error:
+            raise BadUpstream(f"the list of projects cannot be right: {error}") from error
+        due = await self._due(listed, logged)
+        work = _Work(self._registry, self._rescue, patience, instant)
+        with progress.over(f"capture of {self._registry.name}", len(due)) as advance:
+            await work.run({name: look for name, look in due.items() if not _has_left(look)}, advance)
+            await work.run({name: look for name, look in due.items() if _has_left(look)}, advance)
+        rest = await self._rest(listed, logged, work.looked)
+        if rest:
+            with progress.over(f"capture of {self._registry.name}, the rest", len(rest)) as advance:
+                await work.run(rest, advance)
+        done = Pass(
+            instant=work.instant,
+            started=started,
+            finished=now(),
+            scope=self._scope,
+            serial=max(listed.serials, default=None) if listed else None,
+            logged=len(logged),
+            failed=tuple(sorted(work.failed)),
+            due=len(due | rest),
+            asked=work.asked,
+            changed=work.changed,
+            rescued=work.rescued,
+            lost=work.lost,
+            withheld=work.withheld,
+            requests=self._registry.asking.requests - asked,
+        )
+        await self._registry.passes.append(done)
+        return done
+
+    async def _due(self, listed: ProjectList | None, logged: Sequence[str]) -> dict[str, int | Look]:
+        """Return the projects to look at; a number is the serial on the list of one whose log may have it already."""
+        if listed is None and self._scope.kind == ALL:
+            raise MirrorError(
+                "the registry has no list of its projects: capture those that are requested, "
+                "or those in a file of names"
+            )
+        names, serials = (listed.names, listed.serials) if listed else ((), ())
+        wanted, within = self._within(logged)
+        before = await self._registry.passes.before(self._scope)
+        counts = before and before.started > self._registry.asking.since  # else its serials are those of another place
+        mark = before.serial - OVERLAP if before and counts and before.serial is not None else -1
+        new = frozenset(logged[before.logged :] if before and before.scope.kind == REQUESTED else ())
+        due: dict[str, int | Look] = {
+            name: serial
+            for name, serial in zip(names, serials, strict=False)
+            if (serial > mark or name in new) and within(name)
+        }
+        if not serials:
+            due = dict.fromkeys(filter(within, names), Look(listed=True, serial=None))
+        again: set[str] = set()
+        if before:
+            again |= set(before.failed)
+            again |= await self._catalog.moved(before.instant)
+            again |= await self._rescue.allowed_since(before.started)
+        pairs = zip(names, serials or repeat(None), strict=False)
+        listed_now = {name: serial for name, serial in pairs if name in again}
+        for name in filter(within, again):
+            left = listed is not None and name not in listed_now
+            due[name] = Look(listed=name in listed_now, serial=listed_now.get(name), left=left)
+        return due | dict.fromkeys(wanted.difference(names), Look(listed=False, serial=None, left=listed is not None))
+
+    def _within(self, logged: Sequence[str]) -> tuple[set[str], Callable[[str], bool]]:
+        """Return the names that the scope has whether they are listed or not, and whether it has one that is listed."""
+        wanted = set(self._scope.names if self._scope.kind == LISTED else logged)
+        return wanted, (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
+
+    async def _rest(self, listed: ProjectList | None, logged: Sequence[str], looked: set[str]) -> dict[str, int | Look]:
+        """Return the projects to look at because serials say nothing yet: all that were not asked for by now."""
+        if listed is None or not listed.serials or (await self._registry.serials()).proved:
+            return {}
+        _, within = self._within(logged)
+        names = (name for name in listed.names if name not in looked and within(name))
+        return dict.fromkeys(names, Look(listed=True, serial=None))
+
+
+def _has_left(look: int | Look) -> bool:
+    """Whether a project has left the list: that counts at once if the others have proved by then what serials say."""
+    return isinstance(look, Look) and look.left
+
+
+class _Work:
+    """The projects of a pass, and what came of them."""
+
+    def __init__(self, registry: Registry, rescue: Rescue, patience: Patience, since: int) -> None:
+        self.instant = since
+        """What is known of all of them: the list's instant, or that of an older page."""
+        self.looked: set[str] = set()
+        """Those that were asked for."""
+        self.failed: list[str] = []
+        self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
+        self._registry = registry
+        self._rescue = rescue
+        self._patience = patience
+        self._since = since
+        self._error: MirrorError | None = None
+
+    async def run(self, due: dict[str, int | Look], advance: Callable[[], None]) -> None:
+        """Look at each of the projects, few at once. Raises MirrorError where it makes no sense to go on."""
+        left = iter(due.items())
+
+        async def go() -> None:
+            for project, look in left:
+                try:
+                    await self._look(project, look)
+                except (MirrorError, StaleObservation) as error:
+                    self._fail(project, error)
+                if self._error:
+                    return
+                advance()
+
+        async with anyio.create_task_group() as tasks:
+            for _ in range(AT_ONCE):
+                tasks.start_soon(go)
+        if self._error:
+            raise self._error
+
+    def _fail(self, project: str, error: MirrorError | StaleObservation) -> None:
+        """Note a failure: it is the next pass's."""
+        log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
+        self.looked.add(project)
+        self.failed.append(project)
+        if isinstance(error, Hopeless | StoreFull):
+            self._error = self._error or error
+        elif len(self.failed) > FAILED_AT_MOST:
+            self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one so: {error}")
+
+    async def _look(self, project: str, due: int | Look) -> None:
+        look = due if isinstance(due, Look) else Look(listed=True, serial=due, always=False)
+        found = await self._patience.run(lambda: self._registry.capture(project, look, self._since))
+        if found.instant is not None:
+            self.instant = min(self.instant, found.instant)
+        self.asked += found.asked
+        if found.asked:
+            self.looked.add(project)
+        self.changed += found.changed
+        if not found.missing:
+            return
+        outcomes = await self._rescue.settle(project, found.missing, found.status)
+        self.rescued += outcomes.rescued
+        self.lost += outcomes.gone
+        self.withheld += outcomes.withheld
+        if outcomes.failed:
+            self.failed.append(project)

@@ -1,0 +1,1 @@
+"""What was observed of a project, and what it was at an instant."""

@@ -1,0 +1,272 @@
+"""What is known of a project, as far as it has been read from the log; and how the log grows.
+
+Dates are answered from the compact form of the history. It is made of the history, or comes from the shelf; then the
+log is read from the last entry on that it was made of. The history itself is read where it is needed: to observe, for
+live pages, for a file by its name, and to make the compact form anew after something has changed.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from hashlib import sha256
+from typing import TypeVar
+
+import anyio
+import msgspec
+
+from httpcache.errors import StoreError
+from httpcache.store.base import Log, Store
+from pypi_adapter.addresses import linked
+from pypi_adapter.offload import beside, in_parser
+from pypi_adapter.simple.model import File, Identity, ProjectStatus, identity
+
+from .doubts import Doubts
+from .history import Entry, History, Observation, Serials, StaleObservation, decode_entry, encode_entry
+from .snapshot import Compact, Moment, compacted
+from .snapshot_cache import Form, Shelf
+
+LONG = 8  # entries of a log after which to read a form is quicker than to read them
+MANY = 200  # files of a project of which a form is kept however short its log is
+_FILE = 2000  # bytes of memory that a file in a history takes
+_CHANGE = 400  # bytes of memory that each further change of a file takes
+_ADDRESS = 400  # bytes of memory that a newer address of a file takes
+_SELF = 4000  # bytes of memory that everything else takes
+
+T = TypeVar("T")
+
+
+class Known:
+    """What is known of a project (normalised) of a registry.
+
+    `base` is what the addresses of its files begin with; without a `shelf` the log alone is read. `observing` is held
+    while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether anything had changed
+    or not. `noted`: the name is in the list of those that were requested. `stale`: why the registry's newest page
+    is not what is known, None where it is. `doubts`: losses that are not believed yet, for `pause` microseconds.
+    """
+
+    def __init__(
+        self, store: Store, registry: str, project: str, base: str = "", shelf: Shelf | None = None, pause: int = 0
+    ) -> None:
+        self.project = project
+        self.observing = anyio.Lock()
+        self.asked = 0
+        self.noted = False
+        self.stale: str | None = None
+        self.doubts = Doubts(store, f"{registry}/{project}", pause)
+        self._name = f"{registry}/{project}"
+        self._log = Log(store, self._name)
+        self._base = base
+        self._shelf = shelf
+        self._working = anyio.Lock()  # a history may not grow while a thread reads it
+        # Of the entries that were read, one of these has them all, or both do; `_head` is one that does.
+        self._head: History | Compact = History()
+        self._history: History | None = self._head
+        self._compact: Compact | None = None
+        self._length = 0
+        self._last = b""  # the sha256 of the last of them
+        self._addresses: dict[Identity, str] = {}  # newer ones than the log has, as they were last seen
+        self._shelved: int | None = None  # entries that the form on the shelf is made of; None: not looked yet
+
+    @property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        compact, history = self._compact, self._history
+        held = compact.size if compact else 0
+        if history:
+            held += history.size * _FILE + (history.changes - history.size) * _CHANGE
+        return _SELF + held + len(self._addresses) * _ADDRESS
+
+    @property
+    def instant(self) -> int:
+        """When the last observation in the log was made."""
+        return self._head.instant or 0
+
+    def serial_since(self, instant: int) -> int:
+        """The newest serial seen after an instant, -1 for none."""
+        return self._head.serial_since(instant)
+
+    @property
+    def etag(self) -> str | None:
+        """The entity tag of the page as last observed."""
+        return self._head.etag
+
+    @property
+    def status(self) -> ProjectStatus | None:
+        return self._head.status
+
+    @property
+    def earliest(self) -> int | None:
+        return self._head.earliest
+
+    def owned_by(self, instant: int) -> bool:
+        """Whether there was such a project at an instant or ever before."""
+        return self._head.first is not None and self._head.first <= instant
+
+    @property
+    def has_page(self) -> bool:
+        """Whether the last observation found the project."""
+        return self._head.exists
+
+    def covers(self, instant: int) -> bool:
+        return self._head.instant is not None and self._head.instant >= instant
+
+    async def as_of(self, instant: int) -> Moment | None:
+        """The project at an instant, None if there was none. Raises NotObserved and StoreError."""
+        compact = self._compact
+        if compact is None:
+            async with self._working:
+                compact = self._compact or await self._compacted()
+        return compact.at(instant)
+
+    async def work(self, what: Callable[[History], T]) -> T:
+        """Run what may take long for a page of megabytes beside the event loop. Raises StoreError."""
+        async with self._working:
+            history = await self._recalled()
+            return await beside(lambda: what(history), history.size)
+
+    async def read_log(self) -> None:
+        """Take in what other processes have appended. Raises StoreError."""
+        async with self._working:
+            values = await self._restored() if self._shelved is None else None
+            if values is None:
+                values = await self._log.read(self._length)
+            if values:
+                await self._take_in(await self._decoded(values), values[-1])
+
+    async def append(
+        self, observation: Observation, serials: Serials, *, always: bool, believed: bool = False
+    ) -> Entry | None:
+        """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation.
+
+        Returns what was appended, None where nothing was. `serials` and `believed` are those of `History.observe`.
+        """
+        size = len(observation.page.files) if observation.page else 0
+
+        async def make() -> tuple[Entry, bytes] | None:
+            history = await self._recalled()
+
+            def work() -> tuple[Entry, bytes] | None:
+                found = history.observe(observation, serials, believed=believed)
+                if observation.page:
+                    self._addresses |= history.addresses(observation.page)
+                newer = found.serial is not None and found.serial > history.serial_since(serials.since)
+                return (found, encode_entry(found)) if always or newer or found.changed else None
+
+            return await beside(work, size + history.size)
+
+        return await self._extend(observation.instant, make)
+
+    def addressed(self, file: File) -> File:
+        """A file with the newest address that was seen: links can be signed anew each time that a page is asked for."""
+        url = self._addresses.get(identity(file))
+        return msgspec.structs.replace(file, url=url) if url else file
+
+    async def confirm(self, instant: int) -> None:
+        """Append that nothing had changed by an instant."""
+
+        async def make() -> tuple[Entry, bytes]:
+            entry = Entry(instant, etag=self._head.etag)
+            return entry, encode_entry(entry)
+
+        await self._extend(instant, make)
+
+    async def _extend(self, instant: int, make: Callable[[], Awaitable[tuple[Entry, bytes] | None]]) -> Entry | None:
+        """Append what `make` makes of what is known by then; return what was appended."""
+        while not self.covers(instant):  # else another process has made a later one
+            async with self._working:  # the entry belongs to this length: others may read on in the meantime
+                made = await make()
+                if made is None:
+                    return None
+                entry, value = made
+                if await self._log.append(self._length, value):
+                    await self._take_in([entry], value)
+                    return entry
+            await self.read_log()
+        return None
+
+    # What follows is called while `_working` is held.
+
+    async def _restored(self) -> list[bytes] | None:
+        """Begin with the form on the shelf; return what was appended since. None where there is no form to begin with.
+
+        The log is read from the last entry on that the form was made of: if that is another one, so is the log.
+        """
+        self._shelved = 0
+        form = await self._shelf.get(self._name, self._base) if self._shelf else None
+        values = await self._log.read(form.length - 1) if form else []
+        if form is None or not values or sha256(values[0]).digest() != form.last:
+            return None
+        self._shelved = form.length
+        self._hold(None, form.compact, form.length, form.last)
+        return values[1:]
+
+    async def _take_in(self, entries: Sequence[Entry], last: bytes) -> None:
+        """Take in entries that come next in the log; `last` is the last one as the log has it."""
+        history, compact = self._history, self._compact
+        for entry in entries:
+            compact = compact and compact.followed_by(entry)
+        if history is None and compact is None:
+            await self._recalled()
+            return
+        if history is not None:
+            await self._grow(history, entries)
+        self._hold(history, compact, self._length + len(entries), sha256(last).digest())
+        if compact and self._length - (self._shelved or 0) > LONG:
+            self._shelve(compact)
+
+    async def _recalled(self) -> History:
+        """The history; read from the log again where only the compact form is in memory."""
+        if self._history is not None:
+            return self._history
+        values, history = await self._log.read(), History()
+        await self._grow(history, await self._decoded(values))
+        compact = self._compact if len(values) == self._length else None
+        self._hold(history, compact, len(values), sha256(values[-1]).digest())
+        return history
+
+    async def _compacted(self) -> Compact:
+        """The compact form, made of the history."""
+        history = await self._recalled()
+        compact = await beside(lambda: compacted(history, self._link), history.size)
+        self._hold(history, compact, self._length, self._last)
+        if self._length > LONG or history.size > MANY:
+            self._shelve(compact)
+        return compact
+
+    def _hold(self, history: History | None, compact: Compact | None, length: int, last: bytes) -> None:
+        self._history, self._compact, self._length, self._last = history, compact, length, last
+        self._head = compact or history or self._head
+
+    def _link(self, file: File) -> File:
+        return linked(file, self._base, self.project)
+
+    def _shelve(self, compact: Compact) -> None:
+        if self._shelf:
+            self._shelf.put(Form(self._name, self._base, self._length, self._last, compact))
+            self._shelved = self._length
+
+    async def _decoded(self, values: Sequence[bytes]) -> list[Entry]:
+        return await in_parser(lambda: [_decoded(self.project, value) for value in values], sum(map(len, values)))
+
+    async def _grow(self, history: History, entries: Sequence[Entry]) -> None:
+        def work() -> None:
+            for entry in entries:
+                history.extend(entry)
+
+        try:
+            await beside(work, sum(len(entry.shown) for entry in entries))
+        except (StaleObservation, KeyError) as error:
+            raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
+
+
+async def read_entries(store: Store, registry: str, project: str) -> list[Entry]:
+    """Return the log of a project (normalised). Raises StoreError where it is damaged."""
+    return [_decoded(project, value) for value in await Log(store, f"{registry}/{project}").read()]
+
+
+def _decoded(project: str, value: bytes) -> Entry:
+    try:
+        return decode_entry(value)
+    except (ValueError, zlib.error) as error:
+        raise StoreError(f"the log of {project} is damaged: restore the store from a copy") from error

@@ -1,0 +1,223 @@
+"""A project's history in the form that dates are answered from: what is served of each file, and when. Pure.
+
+It is made of a `History` by the rules of `History.as_of`, which it gives the same pages as, with their links to the
+mirror. A file has a row for each span of time in which it is listed in one way; the row holds its JSON as it is
+served. So a page is the rows that hold at an instant, joined, and no file of it is made or rendered for that.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Callable, Sequence
+from functools import cached_property
+from itertools import chain, compress
+from operator import itemgetter
+
+import msgspec
+
+from httpcache.target import origin
+from pypi_adapter.simple.json_page import file_json, files_from_json, joined_json
+from pypi_adapter.simple.model import SHA256, File, Page, ProjectStatus, is_derived
+from pypi_adapter.simple.versions import by_version
+
+from .history import FOREVER, Entry, History, NotObserved, Project, State, last_status
+
+# What a row says of its file: there is no size, there is a provenance, its METADATA has to be read out of the wheel.
+_SIZELESS, _ATTESTED, _DERIVED = 1, 2, 4
+_ROW = 250  # bytes of memory that a row takes besides its JSON
+
+
+class Rows(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """One row for each span of each file, the files in the order in which they were first shown; a list a column.
+
+    A row holds from `starts` to before `ends`. `versions` are places in the versions of the history, -1 for none;
+    `marks` are of `_SIZELESS`, `_ATTESTED` and `_DERIVED`.
+    """
+
+    starts: list[int]
+    ends: list[int]
+    versions: list[int]
+    marks: bytes
+    files: list[bytes]
+
+
+class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
+    """A history for dates. The first fields are those of `History`.
+
+    `versions` are all that any file had, in order. `breaks` are the instants at which any row begins or ends or the
+    project changes, in order: between two of them the page is the same. `digests` are the sha256 of all files, 32 bytes
+    each. `hosts` are the origins of the wheels whose METADATA has to be read out of them.
+    """
+
+    instant: int | None
+    serial: int | None
+    numbered: int
+    etag: str | None
+    first: int | None
+    earliest: int | None
+    states: tuple[State, ...]
+    versions: tuple[str, ...]
+    rows: Rows
+    breaks: list[int]
+    digests: bytes
+    hosts: tuple[str, ...]
+
+    @property
+    def exists(self) -> bool:
+        """Whether the last observation found the project."""
+        return bool(self.states) and self.states[-1][1] is not None
+
+    @property
+    def status(self) -> ProjectStatus | None:
+        """The project's status as last observed (PEP 792); of a project that is gone, the last that it had."""
+        return last_status(self.states)
+
+    def serial_since(self, instant: int) -> int:
+        """The newest serial seen after an instant, -1 for none."""
+        return self.serial if self.serial is not None and self.numbered > instant else -1
+
+    @cached_property
+    def size(self) -> int:
+        """About how many bytes of memory it takes."""
+        return sum(map(len, self.rows.files)) + _ROW * len(self.rows.files)
+
+    @cached_property
+    def contents(self) -> frozenset[str]:
+        """The sha256 of all files, in hex."""
+        return frozenset(self.digests[place : place + 32].hex() for place in range(0, len(self.digests), 32))
+
+    def followed_by(self, entry: Entry) -> Compact | None:
+        """The form of the history with one entry more, if that is one by which nothing had changed; else None."""
+        if entry.changed or self.instant is None or entry.instant <= self.instant:
+            return None
+        serial, numbered = (self.serial, self.numbered) if entry.serial is None else (entry.serial, entry.instant)
+        return msgspec.structs.replace(self, instant=entry.instant, serial=serial, numbered=numbered, etag=entry.etag)
+
+    def at(self, instant: int) -> Moment | None:
+        """The project as it stood at an instant; None if there was no such project as far as can be known.
+
+        Raises `NotObserved` if there is no observation at or after the instant.
+        """
+        if self.instant is None or instant > self.instant:
+            raise NotObserved("there is no observation at or after this instant")
+        known = bisect_right(self.states, instant, key=itemgetter(0))
+        project = self.states[known - 1][1] if known else None
+        if project is None and any(start <= instant < end for start, end in self._spans):
+            project = next(project for _, project in self.states[known:] if project)  # between two observations
+        return Moment(self, instant, project) if project else None
+
+    @property
+    def _spans(self) -> zip[tuple[int, int]]:
+        return zip(self.rows.starts, self.rows.ends, strict=True)
+
+
+class Moment:
+    """A project at an instant."""
+
+    def __init__(self, compact: Compact, instant: int, project: Project) -> None:
+        self.compact = compact
+        self.name = project.name
+        self._instant = instant
+        self._project = project
+
+    @property
+    def size(self) -> int:
+        """How many rows have to be looked at."""
+        return len(self.compact.rows.files)
+
+    def contents(self) -> frozenset[str]:
+        """The sha256 of all files that the project ever had, in hex."""
+        return self.compact.contents
+
+    @property
+    def since(self) -> int | None:
+        """From when on the page is what it is at the instant; None if that goes back for ever.
+
+        No later observation changes it, nor the page.
+        """
+        place = bisect_right(self.compact.breaks, self._instant)
+        return self.compact.breaks[place - 1] if place else None
+
+    def json(self) -> bytes:
+        """The page with the mirror's links (PEP 691), as `to_json` renders it."""
+        shown, rows = self._shown(), self.compact.rows
+        marks = set(compress(rows.marks, shown))
+        return joined_json(
+            self._page((), shown),
+            list(compress(rows.files, shown)),
+            attested=any(mark & _ATTESTED for mark in marks),
+            complete=not any(mark & _SIZELESS for mark in marks),
+        )
+
+    def page(self, *, derived: bool = True) -> Page:
+        """The page with the mirror's links; `derived`: with METADATA that has to be read out of wheels, advertised."""
+        shown = self._shown()
+        files = files_from_json(list(compress(self.compact.rows.files, shown)))
+        if not derived:
+            marks = compress(self.compact.rows.marks, shown)
+            files = tuple(
+                msgspec.structs.replace(file, core_metadata=None) if mark & _DERIVED else file
+                for file, mark in zip(files, marks, strict=True)
+            )
+        return self._page(files, shown)
+
+    def _shown(self) -> list[bool]:
+        """For each row whether it holds."""
+        instant = self._instant
+        return [start <= instant < end for start, end in self.compact._spans]
+
+    def _page(self, files: tuple[File, ...], shown: Sequence[bool]) -> Page:
+        versions = set(compress(self.compact.rows.versions, shown)) - {-1}
+        return Page(
+            name=self._project.name,
+            files=files,
+            versions=tuple(self.compact.versions[place] for place in sorted(versions)),
+            status=self._project.status,
+            tracks=self._project.tracks,
+            alternate_locations=self._project.alternate_locations,
+        )
+
+
+def compacted(history: History, link: Callable[[File], File]) -> Compact:
+    """The form of a history whose files `link` gives their addresses on the mirror."""
+    starts, ends, spellings, marks, files = list[int](), list[int](), list[str | None](), bytearray(), list[bytes]()
+    digests, hosts = dict[str, None](), set[str]()
+    for spans in history.spans():
+        last: tuple[int, str | None, bytes] | None = None
+        for start, end, showing in spans:
+            file, version = showing.file, showing.version
+            text = file_json(link(file))
+            if last == (start, version, text):  # what differs is not served
+                ends[-1] = end
+            else:
+                starts.append(start)
+                ends.append(end)
+                spellings.append(version)
+                marks.append(_mark(file))
+                files.append(text)
+            last = end, version, text
+            digests[file.hashes.get("sha256", "")] = None
+            if is_derived(file):
+                hosts.add(origin(file.url))
+    versions = tuple(sorted({text: None for text in spellings if text is not None}, key=by_version))
+    places: dict[str | None, int] = {text: place for place, text in enumerate(versions)}
+    breaks = {*chain(starts, ends), *(instant for instant, _ in history.states)} - {FOREVER}
+    return Compact(
+        instant=history.instant,
+        serial=history.serial,
+        numbered=history.numbered,
+        etag=history.etag,
+        first=history.first,
+        earliest=history.earliest,
+        states=history.states,
+        versions=versions,
+        rows=Rows(starts, ends, [places.get(text, -1) for text in spellings], bytes(marks), files),
+        breaks=sorted(breaks),
+        digests=b"".join(bytes.fromhex(digest) for digest in digests if SHA256.fullmatch(digest)),
+        hosts=tuple(sorted(hosts)),
+    )
+
+
+def _mark(file: File) -> int:
+    marks = (_SIZELESS if file.size is None else 0) | (0 if file.provenance is None else _ATTESTED)
+    return marks | (_DERIVED if is_derived(file) else 0)

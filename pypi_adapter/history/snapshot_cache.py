@@ -1,0 +1,124 @@
+"""Compact forms of histories as files in a folder: derived from the logs, so anybody may delete them at any time.
+
+A form says which log it is of, of how many entries it was made, and the sha256 of the last of them. It counts only
+where that is what the log has; what is damaged, or of another format or another address, is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import threading
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from hashlib import sha256
+from pathlib import Path
+
+import anyio.to_thread
+import msgspec
+
+from pypi_adapter.offload import in_parser
+
+from .snapshot import Compact
+
+FORMAT = 3
+"""To be raised with whatever changes a form: its fields, the rules of histories, how a file is linked or rendered."""
+LIMIT = 1024**3  # bytes that all of the forms may take on the disk, and a little more
+ROOM = 256 * 1024**2  # bytes that are left to others: where less is free, none is written
+LOOK = LIMIT // 16  # bytes that a process writes until it looks how many there are
+
+log = logging.getLogger("httpcache")
+
+
+class Form(msgspec.Struct, frozen=True, array_like=True):
+    """A compact form, with what it was made of: `length` entries of a log, the last of them with a sha256 `last`.
+
+    `base` is what the addresses of its files begin with.
+    """
+
+    log: str
+    base: str
+    length: int
+    last: bytes
+    compact: Compact
+    format: int = FORMAT
+
+
+_DECODER = msgspec.msgpack.Decoder(Form)
+
+
+class Shelf:
+    """The folder. It is written to beside the requests, by `start`; an error ends nothing but that."""
+
+    def __init__(self, folder: Path, start: Callable[[Callable[[], Awaitable[object]]], None]) -> None:
+        self._folder = folder
+        self._start = start
+        self._written = LOOK
+        self._warned = False
+
+    async def get(self, name: str, base: str) -> Form | None:
+        """Return the form of the log of a name for a base, None where there is none that can be read."""
+        path = self._path(name)
+        try:
+            size = path.stat().st_size
+        except OSError:
+            return None
+        form = await in_parser(lambda: _read(path), size)
+        return form if form and (form.log, form.base, form.format) == (name, base, FORMAT) else None
+
+    def put(self, form: Form) -> None:
+        """Have a form written; where that fails it is not there."""
+        self._start(lambda: anyio.to_thread.run_sync(self.write, form))
+
+    def write(self, form: Form) -> None:
+        """Write a form at once."""
+        path = self._path(form.log)
+        new = path.with_suffix(f".new{os.getpid()}-{threading.get_ident()}")
+        body = msgspec.msgpack.encode(form)
+        try:
+            self._folder.mkdir(mode=0o700, exist_ok=True)
+            if shutil.disk_usage(self._folder).free < ROOM:
+                return
+            try:
+                with new.open("wb") as file:
+                    file.write(sha256(body).digest())
+                    file.write(body)
+                os.replace(new, path)
+            except OSError:
+                new.unlink(missing_ok=True)
+                raise
+            self._written += len(body)
+            if self._written > LOOK:
+                self._written = 0
+                self._tidy()
+        except OSError as error:
+            if not self._warned:
+                self._warned = True
+                log.warning("the folder cache/ cannot be used, so first requests take longer: %s", error.strerror)
+
+    def _tidy(self) -> None:
+        """Remove the oldest files while all take too much. Others may do the same, or delete all of them."""
+        files = []
+        for entry in os.scandir(self._folder):
+            with suppress(FileNotFoundError):
+                files.append((entry.stat(), entry.path))
+        taken = sum(stat.st_blocks * 512 for stat, _ in files)
+        for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
+            if taken <= LIMIT:
+                return
+            Path(path).unlink(missing_ok=True)
+            taken -= stat.st_blocks * 512
+
+    def _path(self, name: str) -> Path:
+        return self._folder / sha256(name.encode()).hexdigest()
+
+
+def _read(path: Path) -> Form | None:
+    try:
+        data = memoryview(path.read_bytes())
+        if sha256(data[32:]).digest() != data[:32]:
+            return None
+        return _DECODER.decode(data[32:])
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError):
+        return None

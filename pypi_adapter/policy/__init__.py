@@ -1,0 +1,1 @@
+"""What an operator's rules and advisories withhold."""

@@ -1,0 +1,166 @@
+"""The rules that an operator lays down by command, in the store: in force beside those of the settings file.
+
+The log holds what was commanded, in order. Of what was commanded about the same thing, the last counts.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable, Iterable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import anyio
+import msgspec
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
+from httpcache.errors import MirrorError, StoreError
+from httpcache.store.base import Log, Store
+
+from .policy import Policy
+from .rules import Rule
+
+_LOG = "pypi/ rules"  # the space is in no project's name
+_CONTENT = re.compile(r" *(?:([^@]+?) *@ *)?sha256:([0-9A-Fa-f]{64}) *")
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_HOW = (
+    "write a project (evil), some of its versions ('evil>=1.2,<2'), a content (sha256:<64 hex digits>) or "
+    "a content in one project (evil@sha256:<64 hex digits>), without extras, markers or a URL"
+)
+
+
+class What(msgspec.Struct, frozen=True, array_like=True):
+    """What a rule is about, with the fields of `rules.Rule`. Its text is what `parse_what` reads.
+
+    Raises ValueError for what no rule can be about.
+    """
+
+    project: str | None = None
+    versions: str | None = None
+    sha256: str | None = None
+
+    def __post_init__(self) -> None:
+        Rule(self.project, self.versions, self.sha256, "", "")
+
+    def __str__(self) -> str:
+        if self.sha256:
+            return f"{self.project}@sha256:{self.sha256}" if self.project else f"sha256:{self.sha256}"
+        return f"{self.project}{self.versions or ''}"
+
+    def touches(self, other: What) -> bool:
+        """Whether both name the same project, or the same content."""
+        pairs = (self.project, other.project), (self.sha256, other.sha256)
+        return any(mine is not None and mine == theirs for mine, theirs in pairs)
+
+
+class Order(msgspec.Struct, frozen=True, array_like=True):
+    """A command about a rule, given at an instant (microseconds)."""
+
+    instant: int
+    kind: Literal["block", "allow", "unblock"]
+    what: What
+    reason: str = ""
+
+    @property
+    def rule(self) -> Rule:
+        """The rule that was laid down."""
+        reason, source = self.reason or "no reason given", f"httpcache {self.kind}, {self.time[:10]}"
+        return Rule(self.what.project, self.what.versions, self.what.sha256, reason, source)
+
+    @property
+    def time(self) -> str:
+        """When it was given, in UTC (ISO 8601)."""
+        return (_EPOCH + timedelta(microseconds=self.instant)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Orders:
+    """All commands about rules, in the store: shared by all processes."""
+
+    def __init__(self, store: Store) -> None:
+        self._log = Log(store, _LOG)
+        self._read: list[Order] = []
+
+    async def all(self) -> list[Order]:
+        """Return the commands in their order. Raises StoreError."""
+        for value in await self._log.read(len(self._read)):
+            self._read.append(_decoded(value))
+        return self._read
+
+    async def append(self, order: Order) -> None:
+        """Keep a command: durable on return. Raises StoreError."""
+        value = msgspec.msgpack.encode(order)
+        while not await self._log.append(len(await self.all()), value):
+            pass
+
+
+class Rulebook:
+    """The policy of the settings file, with the rules laid down by command added to it."""
+
+    def __init__(self, store: Store, policy: Policy) -> None:
+        self._orders = Orders(store)
+        self._settings = policy
+        self._current = policy
+        self._seen = 0
+        self._store = store
+        self._state: Hashable = None  # of the store, when the commands were last read
+        self._reading = anyio.Lock()
+
+    async def current(self) -> Policy:
+        """Return the policy in force; the same object while no rule has changed.
+
+        A command is followed from when it is kept, in every process. Raises StoreError where it cannot be known: what
+        is withheld must not be served then.
+        """
+        if self._store.state() != self._state:
+            async with self._reading:
+                state = self._store.state()
+                if state != self._state:
+                    await self._follow()
+                    self._state = state
+        return self._current
+
+    async def _follow(self) -> None:
+        orders = await self._orders.all()
+        if len(orders) != self._seen:
+            rules = [(order.kind, order.rule) for order in in_force(orders)]
+            blocked, allowed = ([rule for kind, rule in rules if kind == wanted] for wanted in ("block", "allow"))
+            self._current = replace(self._settings, rules=self._settings.rules.below(blocked, allowed))
+            self._seen = len(orders)
+
+
+def in_force(orders: Iterable[Order]) -> list[Order]:
+    """Return the commands whose rules are in force, the oldest first. Pure."""
+    last = {order.what: order for order in orders}
+    return sorted((order for order in last.values() if order.kind != "unblock"), key=lambda order: order.instant)
+
+
+def parse_what(text: str) -> What:
+    """Read what a rule is to be about (PEP 508, or a sha256). Raises MirrorError with a text that says how to write it.
+
+    Names, specifiers and hashes come out in one spelling (PEP 503, PEP 440).
+    """
+    try:
+        if not text.isprintable():
+            raise ValueError("a character that cannot be printed")
+        if not (content := _CONTENT.fullmatch(text)):
+            return _required(Requirement(text))
+        project = content[1] and canonicalize_name(content[1], validate=True)
+        return What(project, sha256=content[2].lower())
+    except ValueError as error:
+        raise MirrorError(f"{text[:200]!r} is nothing that a rule can be about: {_HOW}") from error
+
+
+def _required(requirement: Requirement) -> What:
+    if requirement.extras or requirement.marker or requirement.url:
+        raise ValueError("extras, a marker or a URL")
+    versions = ",".join(sorted(map(str, requirement.specifier)))
+    return What(canonicalize_name(requirement.name), versions or None)
+
+
+def _decoded(value: bytes) -> Order:
+    try:
+        return msgspec.msgpack.decode(value, type=Order)
+    except ValueError as error:
+        raise StoreError("the log of rules is damaged: restore the store from a copy") from error

@@ -1,0 +1,1 @@
+"""One upstream registry: its pages, files, metadata and list of projects."""

@@ -1,0 +1,187 @@
+"""Asks a registry: for the pages of its projects, for its list of them, and for what these link to."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator, Container
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+import msgspec
+
+from httpcache.credentials import Credentials
+from httpcache.errors import BadUpstream, redact
+from httpcache.freezing.mirror import NOBODY, Mirror
+from httpcache.target import canonical_url, origin, read_url
+from httpcache.upstream.client import Answer, Headers
+from httpcache.upstream.decoding import BadCoding, decoded
+from pypi_adapter.addresses import now
+from pypi_adapter.history.history import Observation
+from pypi_adapter.offload import in_parser
+from pypi_adapter.simple.html_page import Asked
+from pypi_adapter.simple.model import BadPage, Page, ProjectList
+from pypi_adapter.simple.parser import parse
+
+from .index_url import Address
+from .wheel_metadata import read_bounded
+
+# What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
+INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
+
+# Caches on the way are to ask the registry itself (RFC 9111 section 5.2.1.1).
+_HEADERS = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), ("Cache-Control", "max-age=0"))
+
+# Some registries, devpi for one, show their index only to installers.
+INSTALLER = "pip/25.0"
+
+_SERIAL = re.compile(r"[0-9]{1,18}")
+_RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z]{3,9}, [A-Za-z0-9: -]{1,40}")  # RFC 9110 section 10.2.3
+_ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
+
+
+class Later(BadUpstream):
+    """The registry asks to come back later, or is in trouble: 429 or 5xx; `Retry-After` as it sent it, if it is one.
+
+    `for_all`: not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
+    """
+
+    def __init__(self, what: str, status: int, after: str | None) -> None:
+        headers = {"Retry-After": after} if after and _RETRY_AFTER.fullmatch(after) else None
+        super().__init__(f"the registry answered {status} for {what}", headers=headers)
+        self.for_all = status in (429, 503)
+
+
+class Asking:
+    """The asking side of a registry.
+
+    `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
+    and go to the origin of `index` alone. `address` is the one that the logs are of. `strict`: pages of another origin
+    are not the registry's.
+    """
+
+    def __init__(self, index: str, mirror: Mirror, credentials: Credentials, address: Address, *, strict: bool) -> None:
+        self.requests = 0
+        """How many requests were made."""
+        self.private = bool(credentials.given or credentials.basic)
+        """Whether it is asked with credentials: then a refusal says nothing of what is there."""
+        self._index = index
+        self._credentials = credentials
+        self._upstream = mirror.upstream
+        self._max_page = mirror.settings.max_page
+        self._strict = strict
+        self._address: Address | None = address  # to be checked
+        self.since = -1
+        """Since when the registry is at this address (microseconds), as far as it has been asked; -1 for ever."""
+
+    async def page(self, project: str, etag: str | None = None) -> tuple[int, Observation | None]:
+        """Ask for a project's page.
+
+        Returns the instant (microseconds) that the answer shows, and the observation; None if the page is still the
+        one with that entity tag (RFC 9110 section 13.1.2). Raises MirrorError.
+        """
+        got = await self._get(project, f"the page of {project}", etag)
+        if got.answer.status == 304:
+            return got.instant, None
+        page = await self._read(got, f"the page of {project}")
+        if isinstance(page, ProjectList):
+            raise BadUpstream(f"the registry answers a list of projects for the page of {project}")
+        if page is None:
+            return got.instant, Observation(got.instant, None)
+        return got.instant, Observation(got.instant, msgspec.structs.replace(page, name=project), _etag(got.answer))
+
+    async def list(self) -> tuple[int, Page | ProjectList | None]:
+        """Ask the registry for its list of projects.
+
+        Returns the instant (microseconds) that it shows, and the list. None where there is none, also if it is refused:
+        some registries show their projects and not their list. Raises MirrorError.
+        """
+        got = await self._get("", "the list of projects", none=(401, 403, 405))
+        return got.instant, await self._read(got, "the list of projects")
+
+    async def _read(self, got: _Got, what: str) -> Page | ProjectList | None:
+        body = got.body
+        if body is None:
+            return None
+        if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
+            raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
+        asked = Page if got.project else ProjectList
+        return await in_parser(lambda: _parse(body, got.answer, self._max_page, asked), len(body))
+
+    async def _get(self, project: str, what: str, etag: str | None = None, none: Container[int] = ()) -> _Got:
+        """Ask for a page; 404, 410 and the statuses in `none` say that there is none."""
+        started = now()
+        headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
+        async with self.ask(f"{self._index}{project}{project and '/'}", headers, INSTALLER) as answer:
+            instant = started - _age(answer) * 1_000_000
+            if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
+                return _Got(project, instant, answer, None)
+            if answer.status == 429 or answer.status >= 500:
+                raise Later(what, answer.status, answer.headers.get("retry-after"))
+            if answer.status != 200:
+                raise BadUpstream(f"the registry answered {answer.status} for {what}")
+            self._check_own(answer, what)
+            return _Got(project, instant, answer, await read_bounded(answer, self._max_page, what))
+
+    def _check_own(self, answer: Answer, what: str) -> None:
+        """Raise BadUpstream for another host's page in the place of a named registry's: it would own every name."""
+        if not self._strict or origin(answer.url) == origin(self._index):
+            return
+        if urlsplit(answer.url).hostname == urlsplit(self._index).hostname and answer.url.startswith("https:"):
+            raise BadUpstream(
+                f"the registry redirects from http to https for {what}: write https in the address of its index"
+            )
+        raise BadUpstream(
+            f"the registry redirects to {origin(answer.url)} for {what}, which is not its own page then "
+            "(some forward names that they do not have: turn that off)"
+        )
+
+    @asynccontextmanager
+    async def ask(self, url: str, headers: Headers = (), agent: str = "") -> AsyncIterator[Answer]:
+        """Send a GET, with the operator's credentials where it goes to the registry's own origin.
+
+        `agent` is the product of a client that the registry may answer otherwise than others (see `Upstream.ask`).
+        The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
+        """
+        if self._address:
+            self.since = await self._address.check(canonical_url(self._index))
+            self._address = None
+        self.requests += 1
+        address = read_url(url).wire
+        credentials = self._credentials if origin(address) == origin(self._index) else NOBODY
+        async with self._upstream.ask(
+            address, headers=headers, credentials=credentials, agent=agent, trusted=True
+        ) as answer:
+            yield replace(answer, sent=())
+
+
+@dataclass(frozen=True)
+class _Got:
+    """An answer of the registry, the instant that it shows, and its body, None where there is no page in it."""
+
+    project: str
+    instant: int
+    answer: Answer
+    body: bytes | None
+
+
+def _parse(body: bytes, answer: Answer, limit: int, asked: Asked) -> Page | ProjectList:
+    try:
+        plain = decoded(body, answer.headers.get("content-encoding"), limit)
+        page = parse(plain, answer.headers.get("content-type"), answer.base, asked)
+    except (BadPage, BadCoding) as error:
+        raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
+    serial = answer.headers.get("x-pypi-last-serial", "")
+    return msgspec.structs.replace(page, serial=int(serial)) if _SERIAL.fullmatch(serial) else page
+
+
+def _etag(answer: Answer) -> str | None:
+    """Return the entity tag of an answer (RFC 9110 section 8.8.3), None where it has none that can be sent back."""
+    text = answer.headers.get("etag", "")
+    return text if _ETAG.fullmatch(text) else None
+
+
+def _age(answer: Answer) -> int:
+    """Return how old the answer of a cache on the way is, in seconds (RFC 9111 section 5.1)."""
+    text = answer.headers.get("age", "")
+    return int(text) if text.isdecimal() and len(text) < 10 else 0

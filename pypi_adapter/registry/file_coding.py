@@ -1,0 +1,156 @@
+"""Takes the content codings off a distribution file that nobody asked for: what is frozen is the file.
+
+pip takes the bytes of a file as they come, uv and browsers undo the codings that the header names. Both must end with
+the same file, so it is frozen, and sent, without any coding. Servers mean two things by `Content-Encoding: gzip`: that
+they packed the file for the way, or (of a `.tar.gz`) what the file is in itself. What tells them apart:
+
+1. the digest that the index announced, where all of the body is here before the first byte has to go out;
+2. how such a file begins, by its name: a wheel like a zip, a `.tar.gz` like gzip. Of the bytes as they came and what is
+   in them after one coding is undone, or two, it is the innermost that begins so;
+3. else (a `.tar`) the header is right, and every coding is undone that the bytes are in. Where it names one that cannot
+   be undone here, and no digest can prove the bytes, the file is passed on as it came, with its header.
+
+The length that the server announced is that of the bytes on the way. The digest is checked in any case.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from hashlib import new
+
+import anyio.to_thread
+
+from httpcache.errors import BadUpstream, redact
+from httpcache.freezing.download import Digest
+from httpcache.upstream.client import Answer
+from httpcache.upstream.decoding import KNOWN, BadCoding, Decoder, codings
+
+START = 4096  # bytes that tell how a file begins, in whatever coding
+WHOLE = 4 * 1024 * 1024  # bytes up to which a file is here before a client gets the first of it
+UNPACKED = 256 * 1024 * 1024  # bytes to which as many may be unpacked
+LONGEST = 8  # bytes of a beginning
+_GZIP, _BZIP2, _XZ, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"PK\x03\x04"
+_BEGINNINGS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
+    (".whl", (_ZIP,)), (".zip", (_ZIP,)), (".egg", (_ZIP,)),
+    (".tar.gz", (_GZIP,)), (".tgz", (_GZIP,)),
+    (".tar.bz2", (_BZIP2,)), (".tbz", (_BZIP2,)),
+    (".tar.xz", (_XZ,)), (".txz", (_XZ,)),
+    (".tar.lz", (b"LZIP",)), (".tlz", (b"LZIP", b"]\0\0")), (".tar.lzma", (b"]\0\0",)),
+    (".tar.z", (b"\x1f\x9d", _GZIP)),
+    (".exe", (b"MZ",)), (".msi", (b"\xd0\xcf\x11\xe0",)), (".rpm", (b"\xed\xab\xee\xdb",)), (".deb", (b"!<arch>",)),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Announced:
+    """What is known of a file before it comes: its name, the digests of which one must be right, its size in bytes."""
+
+    filename: str
+    digests: tuple[Digest, ...] = ()
+    size: int | None = None
+
+    @property
+    def beginnings(self) -> tuple[bytes, ...]:
+        """How such a file can begin, empty where its name does not tell."""
+        name = self.filename.lower()
+        return next((found for ending, found in _BEGINNINGS if name.endswith(ending)), ())
+
+
+async def without_codings(answer: Answer, file: Announced, limit: int) -> Answer:
+    """Return an answer with the bytes of the file; see above.
+
+    `limit`: the most bytes that it may have. Raises BadUpstream, also while the body is read.
+    """
+    if answer.status != 200 or "content-encoding" not in answer.headers:
+        return answer
+    try:
+        names = codings(answer.headers["content-encoding"])
+    except BadCoding as error:
+        raise _bad(answer, error) from error
+    wanted = WHOLE if file.digests and (answer.length or limit) <= WHOLE else START
+    start = b"".join([chunk async for chunk in _first(answer.body, wanted)])
+    is_whole = len(start) < wanted or len(start) == answer.length
+    chosen = await anyio.to_thread.run_sync(_choose, start, is_whole, names, file)
+    headers = answer.headers.copy()
+    if chosen is not None:
+        del headers["content-encoding"]
+    if chosen:
+        headers.pop("content-length", None)
+        if file.size is not None:
+            headers["content-length"] = str(file.size)
+    return replace(answer, headers=headers, body=_body(answer, start, chosen or ()), ends_itself=bool(chosen))
+
+
+def _bad(answer: Answer, error: BadCoding) -> BadUpstream:
+    return BadUpstream(f"{redact(answer.url)} came in a content coding that cannot be undone: {error}")
+
+
+async def _first(body: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:
+    """Yield chunks until these are so many bytes."""
+    async for chunk in body:
+        yield chunk
+        count -= len(chunk)
+        if count <= 0:
+            return
+
+
+def _choose(start: bytes, is_whole: bool, names: Sequence[str], file: Announced) -> tuple[str, ...] | None:
+    """Return which codings to undo, None where the file stays as it came, its header with it."""
+    layers = [tuple(names[:depth]) for depth in range(len(names), -1, -1)]
+    if is_whole and file.digests:
+        return next((undone for undone in layers if _is_right(start, undone, file)), ())
+    for undone in layers:
+        if file.beginnings and _beginning(start, undone).startswith(file.beginnings):
+            return undone
+    if KNOWN.issuperset(names):
+        return layers[0]
+    return () if file.digests else None
+
+
+def _is_right(body: bytes, undone: Sequence[str], file: Announced) -> bool:
+    """Whether what is in a body has a digest that was announced."""
+    sums = {digest: new(digest.algorithm, usedforsecurity=False) for digest in file.digests}
+    size = 0
+    try:
+        for piece in Decoder(undone).whole(body):
+            size += len(piece)
+            if size > UNPACKED:
+                return False
+            for found in sums.values():
+                found.update(piece)
+    except BadCoding:
+        return False
+    return any(found.hexdigest() == digest.value for digest, found in sums.items())
+
+
+def _beginning(start: bytes, undone: Sequence[str]) -> bytes:
+    """Return the first bytes of what is in the start of a body."""
+    found = b""
+    with suppress(BadCoding):  # the start is cut, or in another coding
+        for piece in Decoder(undone).whole(start):
+            found += piece
+            if len(found) >= LONGEST:
+                break
+    return found
+
+
+async def _body(answer: Answer, start: bytes, undone: Sequence[str]) -> AsyncIterator[bytes]:
+    decoder = Decoder(undone)
+    try:
+        async for piece in _pieces(decoder.feed(start)):
+            yield piece
+        async for chunk in answer.body:
+            async for piece in _pieces(decoder.feed(chunk)):
+                yield piece
+        async for piece in _pieces(decoder.end()):
+            yield piece
+    except BadCoding as error:
+        raise _bad(answer, error) from error
+
+
+async def _pieces(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
+    """Unpack in a thread, so that nobody waits for it."""
+    while piece := await anyio.to_thread.run_sync(next, pieces, b""):
+        yield piece

@@ -1,0 +1,168 @@
+"""The files of a registry on the mirror: their addresses, and how they and their metadata are fetched and frozen."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import replace
+from typing import TypeAlias
+
+from httpcache.credentials import Credentials
+from httpcache.freezing.download import Digest
+from httpcache.freezing.downloads import PASSED_BODY, beginning
+from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.mirror import Expected, Mirror, Want
+from httpcache.store.record import Record
+from httpcache.target import Target
+from httpcache.upstream.client import Answer, Headers
+from pypi_adapter.addresses import file_target, token
+from pypi_adapter.simple.model import File, strongest
+
+from .client import Asking
+from .file_coding import Announced, without_codings
+from .ranges import Ranges
+from .wheel_metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
+
+Find: TypeAlias = Callable[[], Awaitable[File]]
+"""Finds the listing of a file."""
+Renew: TypeAlias = Callable[[str, File], Awaitable[str | None]]
+"""Finds another address of a project's file than the one that is known, None where there is none."""
+
+REFUSED = frozenset({400, 401, 403, 404, 410})  # what file hosts answer where a link has expired
+
+
+class Files:
+    """The files that a registry's pages list. They are trusted; `path` is what their addresses begin with.
+
+    `renew` is asked where the address of one is refused: it can be one that was signed for a while.
+    """
+
+    def __init__(self, path: str, asking: Asking, mirror: Mirror, renew: Renew) -> None:
+        self._path = path
+        self._renew = renew
+        self._asking = asking
+        self._mirror = mirror
+        self.ranges = Ranges(mirror.store)
+        """What is known of the hosts that the files are on."""
+
+    async def is_frozen(self, project: str, content: str, filename: str) -> bool:
+        """Whether there is a frozen copy, by the parts of its address; `filename` can be that of a metadata file."""
+        target = file_target(self._path, project, content, filename)
+        return await self._mirror.record_key(target, Want()) is not None
+
+    async def open(
+        self, project: str, file: File, find: Find | None = None, *, whole: bool = False
+    ) -> Record | Live | Passed:
+        """Return a file, frozen after its digest was checked. Raises MirrorError.
+
+        Of one that is frozen, `file` need only have what its address has, if `find` finds the listing: it is needed
+        where the frozen copy is damaged. `whole`: it is waited for until it is frozen.
+        """
+        target, want = self._target(project, file), self._want(project, file, find)
+        return await (self._mirror.whole(target, want) if whole else self._mirror.answer(target, want))
+
+    async def open_metadata(self, project: str, file: File, find: Find | None = None) -> Record | Live | Passed:
+        """Return the metadata file of a wheel (PEP 658). `find` is as for `open`. Raises MirrorError."""
+
+        @asynccontextmanager
+        async def source(_: Credentials) -> AsyncIterator[Answer]:
+            async with self._metadata_source(project, await listing())() as answer:
+                yield answer
+
+        async def expect() -> Expected:
+            return Expected(metadata_digests(await listing()))
+
+        async def frozen(record: Record) -> None:
+            wheel = await self._mirror.kept(self._target(project, file), Want())
+            if wheel and not metadata_digests(await listing()):
+                await confirm(self._mirror, target, Want(), file.filename, wheel)
+
+        listing, target = find or _given(file), self._target(project, file, SUFFIX)
+        want = Want(source=source, expect=expect, frozen=frozen)
+        return await soon(self._mirror.answer(target, want), file.filename)
+
+    async def freeze(self, project: str, file: File) -> Record | Passed:
+        """Return a file once it is frozen and checked, or what the registry says now. Raises MirrorError."""
+        return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
+
+    def _target(self, project: str, file: File, suffix: str = "") -> Target:
+        return file_target(self._path, project, token(file), f"{file.filename}{suffix}")
+
+    def _want(self, project: str, file: File, find: Find | None = None) -> Want:
+        @asynccontextmanager
+        async def source(_: Credentials) -> AsyncIterator[Answer]:
+            listed = await listing()
+            async with self._ask(project, listed) as answer:
+                announced = Announced(file.filename, file_digests(listed), listed.size)
+                yield await without_codings(answer, announced, self._mirror.settings.max_file)
+
+        async def expect() -> Expected:
+            listed = await listing()
+            return Expected(file_digests(listed), listed.size)
+
+        async def frozen(wheel: Record) -> None:
+            if file.filename.endswith(".whl") and not metadata_digests(await listing()):
+                await settle(self._mirror, self._target(project, file, SUFFIX), Want(), file.filename, wheel)
+
+        listing = find or _given(file)
+        return Want(source=source, expect=expect, frozen=frozen)
+
+    def _metadata_source(self, project: str, file: File) -> MetadataSource:
+        target, want = self._target(project, file), self._want(project, file)
+        return MetadataSource(
+            filename=file.filename,
+            url=file.url,
+            own=(lambda: self._ask(project, file, metadata=True)) if file.core_metadata else None,
+            frozen=lambda: self._mirror.frozen(target, want),
+            ask=lambda headers: self.ranges.watching(file.url, self._ask(project, file, headers)),
+            freeze=lambda: self._mirror.whole(target, want),
+            path=self._mirror.store.blob_path,
+            digests=file_digests(file),
+            announced=metadata_digests(file),
+        )
+
+    @asynccontextmanager
+    async def _ask(
+        self, project: str, file: File, headers: Headers = (), *, metadata: bool = False
+    ) -> AsyncIterator[Answer]:
+        """Ask for a file, or its metadata file: at its known address, and where that is refused at a newer one."""
+        url = metadata_url(file.url) if metadata else file.url
+        async with self._asking.ask(url, headers) as answer:
+            if answer.status not in REFUSED:
+                yield answer
+                return
+            refusal = await detached(answer)
+        newer = await self._renew(project, file)  # after the exchange: none may wait for another
+        if newer is None:
+            yield refusal
+            return
+        async with self._asking.ask(metadata_url(newer) if metadata else newer, headers) as answer:
+            yield answer
+
+
+async def detached(answer: Answer) -> Answer:
+    """Return an answer that is not kept, with what is passed on of its body: its exchange can end."""
+    return replace(answer, body=_again(await beginning(answer, PASSED_BODY)))
+
+
+async def _again(body: bytes) -> AsyncIterator[bytes]:
+    yield body
+
+
+def _given(file: File) -> Find:
+    async def find() -> File:
+        return file
+
+    return find
+
+
+def file_digests(file: File) -> tuple[Digest, ...]:
+    """Return the digest that the index announced of a file, if it did."""
+    found = strongest(file.hashes)
+    return (Digest(*found),) if found else ()
+
+
+def metadata_digests(file: File) -> tuple[Digest, ...]:
+    """Return the digest that the index announced of a file's metadata (PEP 658), if it did."""
+    found = strongest(file.core_metadata) if isinstance(file.core_metadata, dict) else None
+    return (Digest(*found),) if found else ()

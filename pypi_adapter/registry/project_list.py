@@ -1,0 +1,226 @@
+"""The list of a registry's projects as it was observed: its names at an instant."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
+
+import anyio
+import anyio.to_thread
+import msgspec
+from packaging.utils import canonicalize_name
+
+from httpcache.errors import BadUpstream
+from httpcache.freezing.mirror import Mirror
+from httpcache.store.base import Log
+from pypi_adapter.addresses import now
+from pypi_adapter.history.doubts import Doubts
+from pypi_adapter.history.history import Doubtful, Serials, StaleObservation, is_loss
+from pypi_adapter.simple.model import Page, ProjectList
+
+from .registry import COME_BACK, Registry
+
+
+class Change(msgspec.Struct, frozen=True, array_like=True):
+    """What an observation of the list changed; `instant` in microseconds; `listed`: the registry had a list."""
+
+    instant: int
+    listed: bool
+    serial: int | None
+    added: tuple[str, ...]
+    removed: tuple[str, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether it added or removed a name."""
+        return bool(self.added or self.removed)
+
+
+def decode_change(data: bytes) -> Change:
+    """Return a change of the list from the store. Raises zlib.error, msgspec.DecodeError for data that is none."""
+    return msgspec.msgpack.decode(zlib.decompress(data), type=Change)
+
+
+def encode_change(change: Change) -> bytes:
+    """Return a change of the list for the store: MessagePack in zlib."""
+    return zlib.compress(msgspec.msgpack.encode(change))
+
+
+class Catalog:
+    """The list of one registry: as it was observed, and the projects that have a log.
+
+    A name of the observed list is there as of the last observation at or before the instant, and where there is none,
+    as of the first: registries give no times for names. A registry without a list has the logs alone.
+    """
+
+    def __init__(self, registry: Registry, mirror: Mirror) -> None:
+        self._registry = registry
+        self._log = Log(mirror.store, f"{registry.name}/ projects")
+        self._doubts = Doubts(mirror.store, f"{registry.name}/ projects", registry.pause)
+        self._changes: list[Change] = []
+        self._lock = anyio.Lock()
+        self._asked = 0
+
+    async def as_of(self, instant: int) -> tuple[ProjectList, bool]:
+        """Return the names at an instant (microseconds), and whether the list had to be observed for it.
+
+        Raises MirrorError.
+        """
+        async with self._lock:
+            await self._read()
+            await self._confirm(instant)
+            observed = self._last < instant
+            if observed:
+                await self._observe_for_date()
+            if self._last < instant:
+                raise BadUpstream(
+                    "the registry gave a list of projects that is older than the instant asked for "
+                    "(a cache on the way): ask again in some minutes",
+                    headers=COME_BACK,
+                )
+            names = await anyio.to_thread.run_sync(_names, self._changes, instant)
+        await self._add(names, lambda name: self._registry.had(name, instant))
+        return ProjectList(tuple(sorted(names))), observed
+
+    async def _confirm(self, instant: int) -> None:
+        """Take from a pass of the capture that the list had not changed, where an answer needs to know."""
+        if not self._changes or self._last >= instant:
+            return
+        unchanged = max((done.instant for done in await self._registry.passes.all()), default=-1)
+        if unchanged >= instant:
+            change = Change(unchanged, self._changes[-1].listed, None, (), ())
+            if await self._log.append(len(self._changes), encode_change(change)):
+                self._changes.append(change)
+
+    async def live(self) -> ProjectList:
+        """Return the names now. Raises MirrorError."""
+        asked = now()
+        async with self._lock:
+            if self._asked < asked:  # else another request has asked since this one came
+                with suppress(StaleObservation):  # what is known is newer
+                    await self._observe(always=False)
+            listed = self._changes[-1].listed
+            names = await anyio.to_thread.run_sync(_names, self._changes, self._last)
+        if not listed:
+            await self._add(names, self._registry.has)
+        return ProjectList(tuple(sorted(names)))
+
+    async def _add(self, names: set[str], had: Callable[[str], Awaitable[bool]]) -> None:
+        """Add the projects that have a log, where that says that they are there."""
+        for name in await self._registry.requested.all():
+            if name not in names and await had(name):
+                names.add(name)
+
+    async def capture(self) -> tuple[int, ProjectList | None]:
+        """Observe the list for a pass of the capture.
+
+        Returns the instant (microseconds) that it shows, and the list with names normalised; None if there is none.
+        Raises StaleObservation, MirrorError.
+        """
+        async with self._lock:
+            instant, page = await self._observe(always=False)
+            if page is not None and self._last > instant and self._change(self._last, page).differs:
+                raise StaleObservation("the list of projects is older than one that was seen before")
+            return instant, page
+
+    async def moved(self, since: int) -> set[str]:
+        """Return the names that were put on the list or taken off it after an instant (microseconds)."""
+        async with self._lock:
+            await self._read()
+            later = [change for change in self._changes if change.instant > since]
+        return {name for change in later for name in (*change.added, *change.removed)}
+
+    @property
+    def _last(self) -> int:
+        return self._changes[-1].instant if self._changes else -1
+
+    async def _observe(self, *, always: bool) -> tuple[int, ProjectList | None]:
+        """Ask for the list and append what changed; with `always` also that nothing did.
+
+        Raises StaleObservation where it is not believed, and MirrorError.
+        """
+        started = now()
+        instant, page = await self._registry.asking.list()
+        if isinstance(page, Page):
+            raise BadUpstream("what the registry has in the place of its list of projects is none")
+        self._asked = started
+        if page is not None:
+            page = await anyio.to_thread.run_sync(_normalised, page)
+        await self._check(instant, page)
+        while True:
+            await self._read()
+            if self._last >= instant:
+                return instant, page
+            change = await anyio.to_thread.run_sync(self._change, instant, page)
+            changed = change.differs or not self._changes or change.listed != self._changes[-1].listed
+            if not (always or changed):
+                return instant, page
+            value = await anyio.to_thread.run_sync(encode_change, change)
+            if await self._log.append(len(self._changes), value):
+                self._changes.append(change)
+                return instant, page
+
+    def _change(self, instant: int, page: ProjectList | None) -> Change:
+        known = _names(self._changes, instant)
+        if page is None:
+            return Change(instant, False, None, (), ())
+        names = set(page.names)
+        serial = -1 if page.serial is None else page.serial  # none any more
+        removed = () if page.unread else tuple(sorted(known - names))  # what could not be read may be any of them
+        return Change(instant, True, serial, tuple(sorted(names - known)), removed)
+
+    async def _check(self, instant: int, page: ProjectList | None) -> None:
+        """Raise StaleObservation for a list that is older than what is known, or that has lost most of its names."""
+        await self._read()
+        serials = await self._registry.serials()
+        try:
+            await anyio.to_thread.run_sync(self._check_fresh, page, serials)
+        except Doubtful as error:
+            await self._doubts.settle(instant, error)
+        await self._doubts.clear(instant)
+
+    def _check_fresh(self, page: ProjectList | None, serials: Serials) -> None:
+        if page is None:
+            if self._changes and self._changes[-1].listed:
+                raise Doubtful("it is not there any more")
+            return
+        seen, serial = self._seen(serials), -1 if page.serial is None else page.serial
+        if serial < seen:
+            older = "no serial" if serial < 0 else f"the serial {serial}"
+            raise (StaleObservation if serials.proved else Doubtful)(f"it has {older}, and {seen} was seen before")
+        had = _names(self._changes, self._last)
+        lost = len(had.difference(page.names))
+        if not page.unread and is_loss(len(had), lost, nothing=not page.names):
+            raise Doubtful(f"{lost} of {len(had)} names are missing at once")
+
+    def _seen(self, serials: Serials) -> int:
+        """The newest serial of the list that counts, -1 for none."""
+        counted = (change.serial for change in reversed(self._changes) if change.instant > serials.since)
+        return next((serial for serial in counted if serial is not None), -1)
+
+    async def _observe_for_date(self) -> None:
+        """Observe for a date, which must not be answered from a stale list. Raises MirrorError."""
+        try:
+            await self._observe(always=True)
+        except StaleObservation as error:
+            raise BadUpstream(f"the registry's list of projects cannot be right: {error}", headers=COME_BACK) from error
+
+    async def _read(self) -> None:
+        for value in await self._log.read(len(self._changes)):
+            self._changes.append(decode_change(value))
+
+
+def _normalised(page: ProjectList) -> ProjectList:
+    names = ((name, canonicalize_name(name)) for name in page.names)
+    same = tuple(name if name == normal else normal for name, normal in names)  # one text, not two that are equal
+    return msgspec.structs.replace(page, names=same)
+
+
+def _names(changes: Sequence[Change], instant: int) -> set[str]:
+    names: set[str] = set()
+    for number, change in enumerate(changes):
+        if number == 0 or change.instant <= instant:
+            names.difference_update(change.removed)
+            names.update(change.added)
+    return names

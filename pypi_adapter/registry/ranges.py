@@ -1,0 +1,116 @@
+"""Which hosts give parts of files: where a host does not, METADATA of a wheel takes the whole wheel.
+
+Such METADATA is not advertised: while an installer waits for it nothing comes, and it gives up on a slow host, whereas
+the wheel itself comes byte by byte. What is known of a host is found out when a page first links wheels on it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from hashlib import sha256
+from typing import TypeAlias
+
+import anyio
+
+from httpcache.errors import MirrorError
+from httpcache.lru import Kept
+from httpcache.store.base import Store
+from httpcache.target import origin
+from httpcache.upstream.client import Answer, Headers
+
+from .wheel_metadata import NoRangesError, ranged
+
+AskFor: TypeAlias = Callable[[str, Headers], AbstractAsyncContextManager[Answer]]
+"""Asks for an address with additional headers."""
+
+FORGOTTEN = 30 * 86_400.0  # seconds after which a host that ignored ranges is asked again
+GOOD_FOR = 3600.0  # seconds for which a process takes it that a host answers as it did
+UNKNOWN_FOR = 60.0  # seconds until a host that answered neither way is asked again
+ASKED = 5.0  # seconds that a page waits for an answer
+HOSTS = 4  # of one page that are asked
+NOTED = 1000  # hosts that a process knows of
+
+
+class Ranges:
+    """What is known of hosts. That one ignores ranges is in the store, for all processes."""
+
+    def __init__(self, store: Store) -> None:
+        self.learned = 0
+        """Grows whenever this process learns of a host that it ignores ranges."""
+        self._store = store
+        self._noted: Kept[str, tuple[bool, float]] = Kept(NOTED)
+
+    async def ignoring(self, urls: dict[str, str], ask: AskFor) -> frozenset[str]:
+        """Return those of some origins that ignore ranges; each comes with the address of a file there.
+
+        Those of which nothing is known are asked for a byte of it, a few of them at once.
+        """
+        found = {host: await self._known(host) for host in urls}
+        unknown = [host for host in urls if found[host] is None][:HOSTS]
+        async with anyio.create_task_group() as group:
+            for host in unknown:
+                group.start_soon(self._find_out, urls[host], ask)
+        return frozenset([host for host in urls if found[host] or self._is_noted(host)])
+
+    async def known_to_ignore(self, hosts: Iterable[str]) -> frozenset[str]:
+        """Return those of some origins that are known to ignore ranges. Asks none of them. Raises StoreError."""
+        return frozenset([host for host in hosts if await self._known(host)])
+
+    @asynccontextmanager
+    async def watching(self, url: str, exchange: AbstractAsyncContextManager[Answer]) -> AsyncIterator[Answer]:
+        """Give the answer to a request for a range of a file, and note how it was answered."""
+        async with exchange as answer:
+            await self._note(url, answer)
+            yield answer
+
+    async def _find_out(self, url: str, ask: AskFor) -> None:
+        self._remember(origin(url), ignored=False, seconds=UNKNOWN_FOR)
+        try:
+            with anyio.move_on_after(ASKED):
+                async with self.watching(url, ask(url, (("Range", "bytes=-1"),))):
+                    pass  # the end of the exchange: of a whole file nothing more is read
+        except MirrorError:
+            pass  # who asks for the file is told
+
+    async def _note(self, url: str, answer: Answer) -> None:
+        host = origin(url)
+        try:
+            ranged(answer)
+        except NoRangesError:
+            if answer.status in (200, 206):
+                await self._store.add(_key(host), str(time.time()).encode())
+                self._learn(host)
+        else:
+            self._remember(host, ignored=False, seconds=GOOD_FOR)
+
+    async def _known(self, host: str) -> bool | None:
+        ignored, until = self._noted.get(host) or (False, 0.0)
+        if until > time.monotonic():
+            return ignored
+        value = await self._store.get(_key(host))
+        if value is None:
+            return None
+        if float(value) < time.time() - FORGOTTEN:
+            await self._store.remove(_key(host))
+            return None
+        self._learn(host)
+        return True
+
+    def _learn(self, host: str) -> None:
+        if not self._is_noted(host):
+            self.learned += 1
+        self._remember(host, ignored=True, seconds=GOOD_FOR)
+
+    def _remember(self, host: str, *, ignored: bool, seconds: float) -> None:
+        self._noted.put(host, (ignored, time.monotonic() + seconds))
+
+    def _is_noted(self, host: str) -> bool:
+        """Whether a host was last seen to ignore ranges, however long ago."""
+        ignored, _ = self._noted.get(host) or (False, 0.0)
+        return ignored
+
+
+def _key(host: str) -> str:
+    return f"h/{sha256(host.encode()).hexdigest()}"

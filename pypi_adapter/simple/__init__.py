@@ -1,0 +1,1 @@
+"""Pure: simple index pages as a model, parsed and rendered."""

@@ -1,0 +1,1 @@
+"""Index pages and files as responses: dated, live, and behind a pin."""

@@ -1,0 +1,246 @@
+"""The addresses of the dated and live indexes, and of their files.
+
+/<date>/<project>/   /<instant>/<project>/   /live/<project>/   /live-<N>d/<project>/
+/files/<project>/<sha256>/<filename>         and the same with .metadata behind it
+
+/<date>/simple/ is the list too, unless there is a project of that name, and /<date>/simple/<project>/ is the project.
+/<date>/<project>/json, /<date>/pypi/<project>/json, /<date>/pypi/<project>/<version>/json: as PyPI's JSON API has it.
+Those of a named registry are the same behind its name. A group of registries has all but the files, which stay where
+the registry has them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from functools import partial
+from urllib.parse import unquote
+
+import anyio.to_thread
+import msgspec
+from packaging.utils import canonicalize_name
+from starlette.types import ASGIApp
+
+from httpcache.errors import BadAddress, NotFound
+from httpcache.request import Incoming
+from httpcache.store.base import Store
+from httpcache.store.record import Record
+from httpcache.target import origin
+from httpcache.web.content_coding import Body
+from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
+from pypi_adapter.addresses import AsOf, Now, When, linked, meant, now, parse_when
+from pypi_adapter.history.snapshot import Moment
+from pypi_adapter.registry.registry import View
+from pypi_adapter.registry.wheel_metadata import SUFFIX
+from pypi_adapter.simple.json_api import project_json
+from pypi_adapter.simple.model import SHA256, File, ProjectList, is_derived, is_distribution, map_files
+
+from .groups import Source, listed, owner
+from .index_response import chosen, in_form, index_response
+from .page_cache import PASSING
+
+SIMPLE = "simple"
+"""What some clients put behind the address of an index, as it stands in PyPI's."""
+
+_PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
+_COLON = re.compile("%3A", re.IGNORECASE)  # clients quote it
+_HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?")
+_LIST = "public, max-age=600"
+
+
+class Dated:
+    """The dated and live views of one registry, or of several in their order of precedence.
+
+    `path` is what its addresses begin with below the root path: "" for the built-in registry, or "/<name>".
+    """
+
+    def __init__(self, path: str, sources: Sequence[Source], store: Store) -> None:
+        self._path = path
+        self._sources = sources
+        self._store = store
+        own = [source for source in sources if source.registry.path == path]
+        self._own = own[0] if own else None  # a group has no files of its own
+
+    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+        """Answer the addresses above, None for others. Raises MirrorError."""
+        parts = incoming.path.removeprefix("/").split("/")
+        if self._path:
+            name, *parts = parts
+            if f"/{name}" != self._path:  # taken literally, and so is all but the colon of an instant
+                return None
+        base = f"{incoming.root}{self._path}"
+        if parts[:1] == ["files"] and self._own:
+            return await self._file(self._own, base, [unquote(part) for part in parts[1:]])
+        first, *rest = [part for part in parts if part] or [""]
+        when = parse_when(_COLON.sub(":", first), now())
+        if when is None and self._path:  # a name is not a pin of the generic mirror
+            hint = meant(first, now(), base)
+            raise BadAddress(hint) if hint else NotFound(self._how(base))
+        if when is None:
+            return None
+        whole = "" not in parts[:-1]  # else there are slashes too many in it
+        return await self._view(incoming, when, f"{base}/{first}/", rest, whole=whole, slash=parts[-1] == "")
+
+    async def _view(
+        self, incoming: Incoming, when: When, prefix: str, rest: Sequence[str], *, whole: bool, slash: bool
+    ) -> ASGIApp:
+        """Answer what stands behind a date or `live`."""
+        wanted = rest[1:] if len(rest) > 2 and rest[0] == SIMPLE else rest
+        match wanted:
+            case ["pypi", project, "json"]:
+                return await self._json(incoming, when, unquote(project), None)
+            case [project, "json"] if project != SIMPLE:  # that is the page of a project `json`
+                return await self._json(incoming, when, unquote(project), None)
+            case ["pypi", project, version, "json"]:
+                return await self._json(incoming, when, unquote(project), unquote(version))
+        if len(rest) == 2 and rest[0] == SIMPLE:  # what some clients put behind the address of any index
+            prefix, rest = f"{prefix}{SIMPLE}/", rest[1:]
+        if len(rest) > 1:
+            raise NotFound(f"there is no such page: an index is at {prefix}, a project at {prefix}<project>/")
+        if rest:
+            return await self._page(incoming, when, prefix, unquote(rest[0]), canonical=whole and slash)
+        return await self._list(incoming, when, prefix) if whole else redirect(prefix)
+
+    def _how(self, base: str) -> str:
+        files = f", a file at {base}/files/<project>/<sha256>/<filename>" if self._own else ""
+        return (
+            f"{self._title} has its index at {base}/<date>/, a project at {base}/<date>/<project>/{files}; "
+            "in the place of the date can be an instant, live or live-<N>d"
+        )
+
+    @property
+    def _title(self) -> str:
+        name = self._path.removeprefix("/")
+        return " ".join(filter(None, ("the registry" if self._own else "the group", name)))
+
+    async def _page(self, incoming: Incoming, when: When, prefix: str, project: str, *, canonical: bool) -> ASGIApp:
+        name = _normal(project)
+        if name != project or not canonical:
+            return redirect(f"{prefix}{name}/")
+        source, view = await owner(self._sources, name, when)
+        page = view.page
+        if page is None and name == SIMPLE and not prefix.endswith(f"/{SIMPLE}/"):
+            return await self._list(incoming, when, f"{prefix}{SIMPLE}/")
+        if page is None:
+            raise self._none(name, when, source, view)
+        policy, ranges = await source.rulebook.current(), source.registry.files.ranges
+        if isinstance(page, Moment):
+            form = chosen(incoming.accept)
+            slow = await ranges.known_to_ignore(page.compact.hosts)
+            derived = not slow or len(slow) < len(page.compact.hosts)
+            body, cache_control = await source.moments.body(name, page, form, policy, view.status, derived=derived)
+            status = STORED if view.observed else HIT
+            return in_form(form, body, cache_control, status, lasting=not view.observed)
+        slow = await ranges.known_to_ignore({origin(file.url) for file in page.files if is_derived(file)})
+        return await index_response(
+            policy.page(page, view.status),
+            incoming.accept,
+            link=lambda file: linked(file, incoming.root + source.registry.path, name, slow),
+            prefix=prefix,
+            cache_control=PASSING,
+            cache_status=_renewed(view.stale),
+            lasting=False,
+        )
+
+    async def _json(self, incoming: Incoming, when: When, project: str, version: str | None) -> ASGIApp:
+        """Answer as PyPI's JSON API does, from the same history: pip-compile takes the digests from it.
+
+        It compares whole addresses, so this is the one answer that has links with the `Host` of the request in them,
+        and it is not to be stored.
+        """
+        name = _normal(project)
+        source, view = await owner(self._sources, name, when)
+        if view.page is None:
+            raise self._none(name, when, source, view)
+        page, policy = view.page, await source.rulebook.current()
+        base = incoming.root + source.registry.path
+
+        def render() -> bytes | None:
+            whole = page.page() if isinstance(page, Moment) else map_files(page, lambda file: linked(file, base, name))
+            kept = policy.page(whole, view.status)
+            if not all("sha256" in file.hashes for file in kept.files):
+                raise NotFound(f"the registry does not tell a sha256 of every file of {name}, so this is not to be had")
+            return project_json(map_files(kept, lambda file: _absolute(file, incoming)), version)
+
+        body = await anyio.to_thread.run_sync(render)
+        if body is None:
+            raise NotFound(f"{name} has no version {version!r} {_phrase(when)}")
+        status = _status(when, observed=view.observed)
+        return BytesResponse(Body(body), "application/json", "no-store", {"cache-status": status}, lasting=False)
+
+    def _none(self, name: str, when: When, source: Source, view: View) -> NotFound:
+        owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
+        return NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")
+
+    async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
+        names, observed = await listed(self._sources, when)
+        return await index_response(
+            ProjectList(tuple(sorted(names))),
+            incoming.accept,
+            link=lambda file: file,
+            prefix=prefix,
+            cache_control=_LIST if isinstance(when, AsOf) else PASSING,
+            cache_status=_status(when, observed=observed),
+            lasting=isinstance(when, AsOf) and not observed,
+        )
+
+    async def _file(self, source: Source, base: str, parts: list[str]) -> ASGIApp:
+        if len(parts) != 3:
+            raise NotFound(f"a file is at {base}/files/<project>/<sha256>/<filename>")
+        project, content, filename = canonicalize_name(parts[0]), *parts[1:]
+        wanted = filename.removesuffix(SUFFIX)
+        if not _PROJECT.fullmatch(project) or not is_distribution(wanted):
+            raise NotFound(f"a file is at {base}/files/<project>/<sha256>/<filename>")
+        registry = source.registry
+        listed = partial(registry.file, project, content, wanted)
+        if SHA256.fullmatch(content) and await registry.files.is_frozen(project, content, filename):
+            file = File(wanted, "", {"sha256": content})  # it was listed, else it would not be frozen
+        else:
+            file = await listed()
+        status = await registry.status(project)
+        policy = await source.rulebook.current()
+        policy.check(project, file, status)
+        find = None if file.url else listed
+        if filename == wanted:
+            outcome = await registry.files.open(project, file, find, whole=policy.needs_content(project, file))
+            if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced it
+                hashed = msgspec.structs.replace(file, hashes={"sha256": outcome.digest})
+                (await source.rulebook.current()).check(project, hashed, status)
+            return answer_with(self._store, outcome, vary=None)
+        if not wanted.endswith(".whl"):
+            raise NotFound("only wheels have a metadata file here (PEP 658)")
+        return answer_with(self._store, await registry.files.open_metadata(project, file, find), vary=None)
+
+
+def _normal(project: str) -> str:
+    """Return the name of a project, normalised (PEP 503). Raises NotFound for what is none."""
+    if not _PROJECT.fullmatch(project):
+        raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
+    return canonicalize_name(project)
+
+
+def _absolute(file: File, incoming: Incoming) -> File:
+    """Return a file with its whole address, as a client makes it of a link on a page."""
+    host = incoming.headers.get("host", "")
+    secure = "https" in (incoming.scope["scheme"], incoming.headers.get("x-forwarded-proto"))
+    address = f"http{'s' if secure else ''}://{host}" if _HOST.fullmatch(host) else ""
+    return msgspec.structs.replace(file, url=address + file.url)
+
+
+def _status(when: When, *, observed: bool) -> str:
+    """What the mirror did (RFC 9211): a live page is always asked for anew."""
+    if isinstance(when, Now):
+        return RENEWED
+    return STORED if observed else HIT
+
+
+def _renewed(stale: str | None) -> str:
+    """What the mirror did for a live page; why it is not the registry's newest, if it is not (RFC 9211 section 2.7)."""
+    if stale is None:
+        return RENEWED
+    detail = "".join(letter for letter in stale if " " <= letter <= "~" and letter not in '"\\')
+    return f'{RENEWED}; detail="not the newest of the registry: {detail}"'
+
+
+def _phrase(when: When) -> str:
+    return "now" if isinstance(when, Now) else "at that instant"

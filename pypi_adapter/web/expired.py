@@ -1,0 +1,133 @@
+"""Files whose link on a frozen page is refused by now, as links that are signed for a while are: where they are today.
+
+The frozen page stays as it is. Its address is asked for anew, and if it links the same file, that is fetched from
+there. The same file is one of the same name and digest; without a digest, of the same path, or the same name and size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import replace
+
+from httpcache.credentials import Credentials
+from httpcache.errors import MirrorError, UpstreamError, redact
+from httpcache.freezing.mirror import NOBODY, Mirror
+from httpcache.store.record import Record
+from httpcache.target import Address, Target, origin
+from httpcache.upstream.client import Answer, Headers
+from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
+from pypi_adapter.registry.files import REFUSED, detached, file_digests
+from pypi_adapter.registry.wheel_metadata import metadata_url, read_bounded
+from pypi_adapter.simple.model import File, Page
+
+from .frozen_pages import FrozenPages
+from .listings import Listing, Listings, filename_of, link
+
+PAGES = 3  # that list a file and are asked for anew, at most
+_HEADERS = (("Accept", INDEX_ACCEPT), ("Cache-Control", "max-age=0"))
+
+
+class LinkedFiles:
+    """Asks upstreams for the files that frozen pages link."""
+
+    def __init__(self, mirror: Mirror, pages: FrozenPages, listings: Listings) -> None:
+        self._mirror = mirror
+        self._pages = pages
+        self._listings = listings
+
+    @asynccontextmanager
+    async def ask(
+        self, file: Target, url: str, headers: Headers, credentials: Credentials, *, metadata: bool = False
+    ) -> AsyncIterator[Answer]:
+        """Ask for a file at the address that a page of its pin has, and where that is refused at its newest one.
+
+        `metadata`: ask for its metadata file. `credentials` go to the origin of `file` alone. Raises MirrorError.
+        """
+        first = metadata_url(url) if metadata else url
+        async with self._mirror.upstream.ask(first, headers=headers, credentials=credentials) as answer:
+            if answer.status not in REFUSED or "www-authenticate" in answer.headers:
+                yield answer
+                return
+            answer = await detached(answer)
+        newer = await self._newer(file, url, answer, credentials)  # after the exchange: none may wait for another
+        if isinstance(newer, Answer):
+            yield newer
+            return
+        address, sent = newer
+        allowed = credentials if origin(address.url) == file.origin else NOBODY
+        again = metadata_url(address.wire) if metadata else address.wire
+        async with self._mirror.upstream.ask(again, headers=headers, credentials=allowed) as answer:
+            yield replace(answer, sent=answer.sent or sent)  # what is found by a private page is as private
+
+    async def _newer(
+        self, file: Target, url: str, refusal: Answer, credentials: Credentials
+    ) -> tuple[Address, Headers] | Answer:
+        """Return where a file is linked now, and the credentials that showed it; the refusal where it is not."""
+        listings = await self._listings.find(file)
+        reason = ""
+        for page in list({listing.page.url: listing.page for listing in listings}.values())[:PAGES]:
+            try:
+                files, sent = await self._files(page, file, credentials)
+            except UpstreamError as error:
+                reason = f"its page cannot be asked again: {error.text}"
+                continue
+            except MirrorError:  # the mirror is offline, or its page is somewhere that may not be asked
+                continue
+            found = _same(files, file, listings)
+            if any(address.wire == url for address in found):
+                return refusal  # it is not the link that is wrong
+            if found:
+                return found[0], sent
+            reason = "its page has no link to the same file any more"
+        return _expired(file, refusal, reason) if reason else refusal
+
+    async def _files(self, page: Record, file: Target, credentials: Credentials) -> tuple[Sequence[File], Headers]:
+        """Return what a page lists now, and the credentials that showed it. Raises MirrorError."""
+        allowed = credentials if origin(page.url) == file.origin else NOBODY
+        if "?" in page.url:
+            raise UpstreamError("the values of its query are not kept")
+        ask = self._mirror.upstream.ask
+        async with ask(page.url, headers=_HEADERS, credentials=allowed, agent=INSTALLER) as answer:
+            if answer.status != 200:
+                raise UpstreamError(f"{page.url} answers {answer.status}")
+            body = await read_bounded(answer, self._mirror.settings.max_page, page.url)
+        found = (await self._pages.interpret(body, answer.headers, answer.base)).page
+        return found.files if isinstance(found, Page) else (), answer.sent
+
+
+def _same(files: Iterable[File], target: Target, listings: Sequence[Listing]) -> list[Address]:
+    """Return the addresses of a file among others, those with its path first."""
+    path, name = _path(target.url), filename_of(target.url)
+    digests = {digest for listing in listings for digest in file_digests(listing.file)}
+    sizes = {listing.file.size for listing in listings} - {None}
+    found = []
+    for file in files:
+        address = link(file.url)
+        if address and filename_of(address.url) == name:
+            known = digests.intersection(file_digests(file))
+            if known if digests else (_path(address.url) == path or file.size in sizes):
+                found.append(address)
+    return sorted(found, key=lambda address: _path(address.url) != path)
+
+
+def _path(url: str) -> str:
+    return url[len(origin(url)) :].partition("?")[0]
+
+
+def _expired(file: Target, refusal: Answer, reason: str) -> Answer:
+    """Return a refusal with a text that says what can be done."""
+    text = (
+        f"the upstream answers {refusal.status} to the link that the frozen page of the pin {file.pin} has of "
+        f"{redact(file.url)}: it has expired, or the file is gone, and {reason}. A new pin freezes the page as it is "
+        "now. Where links are signed for a while, fetch all files soon after the page: with one full install.\n"
+    )
+    headers = refusal.headers.copy()
+    for name in ("content-length", "content-encoding", "transfer-encoding"):
+        headers.pop(name, None)
+    headers["content-type"] = "text/plain; charset=utf-8"
+    return replace(refusal, headers=headers, body=_once(text.encode()))
+
+
+async def _once(body: bytes) -> AsyncIterator[bytes]:
+    yield body

@@ -1,0 +1,88 @@
+"""Registries in their order of precedence: which of them answers for a project.
+
+The first that had the project at the instant asked for, or ever before, answers, whole. Pages are never merged, and a
+name that a registry once had never falls through to the next: whoever can upload to that one would else decide what is
+installed under the name (dependency confusion). Nor does it where a registry cannot be asked.
+
+What a registry had by an instant is in its log, and no later observation changes that (see `history`). So an answer
+for an instant comes from the same registry for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from httpcache.errors import MirrorError
+from pypi_adapter.addresses import AsOf, When
+from pypi_adapter.policy.rule_log import Rulebook
+from pypi_adapter.registry.project_list import Catalog
+from pypi_adapter.registry.registry import Registry, View
+
+from .page_cache import Moments
+
+
+@dataclass(frozen=True)
+class Source:
+    """A registry as it is served: with its list of projects and the rules for it."""
+
+    registry: Registry
+    catalog: Catalog
+    rulebook: Rulebook
+    moments: Moments = field(default_factory=Moments)
+
+    async def view(self, project: str, when: When) -> View:
+        """Return what the registry had of a project (normalised). Raises MirrorError."""
+        if isinstance(when, AsOf):
+            return await self.registry.as_of(project, when.instant)
+        exempt = (await self.rulebook.current()).exempt
+        return await self.registry.live(project, 0 if project in exempt else when.days)
+
+    async def names(self, when: When) -> tuple[set[str], bool]:
+        """Return the listed projects that are not withheld, and whether the list was observed for it.
+
+        Raises MirrorError.
+        """
+        if isinstance(when, AsOf):
+            page, observed = await self.catalog.as_of(when.instant)
+        else:
+            page, observed = await self.catalog.live(), True
+        rules = (await self.rulebook.current()).rules
+        return {name for name in page.names if not rules.project(name)}, observed
+
+
+async def owner(sources: Sequence[Source], project: str, when: When) -> tuple[Source, View]:
+    """Return the first source that had a project (normalised) by then, else the last one; and its view.
+
+    Raises MirrorError where one that comes before cannot tell.
+    """
+    for source in sources:
+        with _named(source, sources):
+            view = await source.view(project, when)
+        if view.owned:
+            break
+    return source, view
+
+
+async def listed(sources: Sequence[Source], when: When) -> tuple[set[str], bool]:
+    """Return the names that any of the sources lists, and whether a list was observed for it. Raises MirrorError."""
+    names: set[str] = set()
+    observed = False
+    for source in sources:
+        with _named(source, sources):
+            found, asked = await source.names(when)
+        names |= found
+        observed |= asked
+    return names, observed
+
+
+@contextmanager
+def _named(source: Source, sources: Sequence[Source]) -> Iterator[None]:
+    """Say in an error which of several registries it is about."""
+    try:
+        yield
+    except MirrorError as error:
+        if len(sources) > 1:
+            error.text = f"{source.registry.name}: {error.text}"
+        raise

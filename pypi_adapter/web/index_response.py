@@ -1,0 +1,77 @@
+"""Index pages as responses: the form the client accepts, the mirror's own links, the right caching."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import anyio.to_thread
+from starlette.types import ASGIApp
+
+from httpcache.errors import NotAcceptable
+from httpcache.web.content_coding import Body
+from httpcache.web.responses import BytesResponse
+from pypi_adapter.simple.html_page import to_html
+from pypi_adapter.simple.json_page import to_json
+from pypi_adapter.simple.model import File, Page, ProjectList, map_files
+from pypi_adapter.simple.negotiation import MediaType, choose
+
+# A page of links: nothing on it runs, and what it links can be downloaded.
+PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox allow-downloads"
+
+
+async def index_response(
+    page: Page | ProjectList,
+    accept: str,
+    *,
+    link: Callable[[File], File | None],
+    prefix: str,
+    cache_control: str,
+    cache_status: str,
+    lasting: bool,
+) -> ASGIApp:
+    """Return a page in the form that `accept` asks for (PEP 691).
+
+    `link` gives a file the address under which the mirror serves it, or None to leave it out; `prefix` is the address
+    of the index, for the links of a project list. `lasting`: see BytesResponse. Raises NotAcceptable.
+    """
+    form = chosen(accept)
+    body = await rendered(page, form, link, prefix)
+    return in_form(form, body, cache_control, cache_status, lasting=lasting)
+
+
+async def rendered(
+    page: Page | ProjectList,
+    form: MediaType,
+    link: Callable[[File], File | None],
+    prefix: str,
+    others: Sequence[str] = (),
+) -> Body:
+    """Return a page in a form; for `link` and `prefix` see `index_response`, for `others` `to_html`."""
+    return Body(await anyio.to_thread.run_sync(_render, page, form, link, prefix, others))
+
+
+def chosen(accept: str) -> MediaType:
+    """Return the form that `accept` asks for. Raises NotAcceptable."""
+    form = choose(accept)
+    if form is None:
+        raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
+    return form
+
+
+def in_form(form: MediaType, body: Body, cache_control: str, cache_status: str, *, lasting: bool) -> BytesResponse:
+    """Return a rendered page as a response; `lasting`: see BytesResponse."""
+    media_type = form.value if form is MediaType.JSON else f"{form.value}; charset=utf-8"
+    headers = {"vary": "Accept, Accept-Encoding", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
+    return BytesResponse(body, media_type, cache_control, headers, lasting=lasting)
+
+
+def _render(
+    page: Page | ProjectList,
+    form: MediaType,
+    link: Callable[[File], File | None],
+    prefix: str,
+    others: Sequence[str],
+) -> bytes:
+    if isinstance(page, Page):
+        page = map_files(page, link)
+    return to_json(page) if form is MediaType.JSON else to_html(page, prefix, others)

@@ -1,0 +1,210 @@
+"""Which frozen index page lists which file of its pin, and with which digests: looked up by the file.
+
+Each page that is frozen under a pin leaves notes of the files that it lists, in the logs of its origin: a log for each
+project on it, or where there are many, for each of a few groups of projects. So what is read for a file depends on what
+lists files of its project, and no page is parsed. What the pages of one origin can take of a log is bounded, and so are
+the origins: pages of strangers cost others nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import defaultdict
+from collections.abc import Iterable
+from hashlib import sha256
+from typing import NamedTuple
+from urllib.parse import unquote
+from zlib import crc32
+
+import msgspec
+from packaging.utils import canonicalize_name
+
+from httpcache.errors import BadAddress
+from httpcache.freezing.download import Digest
+from httpcache.lru import Kept
+from httpcache.store.base import Log, Store
+from httpcache.store.record import Record, decode
+from httpcache.target import Address, Target, canonical_url, origin, read_url
+from pypi_adapter.offload import in_parser
+from pypi_adapter.registry.files import file_digests, metadata_digests
+from pypi_adapter.simple.model import File, Page
+
+log = logging.getLogger("httpcache")
+
+MANY = 20  # projects on a page from which on they are noted in groups
+GROUPS = 16
+LOG_BYTES = 1024 * 1024  # of notes in a log, after which no more pages are noted there
+ORIGINS = 64  # whose pages are noted under a pin
+NOTED = 10_000  # pages of which it is remembered that nothing is left to note
+FILE_BYTES = 100  # that a note takes about for each file
+
+_Digests = list[tuple[str, bytes]]
+
+
+class _Noted(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A file as a page lists it: `ident` stands for its canonical address, `wire` is that as spelled if it differs.
+
+    `metadata` are the digests of its metadata file, or whether there is one.
+    """
+
+    ident: bytes
+    digests: _Digests = []
+    metadata: _Digests | bool | None = None
+    size: int | None = None
+    wire: str = ""
+
+
+class _Note(msgspec.Struct, frozen=True, array_like=True):
+    """What a page lists of the files that a log is for: the key and the digest of its record."""
+
+    key: str
+    digest: str
+    files: list[_Noted]
+
+
+class Listing(NamedTuple):
+    """A file as a frozen page lists it, and the record of the page. Of the file is known what `_Noted` has."""
+
+    file: File
+    page: Record
+
+
+class Listings:
+    """The notes of all pins."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._done: Kept[tuple[str, str], bool] = Kept(NOTED)
+
+    def is_noted(self, key: str | None, record: Record) -> bool:
+        """Whether nothing is left to note of a page; `key` is that of its record, None where that is gone."""
+        return key is None or self._done.get((key, record.digest)) is not None
+
+    async def note(self, pin: str, key: str | None, record: Record, page: Page) -> None:
+        """Note which files a page lists, for `find`; `key` is that of its record. Raises StoreError."""
+        if key is None or self.is_noted(key, record):
+            return
+        own = origin(canonical_url(record.final))
+        only = None if await self._is_known(pin, own) else own
+        notes = await in_parser(lambda: _notes(key, record, page, only), FILE_BYTES * len(page.files))
+        for group, value in notes.items():
+            if not await self._log(pin, own, group).note(value, LOG_BYTES):
+                log.warning("%s lists more files than are kept in mind for this pin: not all are checked", record.url)
+        self._done.put((key, record.digest), True, 1)
+
+    async def find(self, target: Target) -> list[Listing]:
+        """Return how the index pages of the pin list a file. Raises StoreError.
+
+        Any page can link any file, so that no page may decide alone: the file must be what one of them says. But a page
+        of the file's own origin speaks for it, and no other one against that.
+        """
+        own = await self._by(target.origin, target)
+        if own:
+            return own
+        others = [known for known in await self._origins(target.pin) if known != target.origin]
+        return [found for other in others for found in await self._by(other, target)]
+
+    async def _by(self, own: str, target: Target) -> list[Listing]:
+        """Return how the pages of one origin list a file."""
+        project, ident = _project(filename_of(target.url)), _ident(target.url)
+        found: list[Listing] = []
+        for group in (_alone(project), _grouped(project)):
+            for value in await self._log(target.pin, own, group).read():
+                if ident in value:
+                    note = _decoder.decode(value)
+                    page = await self._record(note)
+                    if page:
+                        found += [Listing(_file(file, target.url), page) for file in note.files if file.ident == ident]
+        return found
+
+    async def _record(self, note: _Note) -> Record | None:
+        """Return the page of a note, None where an operator has removed it."""
+        value = await self._store.get(note.key)
+        entry = decode(value) if value else None
+        return entry if isinstance(entry, Record) and entry.digest == note.digest else None
+
+    async def _is_known(self, pin: str, own: str) -> bool:
+        """Whether notes of an origin's pages are found for files of other origins, from now on if not so far."""
+        known = Log(self._store, f"listings/{pin}")
+        while own not in (origins := await self._origins(pin)):
+            if len(origins) >= ORIGINS:
+                log.warning(
+                    "under the pin %s are index pages of too many origins: %s is not believed of others", pin, own
+                )
+                return False
+            await known.append(len(origins), own.encode())
+        return True
+
+    async def _origins(self, pin: str) -> list[str]:
+        return [value.decode() for value in await Log(self._store, f"listings/{pin}").read()]
+
+    def _log(self, pin: str, own: str, group: str) -> Log:
+        return Log(self._store, f"listings/{pin}/{own}/{group}")
+
+
+_encoder = msgspec.msgpack.Encoder()
+_decoder = msgspec.msgpack.Decoder(_Note)
+
+
+def link(url: str) -> Address | None:
+    """Return the address of a link, None where it leads nowhere."""
+    try:
+        return read_url(url)
+    except BadAddress:
+        return None
+
+
+def _notes(key: str, record: Record, page: Page, only: str | None) -> dict[str, bytes]:
+    """Return the note for each log of a page; `only`: of files of this origin."""
+    projects: defaultdict[str, list[_Noted]] = defaultdict(list)
+    for file in page.files:
+        address = link(file.url)
+        if address and only in (None, origin(address.url)):
+            projects[_project(filename_of(address.url))].append(_noted(file, address))
+    groups: defaultdict[str, list[_Noted]] = defaultdict(list)
+    for project, files in projects.items():
+        groups[_alone(project) if len(projects) < MANY else _grouped(project)] += files
+    return {group: _encoder.encode(_Note(key, record.digest, files)) for group, files in groups.items()}
+
+
+def _noted(file: File, address: Address) -> _Noted:
+    metadata = _packed(metadata_digests(file)) or (None if file.core_metadata is None else bool(file.core_metadata))
+    wire = address.wire if address.wire != address.url else ""
+    return _Noted(_ident(address.url), _packed(file_digests(file)), metadata, file.size, wire)
+
+
+def _file(noted: _Noted, url: str) -> File:
+    metadata = noted.metadata if isinstance(noted.metadata, bool | None) else _unpacked(noted.metadata)
+    wire = noted.wire or url
+    return File(filename_of(url), wire, _unpacked(noted.digests), size=noted.size, core_metadata=metadata)
+
+
+def _packed(digests: Iterable[Digest]) -> _Digests:
+    return [(digest.algorithm, bytes.fromhex(digest.value)) for digest in digests]
+
+
+def _unpacked(digests: _Digests) -> dict[str, str]:
+    return {name: value.hex() for name, value in digests}
+
+
+def _ident(url: str) -> bytes:
+    return sha256(url.encode()).digest()[:12]
+
+
+def _alone(project: str) -> str:
+    return f"project {project}"
+
+
+def _grouped(project: str) -> str:
+    return f"group {crc32(project.encode()) % GROUPS}"
+
+
+def filename_of(url: str) -> str:
+    """Return the name of the file at an address."""
+    return unquote(url.partition("?")[0].rpartition("/")[2])
+
+
+def _project(filename: str) -> str:
+    """Return the project of a distribution file: what stands before the version (PEP 427, PEP 625)."""
+    name = filename.partition("-")[0] if filename.endswith(".whl") else filename.rpartition("-")[0]
+    return canonicalize_name(name)

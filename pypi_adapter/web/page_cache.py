@@ -1,0 +1,78 @@
+"""Pages of dates, rendered, those that were sent last kept in memory.
+
+A page stays what it is from one change of the project to the next, and what was once true of an instant stays true (see
+`history`). So a body is kept for all instants between two changes, as long as the rules are the same; one that a
+rule may change, also by the project's status.
+"""
+
+from __future__ import annotations
+
+from typing import TypeAlias
+
+from httpcache.lru import Kept
+from httpcache.web.content_coding import Body
+from httpcache.web.responses import FOREVER
+from pypi_adapter.history.snapshot import Moment
+from pypi_adapter.offload import beside
+from pypi_adapter.policy.policy import Policy
+from pypi_adapter.simple.html_page import to_html
+from pypi_adapter.simple.json_page import to_json
+from pypi_adapter.simple.model import Page, ProjectStatus
+from pypi_adapter.simple.negotiation import MediaType
+
+LIMIT = 12 * 1024 * 1024  # bytes of pages, for each registry
+DATED = f"public, {FOREVER}"
+PASSING = "public, max-age=60"
+_QUICK = 20  # times as many files as of other work are joined in the same time
+
+_Key: TypeAlias = tuple[str, int | None, MediaType, tuple[ProjectStatus | None] | None, bool]
+
+
+class Moments:
+    """The bodies of the pages of a registry's projects at their instants."""
+
+    def __init__(self) -> None:
+        self._policy = Policy()
+        self._kept: Kept[_Key, tuple[Body, str]] = Kept(LIMIT)
+
+    async def body(
+        self,
+        project: str,
+        moment: Moment,
+        form: MediaType,
+        policy: Policy,
+        status: ProjectStatus | None,
+        *,
+        derived: bool = True,
+    ) -> tuple[Body, str]:
+        """Return the page of a project at a moment without what is withheld, and its `Cache-Control`.
+
+        `status` is the project's as last observed; for `derived` see Moment.page.
+        """
+        if policy is not self._policy:
+            self._policy, self._kept = policy, Kept(LIMIT)
+        pages = self._kept
+        ruled = (status,) if policy.may_change(moment.name, moment.contents, status) else None
+        key = (project, moment.since, form, ruled, derived)
+        found = pages.get(key)
+        if found is None:
+            joined = form is MediaType.JSON and not ruled and derived
+
+            def make() -> tuple[Body, str]:
+                if joined:
+                    return Body(moment.json()), DATED
+                plain, cache_control = _changed(moment.page(derived=derived), form, policy, status)
+                if not derived:  # what is known of a host is forgotten again
+                    cache_control = PASSING
+                return Body(plain), cache_control
+
+            found = await beside(make, moment.size // _QUICK if joined else moment.size)
+        pages.put(key, found, found[0].size)  # which grows with the codings that are asked for
+        return found
+
+
+def _changed(page: Page, form: MediaType, policy: Policy, status: ProjectStatus | None) -> tuple[bytes, str]:
+    """Render what the rules leave of a page, and tell how long it may be kept: what is withheld can be had again."""
+    kept = policy.page(page, status)
+    body = to_json(kept) if form is MediaType.JSON else to_html(kept)
+    return body, DATED if kept is page else PASSING

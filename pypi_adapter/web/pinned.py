@@ -1,0 +1,332 @@
+"""Index pages of any registry behind a pin: their links led through the pin, for every client.
+
+The raw bytes stay frozen as they came; a page is rewritten as it is served. So pip that wants HTML, uv that wants JSON
+and curl that takes anything see one and the same frozen page, and none of them a link that leaves the pin.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Container, Sequence
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+from starlette.types import ASGIApp
+
+from httpcache.accept import admits
+from httpcache.credentials import Credentials
+from httpcache.errors import BadUpstream
+from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.mirror import ANY, NOBODY, Expected, Mirror, Want
+from httpcache.lru import Kept
+from httpcache.request import Incoming
+from httpcache.store.record import Record
+from httpcache.target import Target, looks_like_url, origin, read_url, split_path
+from httpcache.upstream.client import Answer, Headers
+from httpcache.web.content_coding import Body
+from httpcache.web.responses import FOREVER, HIT, STORED, answer_with, fetched
+from pypi_adapter.addresses import advertised
+from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
+from pypi_adapter.registry.file_coding import Announced, without_codings
+from pypi_adapter.registry.files import file_digests, metadata_digests
+from pypi_adapter.registry.ranges import Ranges
+from pypi_adapter.registry.wheel_metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
+from pypi_adapter.simple.model import File, Page, ProjectList, is_distribution
+from pypi_adapter.simple.negotiation import MediaType, choose, is_installer
+
+from .expired import LinkedFiles
+from .frozen_pages import SNIFFED, FrozenPages, admitted, bad_page, begins_as_page, may_be_page, page_key
+from .index_response import chosen, in_form, rendered
+from .listings import Listings, filename_of, link
+
+RENDERED_BYTES = 12 * 1024 * 1024  # of pages that are kept as they are sent
+
+
+class Pinned:
+    """The view of installers on `/<pin>/<upstream-url>`."""
+
+    def __init__(self, mirror: Mirror) -> None:
+        self._mirror = mirror
+        self._pages = FrozenPages(mirror)
+        self._listings = Listings(mirror.store)
+        self._links = LinkedFiles(mirror, self._pages, self._listings)
+        self._ranges = Ranges(mirror.store)
+        self._bodies: Kept[tuple[str, str, MediaType, bool, int], Body] = Kept(RENDERED_BYTES)
+
+    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+        """Answer what is frozen under a pin; None for other addresses. Raises MirrorError."""
+        if not looks_like_url(split_path(incoming.path).rest):
+            return None
+        target = incoming.target
+        incoming = replace(incoming, credentials=self._mirror.credentials(target, incoming.credentials))
+        metadata = _metadata_of(target)
+        if metadata:
+            return await self._metadata(incoming, *metadata)
+        if is_distribution(filename_of(target.url)):
+            return await self._file(incoming, target)
+        return await self._any(incoming, target)
+
+    async def _any(self, incoming: Incoming, target: Target) -> ASGIApp:
+        """Answer what may be an index page, and is served as it came where it is none, or its own bytes are wanted."""
+        installer = is_installer(incoming.accept) and not incoming.raw
+        want = self._any_want(incoming, target, installer)
+        started = time.time()
+        if incoming.raw:
+            outcome = await self._mirror.answer(target, want)
+        else:
+            outcome = await self._settled(target, want, installer)
+            if isinstance(outcome, Record) and (installer or may_be_page(outcome.headers)):
+                page = await self._rewritten(incoming, target, want, outcome, started)
+                if page:
+                    return await self._absent(incoming, target, want) or page
+            if isinstance(outcome, Live) and outcome.unkept and (installer or may_be_page(outcome.head.headers)):
+                page = await self._unkept(incoming, target, outcome, installer)
+                if page:
+                    return page
+        status = STORED if isinstance(outcome, Record) and outcome.created >= started else HIT
+        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed, status=status)
+
+    async def _absent(self, incoming: Incoming, target: Target, want: Want) -> ASGIApp | None:
+        """Return the absence of a page that an installer was told of before the page was frozen: it holds for all."""
+        outcome = await self._mirror.answer(target, replace(want, freeze_absence=True))
+        if isinstance(outcome, Live):
+            outcome.close()
+        if not isinstance(outcome, Passed):
+            return None
+        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+
+    def _any_want(self, incoming: Incoming, target: Target, installer: bool) -> Want:
+        async def verify(record: Record, file: Path) -> None:
+            await self._pages.check(record, file, installer=installer)
+
+        async def frozen(record: Record) -> None:
+            if installer or may_be_page(record.headers):
+                page = (await self._pages.read(record)).page
+                if isinstance(page, Page):
+                    await self._listings.note(target.pin, await self._mirror.record_key(target, want), record, page)
+
+        def takes(kind: str) -> bool:
+            if installer:
+                return may_be_page({"content-type": kind})
+            return admits(incoming.accept, kind) or admitted(kind, incoming.accept)
+
+        accept = INDEX_ACCEPT if installer else incoming.accept
+        want = Want(
+            accept,
+            takes,
+            incoming.credentials,
+            INSTALLER if installer else "",
+            verify=verify,
+            frozen=frozen,
+            is_same=self._pages.is_same,
+            freeze_absence=installer,
+        )
+        return want
+
+    async def _settled(self, target: Target, want: Want, installer: bool) -> Record | Live | Passed:
+        """Return what the mirror answers: what may be an index page once it is frozen, everything else at once."""
+        outcome = await self._mirror.answer(target, want)
+        if not isinstance(outcome, Live) or not (installer or may_be_page(outcome.head.headers)):
+            return outcome
+        with ExitStack() as stack:
+            stack.callback(outcome.close)
+            if not begins_as_page(outcome.head.headers, await anext(outcome.read(0, SNIFFED), b"")):
+                stack.pop_all()
+                return outcome
+            await self._check_live(outcome, installer)
+            if outcome.unkept or not await outcome.ends_within(self._mirror.settings.max_page):
+                stack.pop_all()
+                return outcome
+            await outcome.finished()
+        return await self._settled(target, want, installer)  # what is there now: it may have been removed since
+
+    async def _check_live(self, live: Live, installer: bool) -> None:
+        """Raise BadUpstream for a page that is too long to be read."""
+        if not await live.ends_within(self._mirror.settings.max_page):
+            reading = self._pages.too_long(live.head.headers)
+            if reading.is_refused(installer=installer):
+                raise bad_page(live.head.url, reading.reason)
+
+    async def _unkept(self, incoming: Incoming, target: Target, live: Live, installer: bool) -> ASGIApp | None:
+        """Return an index page that is passed on and not frozen, None where it is none. Raises BadUpstream."""
+        with ExitStack() as stack:
+            stack.callback(live.close)
+            if await live.ends_within(self._mirror.settings.max_page):
+                reading = await self._pages.read_live(live)
+                if reading.page and reading.is_page(installer=False):
+                    form = chosen(incoming.accept) if installer else choose(incoming.accept) or MediaType.LEGACY
+                    body = await _body(reading.page, form, f"{incoming.root}/{target.pin}/", live.head.url, (), ())
+                    return in_form(form, body, "no-store", fetched(live), lasting=False)
+                if reading.looks and installer:
+                    raise BadUpstream(f"{live.head.url} is not kept ({live.unkept}), and lists no files")
+            stack.pop_all()
+        return None
+
+    async def _rewritten(
+        self, incoming: Incoming, target: Target, want: Want, record: Record, started: float
+    ) -> ASGIApp | None:
+        """Return an index page in the form that the client takes, None for what is none. Raises BadUpstream."""
+        installer = is_installer(incoming.accept)
+        form = chosen(incoming.accept) if installer else choose(incoming.accept) or MediaType.LEGACY
+        pinned = f"{incoming.root}/{target.pin}/"
+        kept = (page_key(record), pinned, form, installer, self._ranges.learned)
+        body = self._bodies.get(kept)
+        key = await self._mirror.record_key(target, want)
+        if body is None or not self._listings.is_noted(key, record):
+            reading = await self._pages.read(record)
+            if reading.is_refused(installer=installer):
+                raise bad_page(record.final, reading.reason)
+            if reading.page is None or not reading.is_page(installer=installer):
+                return None
+            if isinstance(reading.page, Page):
+                await self._listings.note(target.pin, key, record, reading.page)
+            others = () if installer or form is MediaType.JSON else await self._pages.others(record)
+            slow = await self._slow(incoming, reading.page)
+            kept = (*kept[:4], self._ranges.learned)
+            body = body or await _body(reading.page, form, pinned, record.final, others, slow)
+        self._bodies.put(kept, body, body.size)
+        return in_form(
+            form,
+            body,
+            f"{'private' if record.scope else 'public'}, {FOREVER}",
+            HIT if record.created < started else STORED,
+            lasting=not record.scope and record.created < started,
+        )
+
+    async def _slow(self, incoming: Incoming, page: Page | ProjectList) -> Container[str]:
+        """Return the hosts of a page's wheels that have no metadata files and ignore ranges."""
+
+        def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[Answer]:
+            own = origin(url) == incoming.target.origin  # the credentials are for the page's origin alone
+            credentials = incoming.credentials if own else NOBODY
+            return self._mirror.upstream.ask(url, headers=(("Accept", ANY), *headers), credentials=credentials)
+
+        files = page.files if isinstance(page, Page) else ()
+        links = [link(file.url) for file in files if file.filename.endswith(".whl") and not file.core_metadata]
+        return await self._ranges.ignoring({origin(found.url): found.wire for found in links if found}, ask)
+
+    async def _file(self, incoming: Incoming, target: Target) -> ASGIApp:
+        outcome = await self._mirror.answer(target, self._file_want(incoming, target))
+        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+
+    def _file_want(self, incoming: Incoming, target: Target) -> Want:
+        @asynccontextmanager
+        async def source(credentials: Credentials) -> AsyncIterator[Answer]:
+            wire, accept = await self._spelling(target), (("Accept", incoming.accept),)
+            async with self._links.ask(target, wire, accept, credentials) as answer:
+                expected = await expect()
+                announced = Announced(filename_of(target.url), expected.digests, expected.size)
+                yield await without_codings(answer, announced, self._mirror.settings.max_file)
+
+        async def expect() -> Expected:
+            listed = await self._listed(target)
+            digests = {digest for file in listed for digest in file_digests(file)}
+            sizes = {file.size for file in listed}
+            return Expected(tuple(sorted(digests)), sizes.pop() if len(sizes) == 1 else None)
+
+        async def frozen(wheel: Record) -> None:
+            listed = await self._listed(target)
+            if filename_of(target.url).endswith(".whl") and not any(map(metadata_digests, listed)):
+                metadata = Target(target.pin, metadata_url(target.url))
+                want = Want(credentials=incoming.credentials)
+                await settle(self._mirror, metadata, want, filename_of(target.url), wheel)
+
+        return Want(incoming.accept, credentials=incoming.credentials, source=source, expect=expect, frozen=frozen)
+
+    async def _listed(self, target: Target) -> list[File]:
+        return [listing.file for listing in await self._listings.find(target)]
+
+    async def _spelling(self, target: Target) -> str:
+        """Return how the pages of the pin spell the address of a file: pip and uv quote links their own way."""
+        listed = [read_url(file.url).wire for file in await self._listed(target)]
+        return target.wire if target.wire in listed or not listed else listed[0]
+
+    async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
+        async def expect() -> Expected:
+            listed = await self._listed(wheel)
+            return Expected(tuple(sorted({digest for file in listed for digest in metadata_digests(file)})))
+
+        async def frozen(record: Record) -> None:
+            found = await self._mirror.kept(wheel, self._file_want(incoming, wheel))
+            if found and not any(map(metadata_digests, await self._listed(wheel))):
+                await confirm(self._mirror, metadata, want, filename_of(wheel.url), found)
+
+        want = Want(
+            credentials=incoming.credentials,
+            source=lambda credentials: self._metadata_source(incoming, wheel, credentials),
+            expect=expect,
+            frozen=frozen,
+        )
+        outcome = await soon(self._mirror.answer(metadata, want), filename_of(wheel.url))
+        return answer_with(self._mirror.store, outcome)
+
+    @asynccontextmanager
+    async def _metadata_source(
+        self, incoming: Incoming, wheel: Target, credentials: Credentials
+    ) -> AsyncIterator[Answer]:
+        def ask(headers: Headers, *, metadata: bool = False) -> AbstractAsyncContextManager[Answer]:
+            accept = (("Accept", ANY), *headers)
+            return self._links.ask(wheel, url, accept, credentials, metadata=metadata)
+
+        want = self._file_want(incoming, wheel)
+        listed = await self._listed(wheel)
+        url = await self._spelling(wheel)
+        source = MetadataSource(
+            filename=filename_of(wheel.url),
+            url=url,
+            own=(lambda: ask((), metadata=True)) if not listed or any(file.core_metadata for file in listed) else None,
+            frozen=lambda: self._mirror.frozen(wheel, want),
+            ask=lambda headers: self._ranges.watching(url, ask(headers)),
+            freeze=lambda: self._mirror.whole(wheel, want),
+            path=self._mirror.store.blob_path,
+            digests=tuple(digest for file in listed for digest in file_digests(file)),
+            announced=tuple(digest for file in listed for digest in metadata_digests(file)),
+            credentials=credentials,
+        )
+        async with source() as answer:
+            yield answer
+
+
+async def _body(
+    page: Page | ProjectList, form: MediaType, pinned: str, url: str, others: Sequence[str], slow: Container[str]
+) -> Body:
+    """Return a page that came from `url`, its links led through the pin; `others` are its links besides to files."""
+    prefix = pinned + url[: url.rindex("/") + 1]
+    led = [pinned + address.wire for other in others if (address := link(other))]
+    return await rendered(page, form, lambda file: _linked(file, pinned, slow), prefix, led)
+
+
+def _linked(file: File, pinned: str, slow: Container[str]) -> File | None:
+    """Return a file with its address behind a pin; a wheel on a `slow` host without METADATA, unless it has it."""
+    address = link(file.url)
+    if address is None:
+        return None
+    provenance = link(file.provenance) if file.provenance else None
+    return msgspec.structs.replace(
+        file,
+        url=pinned + address.wire,
+        core_metadata=advertised(file) if file.core_metadata or origin(address.url) not in slow else None,
+        provenance=pinned + provenance.wire if provenance else None,
+    )
+
+
+def _metadata_of(target: Target) -> tuple[Target, Target] | None:
+    """Return the wheel and the metadata file that an address means, None where it means no metadata."""
+    url = _wheel_url(target.url)
+    if url is None:
+        return None
+    wire = _wheel_url(target.wire) or url
+    return Target(target.pin, url, wire), Target(target.pin, metadata_url(url), metadata_url(wire))
+
+
+def _wheel_url(url: str) -> str | None:
+    """Return the wheel of a metadata file, None where it is none.
+
+    For `f.whl?a=b` uv puts the suffix behind the path and pip behind the query: both mean `f.whl.metadata?a=b`.
+    """
+    path, mark, query = url.partition("?")
+    if path.endswith(".whl" + SUFFIX):
+        return path.removesuffix(SUFFIX) + mark + query
+    return url.removesuffix(SUFFIX) if path.endswith(".whl") and query.endswith(SUFFIX) else None

@@ -1,0 +1,1 @@
+"""Tests of what fails, hangs or is killed."""

@@ -1,0 +1,1 @@
+"""Tests of histories and what they are as of an instant."""

@@ -1,0 +1,165 @@
+"""The compact form of a history: it gives what the history gives, byte for byte, at every instant."""
+
+from __future__ import annotations
+
+import zlib
+from hashlib import sha256
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+
+from pypi_adapter.addresses import linked
+from pypi_adapter.history.history import Entry, History, NotObserved, Observation, Showing, decode_entry, encode_entry
+from pypi_adapter.history.snapshot import Compact, compacted
+from pypi_adapter.history.snapshot_cache import FORMAT, Form
+from pypi_adapter.simple.html_page import to_html
+from pypi_adapter.simple.json_page import to_json
+from pypi_adapter.simple.model import File, Page, ProjectStatus, map_files
+from tests.history.test_history_model import few_and_many_steps, instants, kinds, run
+from tests.support.examples import examples as share
+
+BASE = "/mirror/name"
+
+
+def link(file: File) -> File:
+    return linked(file, BASE, "p")
+
+
+def varied(entry: Entry) -> Entry:
+    """The entry with what the index of the model does not say of files: by their names and addresses."""
+    return msgspec.structs.replace(entry, shown=tuple(Showing(vary(s.file), s.version) for s in entry.shown))
+
+
+def vary(file: File) -> File:
+    pick = zlib.crc32(f"{file.url}{file.requires_python}".encode())
+    return msgspec.structs.replace(
+        file,
+        size=pick if pick % 7 and file.hashes else None,  # without a hash that would be another file
+        provenance="https://example.org/provenance" if pick % 5 == 0 else None,
+        gpg_sig=(None, True, False)[pick % 3],
+        core_metadata=(None, True, {"sha256": "ab" * 32}, False)[pick % 4],
+        hashes=file.hashes and file.hashes | {"md5": f"{pick:032x}"},
+    )
+
+
+def stepwise(entries: list[Entry]) -> Compact:
+    """The form that is taken on from entry to entry where that can be, and else is made anew."""
+    history, compact = History(entries[:1]), compacted(History(entries[:1]), link)
+    for entry in entries[1:]:
+        history.extend(entry)
+        compact = compact.followed_by(entry) or compacted(history, link)
+    return compact
+
+
+def check_same(history: History, compact: Compact, instant: int) -> None:
+    """The answer for an instant, in all forms."""
+    try:
+        page = history.as_of(instant)
+    except NotObserved:
+        with pytest.raises(NotObserved):
+            compact.at(instant)
+        return
+    moment = compact.at(instant)
+    assert (moment is None) == (page is None)
+    if moment and page:
+        served = map_files(page, link)
+        assert moment.json() == to_json(served)
+        assert moment.page() == served
+        assert to_html(moment.page()) == to_html(served)
+        assert moment.name == page.name
+        assert {file.hashes["sha256"] for file in page.files if "sha256" in file.hashes} <= moment.contents()
+
+
+def facts(known: History | Compact) -> list[object]:
+    return [known.instant, known.serial, known.numbered, known.etag, known.first, known.earliest, known.states]
+
+
+@pytest.mark.parametrize("examples", [1000, pytest.param(30_000, marks=pytest.mark.soak)])
+def test_it_gives_what_the_history_gives_at_every_instant(examples: int) -> None:
+    @settings(max_examples=share(examples), deadline=None, suppress_health_check=list(HealthCheck))
+    @given(kinds, few_and_many_steps)
+    def check(kind, steps) -> None:
+        index, model, entries = run(kind, steps)
+        entries = [varied(entry) for entry in entries]
+        history = History(entries)
+        made = compacted(history, link)
+        form = Form("pypi/p", BASE, len(entries), b"", made)
+        read = msgspec.msgpack.decode(msgspec.msgpack.encode(form), type=Form)
+        assert read == form
+        for compact in (made, read.compact, *([stepwise(entries)] if entries else [])):
+            assert facts(compact) == facts(history)
+            assert (compact.status, compact.exists) == (history.status, history.exists)
+        breaks = sorted({instant + near for instant in made.breaks for near in (-1, 0, 1)})
+        for instant in (*instants(index, model), *breaks):
+            check_same(history, read.compact, instant)
+            if entries:
+                check_same(history, stepwise(entries), instant)
+
+    check()
+
+
+@pytest.mark.parametrize("examples", [500, pytest.param(20_000, marks=pytest.mark.soak)])
+def test_what_is_kept_of_a_moment_stays_right_when_the_history_grows(examples: int) -> None:
+    """A rendered page is kept by the instant since which it is the same: it is that page in every later form."""
+
+    @settings(max_examples=share(examples), deadline=None, suppress_health_check=list(HealthCheck))
+    @given(kinds, few_and_many_steps)
+    def check(kind, steps) -> None:
+        index, model, entries = run(kind, steps)
+        entries = [varied(entry) for entry in entries]
+        every = instants(index, model)
+        kept: dict[int | None, bytes] = {}
+        for length in range(1, len(entries) + 1):
+            compact = compacted(History(entries[:length]), link)
+            for instant in every:
+                moment = compact.at(instant) if instant <= entries[length - 1].instant else None
+                if moment:
+                    assert kept.setdefault(moment.since, moment.json()) == moment.json()
+
+    check()
+
+
+# --- one by one
+
+
+def file(number: int, **rest: object) -> File:
+    digest = sha256(str(number).encode()).hexdigest()
+    made = File(
+        filename=f"p-1.{number}-py3-none-any.whl",
+        url=f"https://files.example.org/{digest}/p-1.{number}-py3-none-any.whl",
+        hashes={"sha256": digest},
+        size=number,
+        upload_time="2024-01-02T03:04:05Z",
+    )
+    return msgspec.structs.replace(made, **rest)
+
+
+def seen(*pages: Page | None) -> History:
+    """The history of pages that were observed at the instants 100, 200, ... of a later year."""
+    history = History()
+    for number, page in enumerate(pages, 1):
+        entry = history.observe(Observation(2_000_000_000_000_000 + 100 * number, page), believed=True)
+        history.extend(decode_entry(encode_entry(entry)))
+    return history
+
+
+def test_a_change_that_is_not_served_makes_no_row() -> None:
+    """An index whose addresses are signed moves all of its files at each look."""
+    pages = [Page("p", tuple(file(n, url=f"https://host/{look}/{n}") for n in range(5))) for look in range(20)]
+    compact = compacted(seen(*pages), link)
+    assert len(compact.rows.files) == 5
+    assert len(compact.breaks) == 2  # the birth of all, and the first look
+
+
+def test_a_form_is_what_it_was_when_its_format_got_its_number() -> None:
+    """Forms on disks outlive programs: raise FORMAT with whatever changes one, and put the new digest here."""
+    one, two = file(1), file(2, provenance="https://example.org/x", yanked="broken")
+    pages = (
+        Page("p", (one, two), ("1.1", "1.2"), 7, tracks=("https://example.org/p/",)),
+        None,
+        Page("p", (file(1, size=None), two), None, 9, ProjectStatus("archived", "old")),
+    )
+    form = Form("pypi/p", BASE, 3, b"last", compacted(seen(*pages), link))
+    digest = sha256(msgspec.msgpack.encode(form)).hexdigest()
+    assert (FORMAT, digest[:16]) == (3, "7330388895e4e522")

@@ -1,0 +1,1 @@
+"""Tests of simple index pages."""

@@ -1,0 +1,54 @@
+"""Executors that have all their threads before there is work."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from httpcache.executors import started
+
+pytestmark = pytest.mark.alone
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# As another user, who may have no thread more than there are.
+LIMITED = """
+import os, resource
+from httpcache.errors import StoreError
+from httpcache.executors import started
+ready = started(2, "early")
+os.setuid(54321)
+resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
+assert [ready.submit(int, number).result() for number in range(9)] == list(range(9))
+try:
+    started(2, "late")
+except StoreError as error:
+    print(error.text)
+"""
+
+
+def names() -> list[str]:
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("five_")]
+
+
+def test_all_threads_are_there() -> None:
+    with started(5, "five") as executor:
+        there = sorted(names())
+        assert len(there) == 5
+        assert executor.submit(lambda: threading.current_thread().name).result() in there
+        assert sorted(names()) == there
+    assert names() == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user with a limit")
+def test_where_the_system_has_none_left_it_is_told_at_the_start() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert "no more threads" in done.stdout
