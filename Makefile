@@ -8,7 +8,7 @@ DATA ?= data
 SECONDS ?= 60
 WORKERS ?= auto
 
-.PHONY: serve quick test soak fuzz bench bench-tools bench-capture check lock clients clean
+.PHONY: serve quick quick-python quick-httpx2 test soak fuzz bench bench-tools bench-capture check lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA) $(ARGS)
@@ -16,6 +16,35 @@ serve: .venv/run
 # The tests that start no process and open no socket, with few random examples: about a minute.
 quick: .venv/dev
 	.venv/bin/pytest -q -m quick --hypothesis-profile quick $(ARGS)
+
+# The same on another Python: make quick-python PYTHON=python3.13
+quick-python: .pythons/$(notdir $(PYTHON))/ready
+	.pythons/$(notdir $(PYTHON))/bin/python -m pytest -q -m quick --hypothesis-profile quick $(ARGS)
+
+.pythons/%/ready: requirements/dev.txt pyproject.toml
+	$(PYTHON) -m venv .pythons/$*
+	.pythons/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	.pythons/$*/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	touch $@
+
+# The same with httpx2 and httpcore2 in place of httpx and httpcore, in a copy where the imports name them; then the
+# tests of what goes over the wire to an upstream.
+SOCKETS = $(shell find tests -name test_wire.py -o -name test_outgoing.py)
+quick-httpx2: .httpx2/ready clients
+	rm -rf .httpx2/src && mkdir .httpx2/src
+	git ls-files -z | xargs -0 cp --parents -t .httpx2/src
+	ln -s ../../.clients .httpx2/src/.clients
+	grep -rlE '^(import|from) http(x|core)\b' .httpx2/src/*/ --include=*.py \
+	    | xargs sed -i -E 's/^import (httpx|httpcore)$$/import \12 as \1/; s/^from (httpx|httpcore)\b/from \12/'
+	.httpx2/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .httpx2/src
+	cd .httpx2/src && ../bin/python -m pytest -q -m quick --hypothesis-profile quick $(ARGS)
+	cd .httpx2/src && ../bin/python -m pytest -q $(SOCKETS)
+
+.httpx2/ready: requirements/dev.txt requirements/httpx2.txt
+	$(PYTHON) -m venv .httpx2
+	.httpx2/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.txt
+	.httpx2/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/httpx2.txt
+	touch $@
 
 # Every test, on all cores. WORKERS=0: one after the other, in this process.
 test: .venv/dev clients
@@ -59,6 +88,7 @@ COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.
 lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - -o requirements/run.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
+	$(COMPILE) requirements/httpx2.in -c requirements/dev.txt -o requirements/httpx2.txt
 	$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
 	for p in $(PEERS); do $(COMPILE) requirements/peer-$$p.in -o requirements/peer-$$p.txt; done
@@ -106,4 +136,4 @@ npm-tools:
 	touch $@
 
 clean:
-	rm -rf .venv .clients .peers .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .clients .peers .pythons .httpx2 .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
