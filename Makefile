@@ -8,7 +8,7 @@ DATA ?= data
 SECONDS ?= 60
 WORKERS ?= auto
 
-.PHONY: serve quick quick-python quick-httpx2 test soak fuzz bench bench-tools bench-capture check lock clients clean
+.PHONY: serve quick quick-python quick-httpx2 test soak fuzz bench bench-tools bench-capture check docs dist lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA) $(ARGS)
@@ -80,6 +80,14 @@ check: .venv/dev
 	.venv/bin/mypy
 	.venv/bin/pytest -q tests/test_imports.py
 
+# The documentation as a site, in site/. A broken link or anchor is an error. Asks no host.
+docs: .tools/docs/ready
+	.tools/docs/bin/zensical build --clean --strict
+
+# Wheel, source distribution, SBOM and digests of the last commit, in dist/: built twice, and compared.
+dist: .tools/release/ready
+	.ci/dist .tools/release/bin dist
+
 clients: $(CLIENTS:%=.clients/%/ready) .clients/npm/ready
 
 # Writes the locks again: versions and hashes, no addresses.
@@ -89,7 +97,7 @@ lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - -o requirements/run.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/httpx2.in -c requirements/dev.txt -o requirements/httpx2.txt
-	$(COMPILE) requirements/fuzz.in -o requirements/fuzz.txt
+	for t in docs release fuzz; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
 	for p in $(PEERS); do $(COMPILE) requirements/peer-$$p.in -o requirements/peer-$$p.txt; done
 	npm install --prefix requirements/npm --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
@@ -108,6 +116,11 @@ lock: .clients/current/ready
 
 .venv/fuzz: requirements/fuzz.txt .venv/dev
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/fuzz.txt
+	touch $@
+
+.tools/%/ready: requirements/%.txt
+	$(PYTHON) -m venv .tools/$*
+	.tools/$*/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/$*.txt
 	touch $@
 
 .clients/%/ready: requirements/client-%.txt
@@ -136,4 +149,4 @@ npm-tools:
 	touch $@
 
 clean:
-	rm -rf .venv .clients .peers .pythons .httpx2 .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info
+	rm -rf .venv .clients .peers .pythons .httpx2 .tools site dist .pytest_cache .mypy_cache .ruff_cache .hypothesis *.egg-info

@@ -1,4 +1,4 @@
-"""What the docs say is what there is: every option in a table, commands to copy that do what they promise."""
+"""What the docs say is what there is: options in a table, names that exist, commands that do what they promise."""
 
 from __future__ import annotations
 
@@ -6,34 +6,153 @@ import re
 import shutil
 import sqlite3
 import subprocess
+from collections.abc import Iterator
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
 from pathlib import Path
 
 import pytest
 
-from httpcache.adapter import adapters
-from httpcache.command.cli import _parser
 from tests.support import http
+from tests.support.command import run
 from tests.support.index import JSON, ask
 from tests.support.mirror import Mirror
 from tests.support.upstream import CUT, Response, Upstream
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-TABLES = README + (ROOT / "docs/security.md").read_text()  # the bounds are in the second
+PAGES = sorted(
+    [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob(".github/**/*.md"), ROOT / "requirements/README.md"]
+)
+OPERATING = (ROOT / "docs/operating.md").read_text()
+
+PACKAGES = ("httpcache", "pypi_adapter", "npm_adapter", "benchmarks")
+TOPS = {path.name for path in ROOT.iterdir() if not path.name.endswith("_cache")} - {
+    ".venv",
+    ".clients",
+    "data",
+    "dist",
+}
+"""What a path of the repository begins with."""
+
+OTHERS = {
+    "--exclude-newer", "--find-links", "--uploaded-prior-to", "--trusted-host", "--generate-hashes", "--index-url",
+    "--default-index", "--netrc", "--tries", "--user",
+}  # fmt: skip
+"""Options of other programs that stand alone in the docs; those of the mirror's own commands are asked for."""
 
 
-def options(command: str) -> set[str]:
-    """The options of a command."""
-    parser = _parser(list(adapters()))
-    (commands,) = (action for action in parser._actions if isinstance(action.choices, dict))
-    return set(re.findall(r"--[a-z][a-z-]+", commands.choices[command].format_help())) - {"--help"}
+def documented() -> Iterator[tuple[str, bool, str]]:
+    """Page, whether it is a line of a block (else a span in backticks), and text of all code in the docs."""
+    for path in PAGES:
+        text = path.read_text()
+        page = path.relative_to(ROOT).as_posix()
+        blocks = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
+        yield from ((page, True, line) for block in blocks.findall(text) for line in block.splitlines()[1:-1])
+        yield from ((page, False, " ".join(span.split())) for span in re.findall(r"`([^`]+)`", blocks.sub("", text)))
+
+
+CODE = list(documented())
+
+
+@cache
+def options(command: str) -> frozenset[str]:
+    """The options of a command, as its help tells them; of the whole program for ''."""
+    ran = run(*command.split(), "--help")
+    assert ran.returncode == 0, f"httpcache {command}: {ran.stderr}"
+    return frozenset(re.findall(r"(?<![\w-])--[a-z][a-z-]+", ran.stdout)) - {"--help"}
+
+
+def commands(text: str) -> list[tuple[str, str]]:
+    """The commands `httpcache NAME` in a text, each with what stands behind it."""
+    text = text.partition(" #")[0]
+    return re.findall(r"(?:^|[\s/;|(])httpcache ([a-z][a-z-]*)((?: [^|;&#]*)?)", text)
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name is a module, something in one, or a group of entry points."""
+    parts = name.split(".")
+    for length in range(len(parts), 0, -1):
+        try:
+            found: object = import_module(".".join(parts[:length]))
+        except ModuleNotFoundError:
+            continue
+        for part in parts[length:]:
+            if not hasattr(found, part):
+                return bool(entry_points(group=name))
+            found = getattr(found, part)
+        return True
+    return False
 
 
 def test_every_option_is_in_a_table_and_no_other() -> None:
-    rows = re.findall(r"^\| (`--[^|]*) \|", TABLES, re.MULTILINE)
+    rows = re.findall(r"^\| (`--[^|]*) \|", OPERATING, re.MULTILINE)
     listed = {name for row in rows for name in re.findall(r"--[a-z][a-z-]+", row)}
     assert listed == options("serve")
     assert options("capture") <= listed
+
+
+def test_every_command_that_is_named_exists() -> None:
+    """With the options that stand behind it."""
+    named = [(page, *found) for page, _, text in CODE for found in commands(text)]
+    assert {name for _, name, _ in named} >= {"serve", "capture", "ls", "forget", "block", "moved", "pin"}
+    for page, name, behind in named:
+        unknown = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", behind)) - options(name)
+        assert not unknown, f"{page}: httpcache {name} has no {unknown}"
+
+
+def test_every_option_that_is_named_exists() -> None:
+    measuring = "".join(path.read_text() for path in ROOT.glob("benchmarks/**/*.py"))
+    known = set(re.findall(r'"(--[a-z][a-z-]+)"', measuring)) | options("").union(
+        *(options(name) for _, _, text in CODE for name, _ in commands(text))
+    )
+    named = {
+        (page, found[0]) for page, block, text in CODE if not block and (found := re.match(r"--[a-z][a-z-]+", text))
+    }
+    assert len(named) > 40
+    assert {(page, name) for page, name in named if name not in known | OTHERS} == set()
+    assert not known & OTHERS
+
+
+def test_every_module_that_is_named_exists() -> None:
+    dotted = re.compile(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?![\w/])")
+    named = {(page, name) for page, _, text in CODE for name in dotted.findall(text)}
+    assert {name for _, name in named} >= {"httpcache.adapters"}
+    assert {(page, name) for page, name in named if not exists(name)} == set()
+    assert exists("httpcache.errors.MirrorError")
+    assert not exists("httpcache.nothing")
+    assert not exists("httpcache.errors.Nothing")
+
+
+def test_every_path_that_is_named_exists() -> None:
+    """Of a file without a folder: somewhere in the repository."""
+    named = {
+        (page, text) for page, block, text in CODE
+        if not block and re.fullmatch(r"[\w.-]+(?:/[\w.-]+)*/?", text) and "<" not in text
+    }  # fmt: skip
+    paths = {(page, text) for page, text in named if "/" in text and text.split("/")[0] in TOPS}
+    files = {(page, text) for page, text in named if re.fullmatch(r"\w+\.(?:py|md|sh)", text)}
+    made = ("site/", "dist/", "data/", ".venv/bin/httpcache", ".peers/", ".tools/", ".clients/")
+    assert len(paths) > 10
+    assert {(page, text) for page, text in paths if not text.startswith(made) and not (ROOT / text).exists()} == set()
+    there = {path.name for top in TOPS for path in [ROOT / top, *(ROOT / top).rglob("*")]}
+    assert {(page, text) for page, text in files if text not in there} == set()
+
+
+def test_links_lead_to_pages() -> None:
+    """Those of the pages that no site is built from; `make docs` checks the others, their anchors too."""
+    for path in PAGES:
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[\w-]+)?\)", path.read_text()):
+            assert (path.parent / link).exists(), f"{path.name}: {link}"
+
+
+def test_a_page_for_each_task_is_on_the_site() -> None:
+    listed = set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert listed == {path.name for path in ROOT.glob("docs/*.md")}
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 200
 
 
 def test_the_live_backup_is_for_its_owner_alone(tmp_path: Path) -> None:
@@ -44,7 +163,7 @@ def test_the_live_backup_is_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "data/VERSION").write_text("2")
     with sqlite3.connect(tmp_path / "data/index/cache.db") as index:
         index.execute("create table kept (value)")
-    (lines,) = (block for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL) if ".backup(" in block)
+    (lines,) = (block for block in re.findall(r"```sh\n(.*?)```", OPERATING, re.DOTALL) if ".backup(" in block)
     subprocess.run(["sh", "-ec", f"umask 022\n{lines}"], cwd=tmp_path, check=True)
     assert (tmp_path / "backup/blobs/ab/abcd").read_text() == "secret"
     for path in (tmp_path / "backup", tmp_path / "backup/index", tmp_path / "backup/index/cache.db"):
@@ -88,6 +207,8 @@ def test_what_is_no_answer_says_so(upstream: Upstream, server: Mirror, pin: str)
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell")
 def test_examples_of_a_shell_are_ones() -> None:
-    """Every block of shell lines in the README can be read by a shell."""
-    for block in re.findall(r"```sh\n(.*?)```", README, re.DOTALL):
+    """Every block of shell lines in the docs can be read by a shell."""
+    blocks = [block for path in PAGES for block in re.findall(r"```sh\n(.*?)```", path.read_text(), re.DOTALL)]
+    assert len(blocks) > 20
+    for block in blocks:
         subprocess.run(["sh", "-n"], input=block.encode(), check=True)

@@ -1,4 +1,4 @@
-"""What docs/recipes.md says of tools other than installers of Python packages: with the real git and apt-get."""
+"""What docs/clients.md says of tools other than installers of Python packages: with the real git and apt-get."""
 
 from __future__ import annotations
 
