@@ -18,7 +18,7 @@ from tests.support.mirror import Mirror
 ROOT = Path(__file__).resolve().parents[2]
 READ = [
     *ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *(ROOT / "examples").rglob("*"), ROOT / "Containerfile",
-    *ROOT.glob("httpcache/*.py"), *ROOT.glob("*_adapter/*.py"),
+    *ROOT.glob("httpcache/**/*.py"), *ROOT.glob("*_adapter/**/*.py"),
 ]  # fmt: skip
 
 
