@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable, Hashable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -19,7 +19,7 @@ from typing import ParamSpec, TypeVar
 import anyio.to_thread
 import diskcache
 
-from httpcache.errors import Damaged
+from httpcache.errors import Damaged, StoreError
 from httpcache.executors import started
 
 from .base import Condition
@@ -54,6 +54,7 @@ class LocalStore:
         self._blobs = Blobs(folder / "blobs")
         self._index = open_index(folder)
         with mapped():
+            self._database = os.stat(folder / "index" / "cache.db")
             self._changes = Changes(folder / "index" / "changes", read_only=self.read_only)
         self._near = threading.local()
         self._opened: list[Reader] = []
@@ -260,7 +261,21 @@ class LocalStore:
     async def _write(self, work: Callable[[float], T]) -> T:
         """Do some work that changes the store; it is given the time at which it gives up waiting for locks."""
         until = time.monotonic() + PATIENCE  # from now: what waits for a thread waits for a lock too
-        return await self._run(self._writers, lambda: work(until))
+
+        def checked() -> T:
+            self._check_database()
+            result = work(until)
+            self._check_database()
+            return result
+
+        return await self._run(self._writers, checked)
+
+    def _check_database(self) -> None:
+        """Raise StoreError where the index is another file by now: what is written to ours, nobody would read again."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self._database, os.stat(self.folder / "index" / "cache.db")):
+                return
+        raise StoreError("the index of the mirror's store was replaced while it was in use: start the mirror anew")
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, _guarded, self._connected, work)

@@ -21,8 +21,10 @@
 #include <unistd.h>
 
 #define KILL (-1)
+#define HANG (-2)
 
-/* `left`: operations until the fault, which is the one that finds 1. `kind`: an errno, KILL, or 0 for none. `sticky`:
+/* `left`: operations until the fault, which is the one that finds 1. `kind`: an errno, KILL, HANG (what makes durable
+ * does not end before this is another), or 0 for none. `sticky`:
  * every later operation fails too. `seen`, `fired`: operations that came, and that failed. `what`: the first that did. */
 struct control {
     _Atomic int64_t left;
@@ -57,6 +59,13 @@ static int strikes(const char *call, const char *path, int needs_room)
     int kind = control->kind;
     if (kind == ENOSPC && !needs_room)
         return 0;
+    if (kind == HANG) {
+        if (strcmp(call, "fsync") != 0 && strcmp(call, "fdatasync") != 0)
+            return 0;
+        for (control->fired++; control->kind == HANG;)
+            usleep(10000);
+        return 0;
+    }
     control->seen++;
     if (!kind)
         return 0;

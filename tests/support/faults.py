@@ -14,6 +14,9 @@ SOURCE: Final = Path(__file__).with_name("faults.c")
 KILL: Final = -1
 """In the place of an errno: SIGKILL to the process, in the middle of a write or instead of another operation."""
 
+HANG: Final = -2
+"""In the place of an errno: no fsync ends before `disarm`."""
+
 
 class _Control(ctypes.Structure):
     _fields_ = (
