@@ -286,6 +286,7 @@ class LocalStore:
             return work()
         except (sqlite3.Error, diskcache.Timeout):
             self._index.close()
+            self._check_database()  # says more than SQLite
             raise
 
 
