@@ -45,7 +45,7 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """A command that an adapter adds: `httpcache NAME ...`; beside a running server, like all but `serve`.
+    """A command that an adapter adds: `httpcache NAME ...`; beside a running server, unless it has to be `alone`.
 
     `run` is given the store and the arguments by their names (`reason` for `--reason`; None for an option that was not
     given, False for a flag), and returns the lines to print. It raises MirrorError.
@@ -55,6 +55,7 @@ class Command:
     help: str
     arguments: Sequence[Argument]
     run: Callable[[Store, Mapping[str, Any]], Awaitable[Sequence[str]]]
+    alone: bool = False
 
 
 class Progress(Protocol):

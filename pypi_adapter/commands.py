@@ -18,6 +18,7 @@ from pypi_adapter.policy.rule_log import Order, Orders, in_force, parse_what
 from pypi_adapter.registry.index_url import Address
 from pypi_adapter.registry.passes import Passes
 from pypi_adapter.registry.registry import PYPI
+from pypi_adapter.registry.undo import undo
 
 from .addresses import now, to_segment
 
@@ -42,7 +43,27 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
         raise NotFound(f"there are no logs of {registry!r} here: --registry takes the name of a [[registry]]")
     if not passes:
         raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one of each registry")
-    return [f"{to_segment(done.instant)}  {done.scope}: {done.summary}" for done in passes]
+    counted = await Passes(store, registry).counted()
+    return [
+        f"{to_segment(done.instant)}  {done.scope}: {done.summary}{'' if done in counted else AHEAD}" for done in passes
+    ]
+
+
+async def undo_future(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Take back what was noted of a registry while the clock was ahead. Raises MirrorError.
+
+    Without `yes` it is only listed: a clock that is behind now would have good observations taken back.
+    """
+    registry, instant = given["registry"] or PYPI, now()
+    found = await undo(store, registry, instant, remove=given["yes"])
+    if not found:
+        raise NotFound(f"nothing of {registry} was noted ahead of {to_segment(instant)}")
+    if given["yes"]:
+        return [f"taken back: {line}" for line in found]
+    return [
+        *(f"ahead of now: {line}" for line in found),
+        f"nothing was changed. If it is {to_segment(instant)} now, take it back with --yes",
+    ]
 
 
 async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
@@ -109,6 +130,8 @@ def _text(order: Order) -> str:
     return f"{order.kind} {order.what}{reason}"
 
 
+AHEAD = "; counts for nothing: made while the clock was ahead (httpcache undo-future)"
+
 _WHAT = Argument("what", "evil, 'evil>=1.2,<2', sha256:<64 hex digits> or evil@sha256:<64 hex digits>", "WHAT")
 
 _REGISTRY = Argument("--registry", "one that --pypi-config names, in place of PyPI", "NAME")
@@ -130,6 +153,13 @@ COMMANDS = (
         moved,
     ),
     Command("captures", "list the captures of a registry that were completed", (_REGISTRY,), captures),
+    Command(
+        "undo-future",
+        "list what was noted of a registry while the clock was ahead, or take it back",
+        (_REGISTRY, Argument("--yes", "take it back")),
+        undo_future,
+        alone=True,
+    ),
     Command("block", "withhold a project, versions or a content", (_WHAT, Argument("--reason", "why", "TEXT")), block),
     Command(
         "allow", "except from every block", (_WHAT, Argument("--reason", "why it may", "TEXT", required=True)), allow

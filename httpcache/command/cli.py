@@ -8,7 +8,7 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Sequence
-from contextlib import closing
+from contextlib import closing, nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -24,11 +24,12 @@ from httpcache.errors import MirrorError, one_line
 from httpcache.freezing.spool import Spool
 from httpcache.settings import Settings
 from httpcache.store.base import Store
+from httpcache.store.layout import is_read_only
 from httpcache.store.local import LocalStore
 from httpcache.upstream import transport
 from httpcache.web.endpoints import today, usage
 
-from . import maintenance, scheduler
+from . import maintenance, scheduler, users
 from .options import (
     Options,
     binding,
@@ -210,7 +211,8 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     for title, line in usage(address, found, today()):
         print(f"  {title + ':':8} {line}")
     sys.stdout.flush()
-    return serve.run(settings, found)
+    with nullcontext() if is_read_only(settings.data) else users.beside(settings.data):
+        return serve.run(settings, found)
 
 
 def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
@@ -284,8 +286,9 @@ def _forget(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
 
 def _added(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     async def work(store: Store) -> int:
-        for line in await options.command.run(store, vars(options)):
-            _say(line)
+        with users.alone(options.data) if options.command.alone else nullcontext():
+            for line in await options.command.run(store, vars(options)):
+                _say(line)
         return 0
 
     return _with_store(options, work)

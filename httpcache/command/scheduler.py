@@ -29,6 +29,7 @@ from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
 
 from .progress import Lines
+from .users import beside
 
 log = logging.getLogger("httpcache")
 
@@ -57,7 +58,7 @@ async def capture(
 ) -> None:
     """Make a pass over all that is due (see `adapter.Bound`). Raises MirrorError, also for what failed, at the end."""
     failed: list[str] = []
-    with closing(LocalStore(settings.data)) as store, _alone(settings.data):
+    with closing(LocalStore(settings.data)) as store, _alone(settings.data), beside(settings.data):
         async with running(settings, store, store.spool, AGENT) as mirror:
             for adapter in adapters:
                 try:

@@ -118,6 +118,14 @@ class Log:
         """Write the value with that number; return False where another has had the number with another value."""
         return await self._store.add(f"{self._prefix}{number}", value) == value
 
+    async def cut(self, number: int) -> None:
+        """Remove the values from `number` on, the last one first, while nobody else has the log in memory or grows it.
+
+        For repairs alone: who knows of a value that is there no more would append behind a hole.
+        """
+        for place in reversed(range(number, number + len(await self.read(number)))):
+            await self._store.remove(f"{self._prefix}{place}")
+
     async def note(self, value: bytes, limit: int) -> bool:
         """Append a value unless the log has it; return whether it has now: one of `limit` bytes takes no more.
 

@@ -20,6 +20,7 @@ from httpcache.adapter import Progress
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
 from pypi_adapter.addresses import now
 from pypi_adapter.history.history import StaleObservation
+from pypi_adapter.registry.clock import WrongClock
 from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Pass, Scope
 from pypi_adapter.registry.project_list import Catalog
 from pypi_adapter.registry.registry import Look, Registry
@@ -187,7 +188,7 @@ class _Work:
         log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
         self.looked.add(project)
         self.failed.append(project)
-        if isinstance(error, Hopeless | StoreFull):
+        if isinstance(error, Hopeless | StoreFull | WrongClock):
             self._error = self._error or error
         elif len(self.failed) > FAILED_AT_MOST:
             self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one so: {error}")

@@ -10,11 +10,16 @@ from pypi_adapter.addresses import to_segment
 from .history import Doubtful
 
 
-class _Look(msgspec.Struct, frozen=True, array_like=True):
+class Noted(msgspec.Struct, frozen=True, array_like=True):
     """A look that began or ended a row of losses; `instant` in microseconds since the epoch."""
 
     instant: int
     lost: bool
+
+
+def doubts_log(store: Store, name: str) -> Log:
+    """Return the log of the doubts about what has its own log under `name`."""
+    return Log(store, f"{name} doubts")  # no name has a space in it
 
 
 class Doubts:
@@ -26,14 +31,14 @@ class Doubts:
     """
 
     def __init__(self, store: Store, name: str, pause: int) -> None:
-        self._log = Log(store, f"{name} doubts")  # no name has a space in it
+        self._log = doubts_log(store, name)
         self._pause = pause
-        self._looks: list[_Look] = []
+        self._looks: list[Noted] = []
 
     async def begun(self) -> int | None:
         """Return when the row that has not ended began, None where there is none. Raises StoreError."""
         for value in await self._log.read(len(self._looks)):
-            self._looks.append(msgspec.msgpack.decode(value, type=_Look))
+            self._looks.append(msgspec.msgpack.decode(value, type=Noted))
         return self._looks[-1].instant if self._looks and self._looks[-1].lost else None
 
     async def settle(self, instant: int, doubt: Doubtful) -> None:
@@ -45,7 +50,7 @@ class Doubts:
         if begun is None or begun > instant:  # noted while the clock was ahead
             begun = instant
             if ended is None or not ended <= instant < ended + self._pause:
-                await self._note(_Look(instant, lost=True))
+                await self._note(Noted(instant, lost=True))
         if instant < begun + self._pause:
             raise Doubtful(f"{doubt}; if that is still so at {to_segment(begun + self._pause)}, it is believed")
 
@@ -53,9 +58,9 @@ class Doubts:
         """Take note that an instant showed no loss."""
         begun = await self.begun()
         if begun is not None and begun < instant:
-            await self._note(_Look(instant, lost=False))
+            await self._note(Noted(instant, lost=False))
 
-    async def _note(self, look: _Look) -> None:
+    async def _note(self, look: Noted) -> None:
         """Append a look, unless another process has noted the same in the meantime."""
         value = msgspec.msgpack.encode(look)
         while not self._looks or self._looks[-1].lost != look.lost or self._looks[-1].instant > look.instant:

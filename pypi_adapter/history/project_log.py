@@ -36,6 +36,11 @@ _SELF = 4000  # bytes of memory that everything else takes
 T = TypeVar("T")
 
 
+def project_log(store: Store, registry: str, project: str) -> Log:
+    """Return the log of the observations of a project (normalised)."""
+    return Log(store, f"{registry}/{project}")
+
+
 class Known:
     """What is known of a project (normalised) of a registry.
 
@@ -55,7 +60,7 @@ class Known:
         self.stale: str | None = None
         self.doubts = Doubts(store, f"{registry}/{project}", pause)
         self._name = f"{registry}/{project}"
-        self._log = Log(store, self._name)
+        self._log = project_log(store, registry, project)
         self._base = base
         self._shelf = shelf
         self._working = anyio.Lock()  # a history may not grow while a thread reads it
@@ -262,7 +267,7 @@ class Known:
 
 async def read_entries(store: Store, registry: str, project: str) -> list[Entry]:
     """Return the log of a project (normalised). Raises StoreError where it is damaged."""
-    return [_decoded(project, value) for value in await Log(store, f"{registry}/{project}").read()]
+    return [_decoded(project, value) for value in await project_log(store, registry, project).read()]
 
 
 def _decoded(project: str, value: bytes) -> Entry:

@@ -41,6 +41,11 @@ class Outcome(msgspec.Struct, frozen=True, array_like=True):
         return self.filename, self.content, self.missing
 
 
+def rescues_log(store: Store, registry: str, project: str) -> Log:
+    """Return the log of the outcomes of a project's losses."""
+    return Log(store, f"{registry}/{project} rescues")  # no name has a space in it
+
+
 class Ledger:
     """The outcomes of one project's losses, in the store: shared by all processes.
 
@@ -48,7 +53,7 @@ class Ledger:
     """
 
     def __init__(self, store: Store, registry: str, project: str) -> None:
-        self._log = Log(store, f"{registry}/{project} rescues")  # no name has a space in it
+        self._log = rescues_log(store, registry, project)
         self._project = project
         self._outcomes: list[Outcome] = []
         self._last: dict[Loss, str] = {}

@@ -18,11 +18,16 @@ class Proof(msgspec.Struct, frozen=True, array_like=True):
     after: int
 
 
+def serials_log(store: Store, registry: str) -> Log:
+    """Return the log of the proofs of a registry's serials."""
+    return Log(store, f"{registry}/ serials")
+
+
 class Proofs:
     """The proofs of one registry's serials, in the store: shared by all processes. One is enough, until it moves."""
 
     def __init__(self, store: Store, registry: str) -> None:
-        self._log = Log(store, f"{registry}/ serials")
+        self._log = serials_log(store, registry)
         self._read: list[Proof] = []
 
     async def known(self, since: int) -> Serials:

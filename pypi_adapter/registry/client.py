@@ -23,6 +23,7 @@ from pypi_adapter.simple.html_page import Asked
 from pypi_adapter.simple.model import BadPage, Page, ProjectList
 from pypi_adapter.simple.parser import parse
 
+from .clock import shown_at
 from .index_url import Address
 from .wheel_metadata import read_bounded
 
@@ -113,11 +114,11 @@ class Asking:
         started = now()
         headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
         async with self.ask(f"{self._index}{project}{project and '/'}", headers, INSTALLER) as answer:
-            instant = started - _age(answer) * 1_000_000
-            if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
-                return _Got(project, instant, answer, None)
             if answer.status == 429 or answer.status >= 500:
                 raise Later(what, answer.status, answer.headers.get("retry-after"))
+            instant = shown_at(answer.headers, started, now())
+            if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
+                return _Got(project, instant, answer, None)
             if answer.status != 200:
                 raise BadUpstream(f"the registry answered {answer.status} for {what}")
             self._check_own(answer, what)
@@ -179,9 +180,3 @@ def _etag(answer: Answer) -> str | None:
     """Return the entity tag of an answer (RFC 9110 section 8.8.3), None where it has none that can be sent back."""
     text = answer.headers.get("etag", "")
     return text if _ETAG.fullmatch(text) else None
-
-
-def _age(answer: Answer) -> int:
-    """Return how old the answer of a cache on the way is, in seconds (RFC 9111 section 5.1)."""
-    text = answer.headers.get("age", "")
-    return int(text) if text.isdecimal() and len(text) < 10 else 0

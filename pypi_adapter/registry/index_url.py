@@ -34,7 +34,7 @@ class Address:
                 f"settings say {index}: what is not there would count as deleted. If it is the same registry and has "
                 f"moved, say so: httpcache moved {self._registry} {index}"
             )
-        return int(moved or -1)
+        return min(int(moved), now()) if moved else -1  # the clock can have been ahead
 
     async def is_known(self) -> bool:
         """Whether the registry was ever asked."""

@@ -17,6 +17,9 @@ from packaging.utils import InvalidName, canonicalize_name
 from httpcache.errors import MirrorError, StoreError
 from httpcache.store.base import Log, Store
 from httpcache.units import span
+from pypi_adapter.addresses import now
+
+from .clock import TOLERANCE
 
 REQUESTED, ALL, LISTED = "requested", "all", "listed"
 
@@ -113,11 +116,24 @@ def read_scope(text: str, folder: Path) -> Scope:
         raise MirrorError(f"{folder / text}: {error}: write one name of a project a line") from error
 
 
+def decode_pass(value: bytes) -> Pass:
+    """Return a pass from the store. Raises StoreError."""
+    try:
+        return msgspec.msgpack.decode(zlib.decompress(value), type=Pass)
+    except (ValueError, zlib.error) as error:
+        raise StoreError("the log of captures is damaged: restore the store from a copy") from error
+
+
+def passes_log(store: Store, registry: str) -> Log:
+    """Return the log of the passes over a registry."""
+    return Log(store, f"{registry}/ passes")
+
+
 class Passes:
     """The completed passes over one registry, in the store: shared by all processes."""
 
     def __init__(self, store: Store, registry: str) -> None:
-        self._log = Log(store, f"{registry}/ passes")
+        self._log = passes_log(store, registry)
         self._read: list[Pass] = []
         self._reading = anyio.Lock()
 
@@ -125,11 +141,22 @@ class Passes:
         """Return all passes, the oldest first. Raises StoreError."""
         async with self._reading:
             for value in await self._log.read(len(self._read)):
-                try:
-                    self._read.append(msgspec.msgpack.decode(zlib.decompress(value), type=Pass))
-                except (ValueError, zlib.error) as error:
-                    raise StoreError("the log of captures is damaged: restore the store from a copy") from error
+                self._read.append(decode_pass(value))
             return self._read
+
+    async def counted(self) -> list[Pass]:
+        """Return the passes that say something, the oldest first. Raises StoreError.
+
+        Others were made while the clock was ahead: what they know of is still to come, or they are in the log before
+        one that was completed earlier than they say.
+        """
+        found: list[Pass] = []
+        latest = now() + TOLERANCE
+        for done in reversed(await self.all()):
+            if done.finished <= latest:
+                found.append(done)
+                latest = done.finished
+        return found[::-1]
 
     async def append(self, done: Pass) -> None:
         """Keep a completed pass: the mark that the next one starts from. Raises StoreError."""
@@ -139,14 +166,14 @@ class Passes:
 
     async def before(self, scope: Scope) -> Pass | None:
         """Return the newest pass over everything in a scope: what it knew need not be fetched again."""
-        return next((found for found in reversed(await self.all()) if found.scope.includes(scope)), None)
+        return next((found for found in reversed(await self.counted()) if found.scope.includes(scope)), None)
 
     async def unchanged(self, project: str, number: int | None, since: int, *, existed: bool) -> int | None:
         """Return the newest instant at which a project was known to be as its log has it, which ends at `since`.
 
         None if no pass after `since` knows it. For `number` and `existed` see Pass.knows. Raises StoreError.
         """
-        for found in reversed(await self.all()):
+        for found in reversed(await self.counted()):
             if found.finished <= since:
                 return None
             if found.instant <= since:

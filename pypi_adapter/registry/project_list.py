@@ -11,14 +11,15 @@ import anyio.to_thread
 import msgspec
 from packaging.utils import canonicalize_name
 
-from httpcache.errors import BadUpstream
+from httpcache.errors import BadUpstream, StoreError
 from httpcache.freezing.mirror import Mirror
-from httpcache.store.base import Log
+from httpcache.store.base import Log, Store
 from pypi_adapter.addresses import now
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import Doubtful, Serials, StaleObservation, is_loss
 from pypi_adapter.simple.model import Page, ProjectList
 
+from .clock import ahead, is_ahead
 from .registry import COME_BACK, Registry
 
 
@@ -47,6 +48,11 @@ def encode_change(change: Change) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(change))
 
 
+def projects_log(store: Store, registry: str) -> Log:
+    """Return the log of the list of a registry's projects."""
+    return Log(store, f"{registry}/ projects")
+
+
 class Catalog:
     """The list of one registry: as it was observed, and the projects that have a log.
 
@@ -56,7 +62,7 @@ class Catalog:
 
     def __init__(self, registry: Registry, mirror: Mirror) -> None:
         self._registry = registry
-        self._log = Log(mirror.store, f"{registry.name}/ projects")
+        self._log = projects_log(mirror.store, registry.name)
         self._doubts = Doubts(mirror.store, f"{registry.name}/ projects", registry.pause)
         self._changes: list[Change] = []
         self._lock = anyio.Lock()
@@ -87,7 +93,7 @@ class Catalog:
         """Take from a pass of the capture that the list had not changed, where an answer needs to know."""
         if not self._changes or self._last >= instant:
             return
-        unchanged = max((done.instant for done in await self._registry.passes.all()), default=-1)
+        unchanged = max((done.instant for done in await self._registry.passes.counted()), default=-1)
         if unchanged >= instant:
             change = Change(unchanged, self._changes[-1].listed, None, (), ())
             if await self._log.append(len(self._changes), encode_change(change)):
@@ -209,6 +215,8 @@ class Catalog:
     async def _read(self) -> None:
         for value in await self._log.read(len(self._changes)):
             self._changes.append(decode_change(value))
+        if is_ahead(self._last, now()):
+            raise StoreError(ahead("the list of projects", self._last, self._registry.name))
 
 
 def _normalised(page: ProjectList) -> ProjectList:

@@ -33,6 +33,7 @@ from pypi_adapter.history.snapshot_cache import Shelf
 from pypi_adapter.simple.model import QUARANTINED, File, Page, ProjectStatus
 
 from .client import Asking
+from .clock import ahead, is_ahead
 from .files import Files
 from .index_url import Address
 from .passes import Passes
@@ -48,7 +49,6 @@ LATER_LOOK = 15 * 60  # seconds until a loss that lasts is believed
 RENEWED = 1_000_000  # microseconds in which a registry is not asked again for newer links
 RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
 COME_BACK = {"Retry-After": "60"}
-CLOCK_SKEW = 300_000_000  # microseconds that an observation may be ahead of the clock
 LAG = 3_600_000_000  # microseconds that a page may be older than the list, from a cache on the way, in a pass
 HISTORIES = 24 * 1024 * 1024  # bytes of memory for what is known of projects, for each registry
 
@@ -204,6 +204,7 @@ class Registry:
         """
         known = Known(self._store, self.name, project, pause=self.pause)
         await known.read_log()
+        self._check_past(known)
         serials = await self.serials()
         seen, before, instant = known.serial_since(serials.since), known.instant, None
         asked = look.always or not known.has_page or seen < (look.serial or 0)
@@ -229,11 +230,13 @@ class Registry:
         self._keep(known)  # so that others who ask for it now share it
         await known.read_log()
         self._keep(known)
-        if known.instant > now() + CLOCK_SKEW:
-            raise StoreError(
-                f"{project} was observed in the future: the clock of this machine is wrong, or was when it was observed"
-            )
+        self._check_past(known)
         return known
+
+    def _check_past(self, known: Known) -> None:
+        """Raise StoreError for an observation that is still to come: nothing can be said until it is taken back."""
+        if is_ahead(known.instant, now()):
+            raise StoreError(ahead(f"an observation of {known.project}", known.instant, self.name))
 
     def _keep(self, known: Known) -> None:
         """Keep what is known of a project in memory, with what it takes by now."""

@@ -24,6 +24,8 @@ class Here:
     def __init__(self, folder: Path, pypi: PyPI) -> None:
         self.mirror = Mirror(folder, pypi.url)
         self.pypi = pypi
+        self.environment: dict[str, str] = {}
+        """Of the command, besides that of the tests."""
 
     def capture(self, scope: str | Path = ALL) -> str:
         """Make a pass that must succeed; return its summary."""
@@ -34,7 +36,7 @@ class Here:
     def try_capture(self, scope: str | Path = ALL, *more: str | Path, seconds: float = 60) -> CompletedProcess[str]:
         """Run the command."""
         options = ("--data", self.mirror.data, "--pypi-upstream", self.pypi.url, "--log-level", "error", *AT_ONCE)
-        return run("capture", *options, "--pypi-capture", scope, *more, seconds=seconds)
+        return run("capture", *options, "--pypi-capture", scope, *more, environment=self.environment, seconds=seconds)
 
     def prove_serials(self) -> None:
         """Let it be known that the registry's serials move with changes, as it is once one was seen to."""

@@ -8,6 +8,7 @@ import socket
 import ssl
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -83,6 +84,8 @@ class Upstream:
         self.tokens = dict(tokens or {})
         self.refusal = refusal
         self.tls = tls
+        self.clock: Callable[[], float] | None = time.time
+        """What its `Date` is of, in seconds since the epoch; None: it sends no `Date`."""
         self.requests: list[Request] = []
         self.errors: list[BaseException] = []
         self.port = 0
@@ -269,7 +272,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, response: Response) -> None:
         names = {name.lower(): value for name, value in response.headers.items()}
         self.send_response_only(response.status)
-        self.send_header("Date", self.date_time_string())
+        if clock := self.server.upstream.clock:
+            self.send_header("Date", self.date_time_string(clock()))
         for name, value in response.headers.items():
             self.send_header(name, value)
         bodiless = self.command == "HEAD" or response.status in (204, 304)
