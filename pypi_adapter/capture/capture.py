@@ -11,6 +11,7 @@ mark      the completed pass, last of all: one that was cut off is made again, a
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable, Sequence
 from itertools import repeat
 
@@ -61,7 +62,7 @@ class Capture:
 
     async def run(self, progress: Progress) -> Pass:
         """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
-        started, asked = now(), self._registry.asking.requests
+        started, began, asked = now(), time.monotonic(), self._registry.asking.requests
         patience = Patience()
         logged = await self._registry.requested.all()
         try:
@@ -80,7 +81,7 @@ class Capture:
         done = Pass(
             instant=work.instant,
             started=started,
-            finished=now(),
+            finished=started + round((time.monotonic() - began) * 1e6),  # the clock can be set meanwhile
             scope=self._scope,
             serial=max(listed.serials, default=None) if listed else None,
             logged=len(logged),
