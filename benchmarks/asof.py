@@ -22,8 +22,8 @@ import msgspec
 from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
 from pypi_adapter.history.history import DAY, Entry, History, Observation, encode_entry
-from pypi_adapter.history.project_log import Known
-from pypi_adapter.history.snapshot_cache import Form, Shelf
+from pypi_adapter.history.project_log import ProjectLog
+from pypi_adapter.history.snapshot_cache import SnapshotCache, StoredSnapshot
 from pypi_adapter.simple.model import File, Page
 
 SIZES: Final = (5, 50, 5000)
@@ -76,16 +76,16 @@ async def _measure(store: LocalStore, size: int, day: int, rounds: int) -> list[
         for number, value in enumerate(values):
             await log.append(number, value)
 
-    shelf, empty = _Shelf(store.folder / "cache"), _Shelf(store.folder / "empty")
-    kept: dict[str, Known] = {}
+    snapshots, empty = _Shelf(store.folder / "cache"), _Shelf(store.folder / "empty")
+    kept: dict[str, ProjectLog] = {}
 
-    async def page(known: Known) -> bytes:
-        moment = await known.as_of(instant)
-        assert moment
-        return moment.json()
+    async def page(known: ProjectLog) -> bytes:
+        snapshot_page = await known.as_of(instant)
+        assert snapshot_page
+        return snapshot_page.json()
 
-    async def read(name: str, where: Shelf) -> Known:
-        known = Known(store, _REGISTRY, _project(name, size, day), "", where)
+    async def read(name: str, where: SnapshotCache) -> ProjectLog:
+        known = ProjectLog(store, _REGISTRY, _project(name, size, day), "", where)
         await known.read_log()
         return known
 
@@ -93,16 +93,16 @@ async def _measure(store: LocalStore, size: int, day: int, rounds: int) -> list[
         await page(kept[name])
 
     async def from_form(name: str) -> None:
-        await page(await read(name, shelf))
+        await page(await read(name, snapshots))
 
     async def from_log(name: str) -> None:
         await page(await read(name, empty))
 
     for name in logs:
-        kept[name] = await read(name, shelf)
+        kept[name] = await read(name, snapshots)
         await page(kept[name])
-    for form in shelf.made:
-        shelf.write(form)
+    for form in snapshots.made:
+        snapshots.write(form)
     assert await page(kept["once"]) == (await page(kept["daily"])).replace(b"demo-daily", b"demo-once")
     found = []
     sources: list[tuple[Literal["memory", "form", "log"], Callable[[str], Awaitable[None]]]]
@@ -115,14 +115,14 @@ async def _measure(store: LocalStore, size: int, day: int, rounds: int) -> list[
     return found
 
 
-class _Shelf(Shelf):
+class _Shelf(SnapshotCache):
     """A shelf on which nothing is put while it is timed."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, lambda work: None)
-        self.made: list[Form] = []
+        self.made: list[StoredSnapshot] = []
 
-    def put(self, form: Form) -> None:
+    def put(self, form: StoredSnapshot) -> None:
         self.made.append(form)
 
 

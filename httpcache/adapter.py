@@ -15,12 +15,12 @@ from typing import Any, Protocol
 
 from starlette.types import ASGIApp
 
-from httpcache.freezing.flight import Live
+from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
 from httpcache.store.base import Store
 from httpcache.store.record import Record
 
-from .request import Incoming
+from .request import Request
 from .settings import Settings
 
 
@@ -68,10 +68,10 @@ class Progress(Protocol):
 class Bound(Protocol):
     """An adapter at work on one mirror."""
 
-    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+    async def answer(self, request: Request) -> ASGIApp | None:
         """Return the response to a request, None where it is not this adapter's. Raises MirrorError."""
 
-    async def shown(self, incoming: Incoming, outcome: Record | Live, status: str) -> ASGIApp | None:
+    async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> ASGIApp | None:
         """Return what is sent in the place of what an upstream answered, None where that is to be sent.
 
         `status` is the `Cache-Status` of the answer.

@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from .errors import StoreError
 
 
-def started(count: int, name: str) -> ThreadPoolExecutor:
+def prestarted_executor(count: int, name: str) -> ThreadPoolExecutor:
     """Return an executor that has all its threads and never starts one. Raises StoreError where they cannot be had."""
     executor = ThreadPoolExecutor(count, name)
     all_there = threading.Event()

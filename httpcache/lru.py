@@ -9,7 +9,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 
-class Kept(Generic[K, V]):
+class SizedLRU(Generic[K, V]):
     """A mapping that keeps what was used last.
 
     `limit` bounds the sum of the sizes that `put` is given: bytes, or the number of values where each has the size 1.

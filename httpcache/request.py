@@ -19,7 +19,7 @@ HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
 
 
 @dataclass(frozen=True)
-class Incoming:
+class Request:
     """A GET or HEAD to the mirror.
 
     `path` is the raw path below the root path, still quoted; `query` what followed the `?`; `root` the root path.
@@ -33,7 +33,7 @@ class Incoming:
     credentials: Credentials
 
     @classmethod
-    def read(cls, scope: Scope, settings: Settings) -> Incoming:
+    def read(cls, scope: Scope, settings: Settings) -> Request:
         """Take a request apart."""
         path = scope["raw_path"].decode("utf-8", "surrogateescape")
         headers = Headers(scope=scope)

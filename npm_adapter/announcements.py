@@ -15,7 +15,7 @@ from hashlib import sha256
 import msgspec
 
 from httpcache.freezing.download import Digest
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.store.base import Log, Store
 from httpcache.target import Target, origin
 
@@ -47,7 +47,7 @@ class Announcements:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._done: Kept[tuple[str, str, str], bool] = Kept(NOTED)
+        self._done: SizedLRU[tuple[str, str, str], bool] = SizedLRU(NOTED)
 
     def is_noted(self, pin: str, digest: str, final: str) -> bool:
         """Whether nothing is left to note of a packument: its bytes, and where they came from."""

@@ -20,10 +20,10 @@ import msgspec
 from starlette.types import ASGIApp
 
 from httpcache.errors import BadUpstream
-from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.flight import FlightReader, PassedThrough
 from httpcache.freezing.mirror import Expected, Mirror, Want
-from httpcache.lru import Kept
-from httpcache.request import Incoming
+from httpcache.lru import SizedLRU
+from httpcache.request import Request
 from httpcache.store.record import Record
 from httpcache.target import Address, Target, canonical_url, looks_like_url, split_path
 from httpcache.upstream.decoding import BadCoding, decoded
@@ -56,45 +56,45 @@ class Pinned:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._announcements = Announcements(mirror.store)
-        self._bodies: Kept[tuple[str, ...], Body] = Kept(RENDERED_BYTES)
-        self._others: Kept[str, bool] = Kept(OTHERS)
+        self._bodies: SizedLRU[tuple[str, ...], Body] = SizedLRU(RENDERED_BYTES)
+        self._others: SizedLRU[str, bool] = SizedLRU(OTHERS)
         self._reading = anyio.CapacityLimiter(1)  # a packument takes many times its size while it is read
 
-    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+    async def answer(self, request: Request) -> ASGIApp | None:
         """Answer what an npm client asks for, and announced tarballs; None for everything else. Raises MirrorError."""
-        if not looks_like_url(split_path(incoming.path).rest):
+        if not looks_like_url(split_path(request.path).rest):
             return None
-        target = incoming.target
-        incoming = replace(incoming, credentials=self._mirror.credentials(target, incoming.credentials))
-        if _is_client(incoming) or _path(target).endswith(".tgz"):
+        target = request.target
+        request = replace(request, credentials=self._mirror.credentials(target, request.credentials))
+        if _is_client(request) or _path(target).endswith(".tgz"):
             announced = await self._announcements.find(target)
             if announced:
-                return await self._tarball(incoming, target, Expected(announced))
-        if not incoming.raw and await self._asks_registry(incoming, target):
-            return await self._packument(incoming, target)
+                return await self._tarball(request, target, Expected(announced))
+        if not request.raw and await self._asks_registry(request, target):
+            return await self._packument(request, target)
         return None
 
-    async def _asks_registry(self, incoming: Incoming, target: Target) -> bool:
+    async def _asks_registry(self, request: Request, target: Target) -> bool:
         """Whether a packument is asked for, or another answer of a registry: Yarn 4 does not say what it accepts."""
-        if "accept" in incoming.headers:
-            return _is_client(incoming) and "json" in incoming.accept.lower()
+        if "accept" in request.headers:
+            return _is_client(request) and "json" in request.accept.lower()
         return await self._announcements.is_in_registry(target)
 
-    async def shown(self, incoming: Incoming, outcome: Record | Live, status: str) -> ASGIApp | None:
+    async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> ASGIApp | None:
         """Return what a client that does not say that it is of npm gets for a packument; None for everything else."""
-        if incoming.raw or not looks_like_url(split_path(incoming.path).rest):
+        if request.raw or not looks_like_url(split_path(request.path).rest):
             return None
         if isinstance(outcome, Record):
             if not _is_json(outcome.headers) or self._others.get(outcome.digest):
                 return None
-            return await self._rewritten(incoming, outcome, status)
+            return await self._rewritten(request, outcome, status)
         if not await self._may_be_packument(outcome):
             return None
-        record = await self._mirror.landed(incoming.target, outcome)
-        rewritten = await self._rewritten(incoming, record, STORED)
-        return rewritten or answer_with(self._mirror.store, record, pinned=incoming.pinned)
+        record = await self._mirror.landed(request.target, outcome)
+        rewritten = await self._rewritten(request, record, STORED)
+        return rewritten or answer_with(self._mirror.store, record, pinned=request.pinned)
 
-    async def _may_be_packument(self, live: Live) -> bool:
+    async def _may_be_packument(self, live: FlightReader) -> bool:
         """Whether an answer that is being frozen has to be waited for: JSON of a page's size that is an object."""
         if not _is_json(live.head.headers) or live.unkept:
             return False
@@ -103,14 +103,14 @@ class Pinned:
             return False
         return await live.ends_within(self._mirror.settings.max_page)
 
-    async def _tarball(self, incoming: Incoming, target: Target, expected: Expected) -> ASGIApp:
+    async def _tarball(self, request: Request, target: Target, expected: Expected) -> ASGIApp:
         async def expect() -> Expected:
             return expected
 
-        want = Want(incoming.accept, credentials=incoming.credentials, expect=expect)
-        return answer_with(self._mirror.store, await self._mirror.answer(target, want), pinned=incoming.pinned)
+        want = Want(request.accept, credentials=request.credentials, expect=expect)
+        return answer_with(self._mirror.store, await self._mirror.answer(target, want), pinned=request.pinned)
 
-    async def _packument(self, incoming: Incoming, target: Target) -> ASGIApp:
+    async def _packument(self, request: Request, target: Target) -> ASGIApp:
         async def verify(record: Record, file: Path) -> None:
             body = await anyio.to_thread.run_sync(file.read_bytes)
             if _looks_wrong(target, body) and await self._made(record, body, "", short=False) is None:
@@ -121,22 +121,22 @@ class Pinned:
         want = Want(
             WHOLE,
             lambda kind: "html" not in kind.lower(),
-            incoming.credentials,
+            request.credentials,
             verify=verify,
             freeze_absence="/-/" not in _path(target),
         )
         started = time.time()
         outcome = await self._mirror.whole(target, want)
-        if isinstance(outcome, Passed):
-            return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+        if isinstance(outcome, PassedThrough):
+            return answer_with(self._mirror.store, outcome, pinned=request.pinned)
         status = HIT if outcome.created < started else STORED
-        rewritten = await self._rewritten(incoming, outcome, status)
-        return rewritten or answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+        rewritten = await self._rewritten(request, outcome, status)
+        return rewritten or answer_with(self._mirror.store, outcome, pinned=request.pinned)
 
-    async def _rewritten(self, incoming: Incoming, record: Record, status: str) -> ASGIApp | None:
+    async def _rewritten(self, request: Request, record: Record, status: str) -> ASGIApp | None:
         """Return a packument in the form that the client asks for, None for what is none. Raises MirrorError."""
-        pinned, short = incoming.origin + incoming.pinned, packument.ABBREVIATED in incoming.accept.lower()
-        pin = incoming.target.pin
+        pinned, short = request.origin + request.pinned, packument.ABBREVIATED in request.accept.lower()
+        pin = request.target.pin
         key = (record.digest, record.final, record.headers.get("content-encoding", ""), pinned, str(short))
         body = self._bodies.get(key)
         if body is None or not self._announcements.is_noted(pin, record.digest, record.final):
@@ -179,10 +179,10 @@ def _make(body: bytes, coding: str | None, limit: int, base: str, pinned: str, *
     return _Made(sent, tarballs, packument.registry(document, base))
 
 
-def _is_client(incoming: Incoming) -> bool:
+def _is_client(request: Request) -> bool:
     """Whether a request says that it is of an npm client: by what it accepts, or by its name."""
-    named = _CLIENT.match(incoming.headers.get("user-agent", ""))
-    return named is not None or packument.ABBREVIATED in incoming.accept.lower()
+    named = _CLIENT.match(request.headers.get("user-agent", ""))
+    return named is not None or packument.ABBREVIATED in request.accept.lower()
 
 
 def _is_json(headers: dict[str, str]) -> bool:

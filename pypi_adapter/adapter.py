@@ -11,18 +11,18 @@ from starlette.types import ASGIApp
 
 from httpcache.adapter import Bound, Option, Progress
 from httpcache.errors import BadAddress, MirrorError
-from httpcache.freezing.flight import Live
+from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
-from httpcache.request import Incoming
+from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.record import Record
 from httpcache.target import looks_like_url, read_address, split_path
 from pypi_adapter.capture.capture import Capture
 from pypi_adapter.capture.rescue import Rescue
-from pypi_adapter.policy.rule_log import Rulebook
+from pypi_adapter.policy.rule_log import CurrentPolicy
 from pypi_adapter.registry.passes import REQUESTED, Scope, read_scope
-from pypi_adapter.registry.project_list import Catalog
-from pypi_adapter.registry.registry import LATER_LOOK, PYPI, Registry
+from pypi_adapter.registry.project_list import ProjectListLog
+from pypi_adapter.registry.registry import LOSS_SECONDS, PYPI, Registry
 from pypi_adapter.simple.model import File, ProjectStatus
 from pypi_adapter.simple.negotiation import MediaType, choose
 from pypi_adapter.web.dated import Dated
@@ -46,7 +46,7 @@ class PypiAdapter:
             "pypi-second-look",
             "MINUTES",
             "how long a project, or nearly all of its files, must be missing with nothing that speaks for it until it "
-            f"is believed ({LATER_LOOK // 60})",
+            f"is believed ({LOSS_SECONDS // 60})",
         ),
         Option("pypi-config", "FILE", "rules for what is withheld, other registries, and groups of them (TOML)"),
     )
@@ -76,9 +76,9 @@ class PypiAdapter:
             registries.append((registry, config.named_policy, given.capture))
         sources, captures = {}, []
         for registry, policy, scope in registries:
-            source = Source(registry, Catalog(registry, mirror), Rulebook(mirror.store, policy))
+            source = Source(registry, ProjectListLog(registry, mirror), CurrentPolicy(mirror.store, policy))
             sources[registry.name] = source
-            captures.append(Capture(registry, source.catalog, _rescue(source, mirror), scope))
+            captures.append(Capture(registry, source.project_list, _rescue(source, mirror), scope))
         served = [Dated(source.registry.path, [source], mirror.store) for source in sources.values()]
         for group in config.groups:
             members = [sources[name] for name in group.registries]
@@ -109,7 +109,7 @@ def _rescue(source: Source, mirror: Mirror) -> Rescue:
     """Return what rescues the files that a registry removes, from its observations on."""
 
     async def withheld(project: str, file: File, status: ProjectStatus | None) -> str | None:
-        return (await source.rulebook.current()).withheld(project, file, status)
+        return (await source.policy.current()).withheld(project, file, status)
 
     rescue = Rescue(source.registry, mirror, withheld)
     source.registry.on_missed = rescue.start
@@ -120,17 +120,17 @@ def _scope(settings: Settings) -> Scope:
     return read_scope(settings.adapters.get("pypi_capture", REQUESTED), Path())
 
 
-def _check_meant(incoming: Incoming) -> None:
+def _check_meant(request: Request) -> None:
     """Raise BadAddress for an address without an upstream URL in which a date was meant to stand."""
-    parts = split_path(incoming.path)
-    hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now(), incoming.root)
+    parts = split_path(request.path)
+    hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now(), request.root)
     if hint:
         raise BadAddress(hint)
 
 
 def _later_look(settings: Settings) -> int:
     """Return how many seconds a loss must last. Raises MirrorError."""
-    text = settings.adapters.get("pypi_second_look", f"{LATER_LOOK // 60}")
+    text = settings.adapters.get("pypi_second_look", f"{LOSS_SECONDS // 60}")
     if not (text.isascii() and text.isdecimal() and len(text) < 6):
         raise MirrorError(f"--pypi-second-look takes a number of minutes, and {text!r} is none")
     return int(text) * 60
@@ -143,20 +143,20 @@ class _Bound:
         self._parts = parts
         self._captures = captures
 
-    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+    async def answer(self, request: Request) -> ASGIApp | None:
         """Return the first answer of the parts. Raises MirrorError."""
         try:
             for part in self._parts:
-                response = await part.answer(incoming)
+                response = await part.answer(request)
                 if response is not None:
                     return response
-            _check_meant(incoming)
+            _check_meant(request)
         except BadAddress as error:
-            error.problem = choose(incoming.accept) is MediaType.JSON
+            error.problem = choose(request.accept) is MediaType.JSON
             raise
         return None
 
-    async def shown(self, incoming: Incoming, outcome: Record | Live, status: str) -> None:
+    async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> None:
         """Index pages are all answered by `answer`."""
 
     async def capture(

@@ -12,10 +12,10 @@ from httpcache.errors import BadAddress, MirrorError, NotFound
 from httpcache.store.base import Store
 from httpcache.target import canonical_url
 from pypi_adapter.history.project_log import read_entries
-from pypi_adapter.history.rescue_log import Ledger
+from pypi_adapter.history.rescue_log import RescueLog
 from pypi_adapter.history.timeline import render, timeline
-from pypi_adapter.policy.rule_log import Order, Orders, in_force, parse_what
-from pypi_adapter.registry.index_url import Address
+from pypi_adapter.policy.rule_log import RuleCommand, RuleLog, in_force, parse_subject
+from pypi_adapter.registry.index_url import IndexUrlLog
 from pypi_adapter.registry.passes import Passes
 from pypi_adapter.registry.registry import PYPI
 from pypi_adapter.registry.undo import undo
@@ -32,14 +32,14 @@ async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
             f"{given['project']!r} of {registry} has not been observed: "
             f"ask for it first, for example at {'' if registry == PYPI else f'/{registry}'}/live/"
         )
-    return render(timeline(entries, await Ledger(store, registry, name).read()))
+    return render(timeline(entries, await RescueLog(store, registry, name).read()))
 
 
 async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Return a line for each completed pass over a registry. Raises NotFound, StoreError."""
     registry = given["registry"] or PYPI
     passes = await Passes(store, registry).all()
-    if not passes and registry != PYPI and not await Address(store, registry).is_known():
+    if not passes and registry != PYPI and not await IndexUrlLog(store, registry).is_known():
         raise NotFound(f"there are no logs of {registry!r} here: --registry takes the name of a [[registry]]")
     if not passes:
         raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one of each registry")
@@ -72,14 +72,14 @@ async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
         index = canonical_url(given["url"].rstrip("/") + "/")
     except BadAddress as error:
         raise MirrorError(f"{given['url']!r} is no http or https address of a simple index") from error
-    await Address(store, given["registry"]).move(index)
+    await IndexUrlLog(store, given["registry"]).move(index)
     return [f"{given['registry']} is at {index} from now on"]
 
 
 async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Block something; tell the exceptions that may be in the way. Raises MirrorError."""
     order = _order("block", given["what"], given["reason"] or "")
-    orders = Orders(store)
+    orders = RuleLog(store)
     await orders.append(order)
     near = (other for other in in_force(await orders.all()) if other.what.touches(order.what))
     return [
@@ -97,14 +97,14 @@ async def allow(store: Store, given: Mapping[str, Any]) -> list[str]:
     order = _order("allow", given["what"], given["reason"])
     if not order.reason:
         raise MirrorError("an exception needs a reason: say with --reason why it may be served")
-    await Orders(store).append(order)
+    await RuleLog(store).append(order)
     return [f"excepted from all blocks: {order.what} ({order.reason})"]
 
 
 async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Take back what `block` or `allow` laid down. Raises MirrorError, NotFound where they did not."""
     order = _order("unblock", given["what"], "")
-    orders = Orders(store)
+    orders = RuleLog(store)
     back = next((other for other in in_force(await orders.all()) if other.what == order.what), None)
     if back is None:
         raise NotFound(f"no command laid down a rule for just {order.what}: `httpcache blocks` lists those in force")
@@ -114,18 +114,18 @@ async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
 
 async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Return a line for each rule by command that is in force; with `all`, for each command there was."""
-    orders = await Orders(store).all()
+    orders = await RuleLog(store).all()
     return [f"{order.time}  {_text(order)}" for order in (orders if given["all"] else in_force(orders))]
 
 
-def _order(kind: Literal["block", "allow", "unblock"], what: str, reason: str) -> Order:
+def _order(kind: Literal["block", "allow", "unblock"], what: str, reason: str) -> RuleCommand:
     reason = " ".join(reason.split())
     if not reason.isprintable():
         raise MirrorError("--reason has characters in it that cannot be printed: write it as plain text")
-    return Order(now(), kind, parse_what(what), reason)
+    return RuleCommand(now(), kind, parse_subject(what), reason)
 
 
-def _text(order: Order) -> str:
+def _text(order: RuleCommand) -> str:
     reason = "" if order.kind == "unblock" else f" ({order.rule.reason})"
     return f"{order.kind} {order.what}{reason}"
 

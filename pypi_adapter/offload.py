@@ -21,12 +21,12 @@ T = TypeVar("T")
 _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("pages read at once")
 
 
-async def beside(work: Callable[[], T], files: int) -> T:
+async def off_loop(work: Callable[[], T], files: int) -> T:
     """Return what some work on a history of so many files returns."""
     return work() if files <= FEW else await anyio.to_thread.run_sync(work)
 
 
-async def in_parser(work: Callable[[], T], size: int) -> T:
+async def in_parser_thread(work: Callable[[], T], size: int) -> T:
     """Return what reading a page of so many bytes returns."""
     if size <= LIGHT:
         return work()

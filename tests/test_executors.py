@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from httpcache.executors import started
+from httpcache.executors import prestarted_executor
 
 pytestmark = pytest.mark.alone
 
@@ -37,7 +37,7 @@ def names() -> list[str]:
 
 
 def test_all_threads_are_there() -> None:
-    with started(5, "five") as executor:
+    with prestarted_executor(5, "five") as executor:
         there = sorted(names())
         assert len(there) == 5
         assert executor.submit(lambda: threading.current_thread().name).result() in there

@@ -36,7 +36,7 @@ log = logging.getLogger("httpcache")
 DAY: Final = 86_400.0
 RETRY: Final = 300.0
 """Seconds after a pass that failed."""
-LOOK: Final = 1.0
+CHECK_INTERVAL: Final = 1.0
 """Seconds between two looks whether a pass has ended, or the server is to stop."""
 SLEEP: Final = 60.0
 """Seconds after which the clock is looked at again: a machine can be asleep meanwhile."""
@@ -106,7 +106,7 @@ def upcoming(started: float, ended: float, every: float | None) -> float:
     return midnight if every is None else min(midnight, ended + every)
 
 
-class Daily:
+class CaptureScheduler:
     """Starts passes beside a server, one at a time, each in a process of its own."""
 
     def __init__(self, settings: Settings, adapters: Sequence[Adapter]) -> None:
@@ -139,7 +139,7 @@ class Daily:
                 log.error("a capture cannot be started: %s", error.strerror)
                 due = started + RETRY
                 continue
-            while process.is_alive() and not self._stop.wait(LOOK):
+            while process.is_alive() and not self._stop.wait(CHECK_INTERVAL):
                 pass
             process.terminate()
             process.join()
@@ -172,5 +172,5 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
 
 def _watch(parent: int) -> None:
     while os.getppid() == parent:
-        time.sleep(LOOK)
+        time.sleep(CHECK_INTERVAL)
     os._exit(1)

@@ -30,7 +30,7 @@ from httpcache.settings import Settings
 from httpcache.web.app import build
 
 from .ending import Ending
-from .scheduler import Daily
+from .scheduler import CaptureScheduler
 
 log = logging.getLogger("httpcache")
 
@@ -87,7 +87,9 @@ def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
         log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
     )
     server.patience = settings.client_timeout
-    with Daily(settings, adapters).running() if settings.capture or settings.capture_every else nullcontext():
+    with (
+        CaptureScheduler(settings, adapters).running() if settings.capture or settings.capture_every else nullcontext()
+    ):
         server.serve(target_loader=partial(_load, os.getpid(), settings, adapters), wrap_loader=False)
     return 0
 

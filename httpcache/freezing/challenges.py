@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.store.base import Store
 from httpcache.target import origin
 
@@ -19,7 +19,7 @@ class StoredChallenges:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._noted: Kept[str, bool] = Kept(NOTED)  # those that need no write
+        self._noted: SizedLRU[str, bool] = SizedLRU(NOTED)  # those that need no write
 
     async def realm(self, url: str, prefix: str) -> str | None:
         """Return the realm that the origin of a URL has asked for, "" where it named none, None if it has not asked."""

@@ -17,7 +17,7 @@ from httpcache.settings import Settings
 from httpcache.store.base import Store
 from httpcache.store.record import Record, decode
 from httpcache.target import Target
-from httpcache.upstream.client import Answer, Headers, Upstream
+from httpcache.upstream.client import Headers, UpstreamClient, UpstreamResponse
 from httpcache.upstream.sign_in import is_misplaced
 
 REPRESENTATIONS = 4  # of a target, for all: who takes none of these has one under its own `Accept`
@@ -54,8 +54,8 @@ class Want:
     stands behind the mirror's own in `User-Agent`. `source` asks for the target with the credentials that it is given,
     where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called when the
     target is about to be fetched. `verify` looks at the bytes (a draft of the record, the file) before they are frozen,
-    and raises BadUpstream to refuse them; `frozen` is told the record. `is_same` tells whether the body of an answer is
-    of the very thing that is frozen and has changed since, so that who gets the one may read the other.
+    and raises BadUpstream to refuse them; `on_frozen` is told the record. `is_same` tells whether the body of an answer
+    is of the very thing that is frozen and has changed since, so that who gets the one may read the other.
     `freeze_absence`: a 404 or 410 is kept for ever too, as a registry's "no such project" is. `anew`: the upstream is
     asked although it said a moment ago that there is nothing.
     """
@@ -64,11 +64,11 @@ class Want:
     admits: Callable[[str], bool] | None = None
     credentials: Credentials = NOBODY
     agent: str = ""
-    source: Callable[[Credentials], AbstractAsyncContextManager[Answer]] | None = None
+    source: Callable[[Credentials], AbstractAsyncContextManager[UpstreamResponse]] | None = None
     expect: Callable[[], Awaitable[Expected]] | None = None
     verify: Callable[[Record, Path], Awaitable[None]] | None = None
-    frozen: Callable[[Record], Awaitable[None]] | None = None
-    is_same: Callable[[Record, Answer, bytes], Awaitable[bool]] | None = None
+    on_frozen: Callable[[Record], Awaitable[None]] | None = None
+    is_same: Callable[[Record, UpstreamResponse, bytes], Awaitable[bool]] | None = None
     freeze_absence: bool = False
     anew: bool = False
 
@@ -84,7 +84,7 @@ class Download:
         target: Target,
         want: Want,
         store: Store,
-        upstream: Upstream,
+        upstream: UpstreamClient,
         settings: Settings,
         secret: bytes,
         is_sound: Callable[[Record], Awaitable[bool]],
@@ -108,15 +108,15 @@ class Download:
     def scopes(self) -> frozenset[str]:
         return self.want.credentials.scopes(self._secret, self.target.origin)
 
-    def sent_scope(self, answer: Answer) -> str:
+    def sent_scope(self, answer: UpstreamResponse) -> str:
         """Return the scope of the credentials that an answer was asked for with."""
         return scope(self._secret, self.target.origin, answer.sent)
 
-    def scope(self, answer: Answer) -> str:
+    def scope(self, answer: UpstreamResponse) -> str:
         """Return the scope of what an answer brings: what is derived has that of what it is made from."""
         return self.sent_scope(answer) if answer.scope is None else answer.scope
 
-    def place(self, answer: Answer) -> str:
+    def place(self, answer: UpstreamResponse) -> str:
         """Return what stands for the address that an answer came from, with its query: a keyed hash."""
         return hmac.new(self._secret, f"place\n{answer.url}".encode(), "sha256").hexdigest()
 
@@ -163,7 +163,7 @@ class Download:
         """Return what those share whose download is one, if it is to be frozen under this key."""
         return _hash(record_key, self._everything)
 
-    def unkept(self, answer: Answer) -> str:
+    def unkept(self, answer: UpstreamResponse) -> str:
         """Return why an answer may not be frozen, nothing where it may."""
         if answer.status == 203:
             return "status 203 is not the upstream's own answer"  # RFC 9110 section 15.3.4
@@ -177,7 +177,7 @@ class Download:
                 return "the upstream forbids to store it"
         return ""
 
-    def send(self, credentials: Credentials | None = None) -> AbstractAsyncContextManager[Answer]:
+    def send(self, credentials: Credentials | None = None) -> AbstractAsyncContextManager[UpstreamResponse]:
         """Ask the upstream, with the client's credentials or these."""
         credentials = credentials or self.want.credentials
         if self.want.source:

@@ -30,15 +30,15 @@ from anyio.abc import TaskGroup
 
 from httpcache.credentials import PUBLIC
 from httpcache.errors import BadUpstream, Busy, MirrorError, OtherBytes
-from httpcache.executors import started
+from httpcache.executors import prestarted_executor
 from httpcache.fields import named
 from httpcache.store.base import Store
 from httpcache.store.layout import store_error
 from httpcache.store.record import KEPT_HEADERS, Record, decode, encode, shown
-from httpcache.upstream.client import Answer
+from httpcache.upstream.client import UpstreamResponse
 
 from .download import Digest, Download, Expected
-from .flight import Flight, Live, Passed
+from .flight import Flight, FlightReader, PassedThrough
 from .spool import Claim, Head, Holder, Spool, Writer
 
 log = logging.getLogger("httpcache")
@@ -53,7 +53,7 @@ BEAT = 2.0  # seconds after which a process shows that it does not hang
 HUNG = 5 * BEAT  # seconds without that, after which it counts as hanging
 
 
-class Cache:
+class Downloads:
     """Runs flights and freezes what they bring."""
 
     def __init__(self, store: Store, spool: Spool, max_flights: int) -> None:
@@ -63,7 +63,7 @@ class Cache:
         self._max_flights = max_flights
         self._flights: dict[str, Flight] = {}
         self._claims: set[Claim] = set()  # of the downloads that this process leads
-        self._writers = started(WRITERS, "spool-write")
+        self._writers = prestarted_executor(WRITERS, "spool-write")
         self._tasks: TaskGroup
 
     @asynccontextmanager
@@ -80,7 +80,9 @@ class Cache:
             self._tasks.cancel_scope.cancel()
         self._writers.shutdown()
 
-    async def open(self, download: Download, record_key: str, expected: Expected) -> Record | Live | Passed:
+    async def open(
+        self, download: Download, record_key: str, expected: Expected
+    ) -> Record | FlightReader | PassedThrough:
         """Return the record, or the answer as soon as its head is known. Raises MirrorError.
 
         The record is to have the key `record_key`. Those who ask with the same credentials share one download.
@@ -100,7 +102,9 @@ class Cache:
             raise BadUpstream("the answer ended before it could be passed on: ask again")
         return outcome
 
-    async def _board(self, flight: Flight, download: Download, *, own: bool = False) -> Record | Live | Passed | None:
+    async def _board(
+        self, flight: Flight, download: Download, *, own: bool = False
+    ) -> Record | FlightReader | PassedThrough | None:
         """Return what a flight has for a request: None where that is an answer to the request of another alone."""
         while flight.head is None and not flight.done:
             await flight.changed()
@@ -110,7 +114,7 @@ class Cache:
             await flight.changed()
         flight.raise_error()
         if flight.head and not flight.done:
-            return Live(flight, flight.head, collapsed=not own or flight.followed)
+            return FlightReader(flight, flight.head, collapsed=not own or flight.followed)
         return flight.record or (flight.passed if flight.download.accept == download.accept else None)
 
     def _start(self, key: str, flight: Flight) -> Flight:
@@ -185,7 +189,7 @@ class Cache:
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
 
-    async def _spooled(self, flight: Flight, claim: Claim, head: Head, answer: Answer) -> _Sums:
+    async def _spooled(self, flight: Flight, claim: Claim, head: Head, answer: UpstreamResponse) -> _Sums:
         sums, unkept = _Sums(flight.expected.digests), flight.download.unkept(answer)
         with claim.part.open("xb", buffering=0) as file:
             flight.begin(head, os.open(claim.part, os.O_RDONLY), unkept=unkept)
@@ -234,8 +238,8 @@ class Cache:
         if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{target} was frozen by another with other bytes: ask again for those")
         log.info("froze %s (%d bytes, sha256 %s)", target, record.size, record.digest)
-        if want.frozen:
-            await want.frozen(winner)
+        if want.on_frozen:
+            await want.on_frozen(winner)
         return winner
 
     async def _follow(self, key: str, flight: Flight) -> None:
@@ -297,7 +301,7 @@ class _Watch:
         return False
 
 
-def _head(answer: Answer, claim: Claim, download: Download) -> Head:
+def _head(answer: UpstreamResponse, claim: Claim, download: Download) -> Head:
     headers = named(answer.headers, KEPT_HEADERS) | answer.kept
     final = answer.base.partition("?")[0]
     varies = download.accept if _vary(answer) & {"accept", "*"} else ""
@@ -306,7 +310,7 @@ def _head(answer: Answer, claim: Claim, download: Download) -> Head:
     return Head(answer.status, headers, final, answer.length, scope, varies, place, claim.part.name)
 
 
-def _vary(answer: Answer) -> set[str]:
+def _vary(answer: UpstreamResponse) -> set[str]:
     return {name.strip().lower() for name in answer.headers.get("vary", "").split(",")}
 
 
@@ -351,15 +355,15 @@ def _check(flight: Flight, head: Head, body: _Sums, *, delimited: bool) -> None:
         raise wrong(f"{target}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept")
 
 
-async def pass_on(answer: Answer) -> Passed:
+async def pass_on(answer: UpstreamResponse) -> PassedThrough:
     """Return what of an answer that is not kept goes to the client. Raises BadUpstream where it makes no sense."""
     if answer.status in (204, 205, 206, 304) or answer.status < 200:
         raise BadUpstream(f"{answer.url.partition('?')[0]} answered a plain GET with {answer.status}")
     headers = named(answer.headers, PASSED_HEADERS) | answer.kept
-    return Passed(answer.status, headers, await beginning(answer, PASSED_BODY), answer.sent)
+    return PassedThrough(answer.status, headers, await beginning(answer, PASSED_BODY), answer.sent)
 
 
-async def beginning(answer: Answer, limit: int) -> bytes:
+async def beginning(answer: UpstreamResponse, limit: int) -> bytes:
     """Return the body of an answer, or so many bytes of it."""
     body = bytearray()
     async for chunk in answer.body:
@@ -369,7 +373,7 @@ async def beginning(answer: Answer, limit: int) -> bytes:
     return bytes(body[:limit])
 
 
-async def is_body(answer: Answer, sha256: str, size: int) -> bool:
+async def is_body(answer: UpstreamResponse, sha256: str, size: int) -> bool:
     """Whether the body of an answer has this digest and so many bytes. No more than these are read."""
     if answer.length not in (None, size):
         return False

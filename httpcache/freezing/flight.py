@@ -19,7 +19,7 @@ from .spool import Head
 
 
 @dataclass(frozen=True)
-class Passed:
+class PassedThrough:
     """An answer of the upstream that is passed on: its status, a few headers, the start of its body.
 
     `sent` are the credential headers it was asked with. `hit`: the upstream was not asked for it now; it was
@@ -46,7 +46,7 @@ class Flight:
         self.followed = False
         self.available = 0  # bytes in the part
         self.record: Record | None = None
-        self.passed: Passed | None = None
+        self.passed: PassedThrough | None = None
         self.error: MirrorError | None = None
         self.done = False
         self.fd = -1
@@ -67,7 +67,7 @@ class Flight:
             self._wake()
 
     def finish(
-        self, *, record: Record | None = None, passed: Passed | None = None, error: MirrorError | None = None
+        self, *, record: Record | None = None, passed: PassedThrough | None = None, error: MirrorError | None = None
     ) -> None:
         """The flight has ended: with a record, an answer to pass on, an error, or (not to be kept) just its bytes."""
         self.record, self.passed, self.error, self.done = record, passed, error, True
@@ -90,7 +90,7 @@ class Flight:
         self._changed = anyio.Event()
 
 
-class Live:
+class FlightReader:
     """A reader's place on a flight whose head has arrived. Close it.
 
     `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `verified`: the bytes will be checked

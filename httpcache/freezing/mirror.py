@@ -23,19 +23,19 @@ from anyio.abc import TaskGroup
 
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.settings import Settings
 from httpcache.store.base import Condition, Store
 from httpcache.store.record import Absence, Record, damaged, decode, encode, shown
 from httpcache.target import Target, pin_prefix
-from httpcache.upstream.client import Answer, Upstream
+from httpcache.upstream.client import UpstreamClient, UpstreamResponse
 from httpcache.upstream.sign_in import challenge
 
 from .access import Likeness, Proof, Verdict, proof, verdict
 from .challenges import StoredChallenges
 from .download import ANY, NOBODY, Digest, Download, Expected, Want
-from .downloads import FREEZES, STREAMED, Cache, beginning, is_body, pass_on
-from .flight import Live, Passed
+from .downloads import FREEZES, STREAMED, Downloads, beginning, is_body, pass_on
+from .flight import FlightReader, PassedThrough
 from .spool import Spool
 
 __all__ = ["ANY", "NOBODY", "Expected", "Mirror", "Want", "running"]
@@ -56,7 +56,13 @@ class Mirror:
     """The parts together: settings, store, cache and upstream, and the rules of who may read what."""
 
     def __init__(
-        self, settings: Settings, store: Store, cache: Cache, upstream: Upstream, secret: bytes, tasks: TaskGroup
+        self,
+        settings: Settings,
+        store: Store,
+        cache: Downloads,
+        upstream: UpstreamClient,
+        secret: bytes,
+        tasks: TaskGroup,
     ) -> None:
         """`secret` is the key of the scopes: the store's own. `tasks` runs what `start` is given."""
         self.settings = settings
@@ -68,7 +74,7 @@ class Mirror:
         self._bindings: dict[str, set[str]] = {}
         for prefix, origin in settings.bindings:
             self._bindings.setdefault(prefix, set()).add(origin)
-        self._missing: Kept[str, tuple[Passed, float]] = Kept(NEGATIVE_ENTRIES)
+        self._missing: SizedLRU[str, tuple[PassedThrough, float]] = SizedLRU(NEGATIVE_ENTRIES)
 
     def credentials(self, target: Target, given: Credentials) -> Credentials:
         """Return those of a client's credentials that a target may be asked with.
@@ -88,14 +94,14 @@ class Mirror:
         """Run work that no request waits for. Its errors go to the log; the end of the mirror cuts it off."""
         self._tasks.start_soon(_logged, work)
 
-    async def answer(self, target: Target, want: Want) -> Record | Live | Passed:
+    async def answer(self, target: Target, want: Want) -> Record | FlightReader | PassedThrough:
         """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError.
 
         A copy of more than CHECKED_FIRST bytes may turn out to be damaged while it is read: see `read` and `whole`.
         """
         download = self._download(target, want)
         outcome = await self._outcome(download)
-        if isinstance(outcome, Passed) and not outcome.hit and outcome.status in (404, 410):
+        if isinstance(outcome, PassedThrough) and not outcome.hit and outcome.status in (404, 410):
             await self._remember(download, outcome)
         return outcome
 
@@ -110,7 +116,7 @@ class Mirror:
             lambda record: self._is_sound(record, CHECKED_FIRST),
         )
 
-    async def _outcome(self, download: Download) -> Record | Live | Passed:
+    async def _outcome(self, download: Download) -> Record | FlightReader | PassedThrough:
         """Return what `answer` does. A record is what the store had after this was called, whatever was removed."""
         while True:
             key, record = await download.locate()
@@ -118,14 +124,14 @@ class Mirror:
             found = await self._verdict(download, record, absence)
             if found is Verdict.ABSENT and absence:
                 body = b"the upstream had no such page when this pin was first asked for it\n"
-                return Passed(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
+                return PassedThrough(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
             if record:
                 return await self._granted(download, key, record, found)
             outcome = self._remembered(download) or await self._fetched(download, key)
             if not isinstance(outcome, Record):
                 return outcome
 
-    async def _granted(self, download: Download, key: str, record: Record, found: Verdict) -> Record | Passed:
+    async def _granted(self, download: Download, key: str, record: Record, found: Verdict) -> Record | PassedThrough:
         if found is Verdict.ASK:
             refusal = await self._refusal(download, record)
             if refusal:
@@ -160,7 +166,7 @@ class Mirror:
             same = download.with_accept(record.varies) if record.varies else download
             expected = Expected((Digest("sha256", record.digest),), record.size)
             outcome = await self.cache.open(same, key, expected)
-            if isinstance(outcome, Live):
+            if isinstance(outcome, FlightReader):
                 outcome = await self.landed(download.target, outcome)
             if isinstance(outcome, Record) and outcome.digest == record.digest:
                 return
@@ -171,7 +177,7 @@ class Mirror:
             f"blobs/ from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
         )
 
-    async def _fetched(self, download: Download, key: str) -> Record | Live | Passed:
+    async def _fetched(self, download: Download, key: str) -> Record | FlightReader | PassedThrough:
         expected = await download.want.expect() if download.want.expect else Expected()
         return await self.cache.open(download, key, expected)
 
@@ -191,7 +197,7 @@ class Mirror:
         _, record = await self._download(target, want).locate()
         return record if record and await self._is_sound(record) else None
 
-    async def frozen(self, target: Target, want: Want) -> Record | None:
+    async def lookup(self, target: Target, want: Want) -> Record | None:
         """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
         download = self._download(target, want)
         _, record = await download.locate()
@@ -199,10 +205,10 @@ class Mirror:
             return None
         return record if await self._is_sound(record) else None
 
-    async def whole(self, target: Target, want: Want) -> Record | Passed:
+    async def whole(self, target: Target, want: Want) -> Record | PassedThrough:
         """Like `answer`, but wait until everything is frozen, and checked to be what was frozen. Raises MirrorError."""
         outcome = await self.answer(target, want)
-        if isinstance(outcome, Live):
+        if isinstance(outcome, FlightReader):
             await self.landed(target, outcome)
             return await self.whole(target, want)  # what is there now: it may have been removed since
         if isinstance(outcome, Record) and not await self._is_sound(outcome):
@@ -216,7 +222,7 @@ class Mirror:
         stop = record.size if limit is None else min(limit, record.size)
         return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, stop)])
 
-    async def landed(self, target: Target, live: Live) -> Record:
+    async def landed(self, target: Target, live: FlightReader) -> Record:
         """Wait until a download has been frozen, and close it. Raises MirrorError."""
         try:
             record = await live.finished()
@@ -226,7 +232,7 @@ class Mirror:
             raise BadUpstream(f"{target} cannot be frozen: {live.unkept}")
         return record
 
-    async def _refusal(self, download: Download, record: Record) -> Passed | None:
+    async def _refusal(self, download: Download, record: Record) -> PassedThrough | None:
         """Return what keeps a client from a private copy, None where the upstream gives it the very thing.
 
         The client's login goes with the first request: the copy is private, and so asks for it.
@@ -255,12 +261,12 @@ class Mirror:
             "(a sign-in page, for example), or what everybody gets"
         )
 
-    async def _challenge(self, target: Target) -> Passed:
+    async def _challenge(self, target: Target) -> PassedThrough:
         said = challenge(target.origin, await self.upstream.realm(target.url, pin_prefix(target.pin)))
         headers = {"content-type": "text/plain; charset=utf-8", "www-authenticate": said}
-        return Passed(401, headers, PRIVATE, hit=True)
+        return PassedThrough(401, headers, PRIVATE, hit=True)
 
-    async def _likeness(self, download: Download, record: Record, answer: Answer) -> Likeness:
+    async def _likeness(self, download: Download, record: Record, answer: UpstreamResponse) -> Likeness:
         """Compare an answer with a private copy, as far as `proof` asks for it."""
         if answer.status not in FREEZES:
             return Likeness.OTHER
@@ -277,7 +283,7 @@ class Mirror:
             case _:
                 return await self._bytes(record, answer)
 
-    async def _bytes(self, record: Record, answer: Answer) -> Likeness:
+    async def _bytes(self, record: Record, answer: UpstreamResponse) -> Likeness:
         is_same = answer.status in FREEZES and await is_body(answer, record.digest, record.size)
         return Likeness.SAME if is_same else Likeness.OTHER
 
@@ -310,14 +316,14 @@ class Mirror:
         entry = decode(value) if value else None
         return entry if isinstance(entry, Absence) else None
 
-    def _remembered(self, download: Download) -> Passed | None:
+    def _remembered(self, download: Download) -> PassedThrough | None:
         """Return what is remembered for a moment of a target that was not there."""
         remembered = self._missing.get(download.key)
         if download.want.anew or not remembered or remembered[1] <= time.monotonic():
             return None
         return replace(remembered[0], hit=True)
 
-    async def _remember(self, download: Download, passed: Passed) -> None:
+    async def _remember(self, download: Download, passed: PassedThrough) -> None:
         if download.want.freeze_absence:
             absence = Absence(
                 download.target.key, download.target.pin, shown(download.target), passed.status, time.time()
@@ -342,8 +348,8 @@ async def running(
     """
     secret = await store.add("m/secret", secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
-    upstream = Upstream(settings, StoredChallenges(store), name, agent)
-    cache = Cache(store, Spool(spool), FLIGHTS * settings.max_connections)
+    upstream = UpstreamClient(settings, StoredChallenges(store), name, agent)
+    cache = Downloads(store, Spool(spool), FLIGHTS * settings.max_connections)
     try:
         async with cache.running(over or partial(anyio.sleep, SHUTDOWN_SECONDS)), anyio.create_task_group() as tasks:
             yield Mirror(settings, store, cache, upstream, secret, tasks)

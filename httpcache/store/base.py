@@ -44,7 +44,7 @@ class Store(Protocol):
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return the values of keys, in their order, None for those that have none."""
 
-    def state(self) -> Hashable:
+    def generation(self) -> Hashable:
         """Return what is another value after any change of the entries that can change an answer, by whatever process.
 
         What was answered from the entries while it was the same is what would be answered now. So it need not tell of

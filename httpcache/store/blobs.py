@@ -33,7 +33,7 @@ class Blobs:
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
-        self._known: OrderedDict[str, tuple[Stamp, bool]] = OrderedDict()  # threads write to it: no Kept
+        self._known: OrderedDict[str, tuple[Stamp, bool]] = OrderedDict()  # threads write to it: no SizedLRU
         self._checking: dict[str, anyio.Event] = {}
         self._readers: anyio.CapacityLimiter | None = None
 

@@ -24,7 +24,7 @@ from .locks import PATIENCE, locked
 SIZE = 8
 
 
-class Changes:
+class Generation:
     """The count in a file. Whoever changes what may have been answered does it inside of `change`."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
@@ -39,7 +39,7 @@ class Changes:
         self._map = mmap.mmap(self._fd, SIZE, access=mmap.ACCESS_READ)
         self._counts = memoryview(self._map).cast("Q")
 
-    def count(self) -> int | None:
+    def value(self) -> int | None:
         """Return the count, which no later state of the index has again; None while a change is under way.
 
         It stays None after a change that was cut off, until the next one.

@@ -20,11 +20,11 @@ import anyio.to_thread
 import diskcache
 
 from httpcache.errors import Damaged, StoreError
-from httpcache.executors import started
+from httpcache.executors import prestarted_executor
 
 from .base import Condition
 from .blobs import Blobs
-from .generation import Changes
+from .generation import Generation
 from .index import Reader, address
 from .layout import RESTORE, is_read_only, mapped, open_index, store_error
 from .locks import PATIENCE, locked, mine
@@ -55,13 +55,13 @@ class LocalStore:
         self._index = open_index(folder)
         with mapped():
             self._database = os.stat(folder / "index" / "cache.db")
-            self._changes = Changes(folder / "index" / "changes", read_only=self.read_only)
+            self._generation = Generation(folder / "index" / "changes", read_only=self.read_only)
         self._near = threading.local()
         self._opened: list[Reader] = []
         # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
         # same. Writers wait for locks and for the disk, and have their own.
-        self._readers = started(4, "store-read")
-        self._writers = started(4, "store-write")
+        self._readers = prestarted_executor(4, "store-read")
+        self._writers = prestarted_executor(4, "store-write")
         # SQLite lets one write at a time. diskcache takes that for granted: on a connection that has become read-only
         # two can begin a transaction, and it loses count.
         self._writing = threading.Lock()
@@ -98,9 +98,9 @@ class LocalStore:
             self._opened.append(self._near.reader)
         return self._near.reader  # type: ignore[no-any-return]
 
-    def state(self) -> Hashable:
+    def generation(self) -> Hashable:
         """See Store."""
-        count = self._changes.count()
+        count = self._generation.value()
         if count is not None:
             return count
         try:
@@ -113,7 +113,7 @@ class LocalStore:
 
         def work(until: float) -> bytes:
             def insert() -> bool:
-                with self._changes.change(until):
+                with self._generation.change(until):
                     return bool(self._index.add(key, _sealed(key, value)))
 
             return self._first(key, value, insert, until)
@@ -136,7 +136,7 @@ class LocalStore:
         def work(until: float) -> bool:
             if key not in self._index:
                 return False
-            with mine(self._writing, until), self._changes.change(until):
+            with mine(self._writing, until), self._generation.change(until):
                 return bool(self._index.delete(key))
 
         return await self._write(work)
@@ -256,7 +256,7 @@ class LocalStore:
         for reader in self._opened:
             reader.close()
         self._index.close()
-        self._changes.close()
+        self._generation.close()
 
     async def _write(self, work: Callable[[float], T]) -> T:
         """Do some work that changes the store; it is given the time at which it gives up waiting for locks."""

@@ -32,7 +32,7 @@ Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
-class Answer:
+class UpstreamResponse:
     """What an upstream answered, its body still to be read.
 
     `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
@@ -80,7 +80,7 @@ class Challenges(Protocol):
         """Remember that the origin of a URL has asked for credentials of this realm."""
 
 
-class Upstream:
+class UpstreamClient:
     """Asks upstreams within the bounds of the settings.
 
     `name` tells this mirror from others in `CDN-Loop` (RFC 8586). `agent` is a comment for `User-Agent`.
@@ -118,7 +118,7 @@ class Upstream:
         credentials: Credentials | None = None,
         agent: str = "",
         trusted: bool = False,
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[UpstreamResponse]:
         """Send a GET and give its answer, whatever its status, redirects followed.
 
         `url` is sent in its own spelling, and so is each `Location`. `headers` are sent as they are, in place of the
@@ -153,7 +153,7 @@ class Upstream:
             return False
         return await self._challenges.realm(url, credentials.prefix) is not None
 
-    async def _is_challenge(self, answer: Answer, credentials: Credentials) -> bool:
+    async def _is_challenge(self, answer: UpstreamResponse, credentials: Credentials) -> bool:
         """Whether an answer asks for a login.
 
         Besides 401 and 403 that is what sites show to strangers: another server's page (203), or HTML from another
@@ -170,7 +170,7 @@ class Upstream:
     @asynccontextmanager
     async def _follow(
         self, url: str, headers: Headers, level: Headers, trusted: bool, pace: Pace
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[UpstreamResponse]:
         here, sent = url, level
         asked: set[tuple[str, Headers]] = set()
         kept: dict[str, str] = {}  # model hubs say on a redirect what the file is
@@ -183,7 +183,9 @@ class Upstream:
                     body = _body(response, here, pace)
                     kept |= _links(response.headers, here)
                     final, first = read_url(here).url, read_url(url).url
-                    yield Answer(response.status_code, response.headers, final, body, level, here, kept, asked=first)
+                    yield UpstreamResponse(
+                        response.status_code, response.headers, final, body, level, here, kept, asked=first
+                    )
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):

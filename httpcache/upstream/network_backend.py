@@ -25,7 +25,7 @@ IN_HEAD = ContextVar("IN_HEAD", default=False)
 ATTEMPT = 0.25  # seconds until the next address is tried beside one that does not answer (RFC 8305 section 5)
 
 
-class Backend(httpcore.AsyncNetworkBackend):
+class SocketBackend(httpcore.AsyncNetworkBackend):
     """Connects to the first address of a host that answers."""
 
     async def connect_tcp(

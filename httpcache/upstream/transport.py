@@ -20,11 +20,11 @@ from httpcache.errors import BadAddress
 from httpcache.settings import Settings
 
 from .guard import Guard, GuardedBackend
-from .network_backend import IN_HEAD, Backend
+from .network_backend import IN_HEAD, SocketBackend
 
 MAX_IDLE_CONNECTIONS = 32
 IDLE_SECONDS = 30.0
-LOOK_SECONDS = 1.0  # between two looks whether an idle connection is still good
+CHECK_INTERVAL = 1.0  # between two looks whether an idle connection is still good
 TARGET = "httpcache.target"  # extension of a request: its path and query, as they go over the wire
 
 
@@ -82,13 +82,13 @@ def guarded(settings: Settings) -> Transport:
     """Return the transport for addresses from requests."""
     guard = Guard(settings.allow_networks, settings.allow_ports)
     if settings.proxy:
-        return Transport(_pool(settings, Backend()), guard)
-    return Transport(_pool(settings, GuardedBackend(guard, Backend())))
+        return Transport(_pool(settings, SocketBackend()), guard)
+    return Transport(_pool(settings, GuardedBackend(guard, SocketBackend())))
 
 
 def trusted(settings: Settings) -> Transport:
     """Return the transport for the operator's own addresses."""
-    return Transport(_pool(settings, Backend()))
+    return Transport(_pool(settings, SocketBackend()))
 
 
 class _Pool(httpcore.AsyncConnectionPool):
@@ -117,7 +117,7 @@ class _Connection(httpcore.AsyncConnectionInterface):
 
     def has_expired(self) -> bool:
         now = time.monotonic()
-        if now < self._looked + LOOK_SECONDS:
+        if now < self._looked + CHECK_INTERVAL:
             return False
         self._looked = now
         return self._is_spent()

@@ -15,16 +15,16 @@ from httpcache import logs
 from httpcache.adapter import Adapter, Bound
 from httpcache.errors import BadAddress, Loop, MirrorError
 from httpcache.freezing.mirror import Mirror, Want, running
-from httpcache.request import Incoming
+from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
 
 from . import endpoints
 from .cors import Cors
-from .error_log import Telling
+from .error_log import ErrorLog
 from .git import SMART, answer_git, is_git
-from .response_cache import ReadyAnswers
-from .responses import FrozenResponse, Lasting, LiveResponse, answer_with, error_response, text
+from .response_cache import ResponseCache
+from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response, text
 
 log = logging.getLogger("httpcache")
 
@@ -38,8 +38,8 @@ class Front:
     def __init__(self, mirror: Mirror, adapters: Sequence[Bound]) -> None:
         self._mirror = mirror
         self._adapters = adapters
-        self._telling = Telling()
-        self._ready = ReadyAnswers(mirror.store.state, mirror.settings.credential_headers)
+        self._error_log = ErrorLog()
+        self._ready = ResponseCache(mirror.store.generation, mirror.settings.credential_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -47,12 +47,12 @@ class Front:
         ready = self._ready.find(key) if key else None
         try:
             if ready is None:
-                state = self._ready.state()
+                generation = self._ready.generation()
                 response = await self._answer(scope)
-                if key and isinstance(response, Lasting):
+                if key and isinstance(response, Cacheable):
                     ready = await response.ready(scope)
                 if key and ready:
-                    self._ready.keep(key, state, ready)
+                    self._ready.keep(key, generation, ready)
                 if ready is None:
                     await response(scope, receive, send)
                     return
@@ -64,16 +64,16 @@ class Front:
     async def _answer(self, scope: Scope) -> ASGIApp:
         if scope["method"] not in ("GET", "HEAD"):
             why = f"{READ_ONLY}. {SMART}" if scope["path"].endswith("/git-upload-pack") else READ_ONLY
-            self._telling.tell(405, why)
+            self._error_log.tell(405, why)
             return text(405, why, {"allow": "GET, HEAD"})
-        incoming = Incoming.read(scope, self._mirror.settings)
+        request = Request.read(scope, self._mirror.settings)
         try:
             _check_host(scope)
-            self._check_loop(incoming)
-            response = await self._found(incoming)
+            self._check_loop(request)
+            response = await self._found(request)
             if isinstance(response, FrozenResponse | LiveResponse):
                 for adapter in self._adapters:
-                    shown = await adapter.shown(incoming, response.outcome, response.status)
+                    shown = await adapter.shown(request, response.outcome, response.status)
                     if shown is not None:
                         return shown
             return response
@@ -82,24 +82,24 @@ class Front:
 
     def _failed(self, error: MirrorError) -> ASGIApp:
         if not error.told:
-            self._telling.tell(error.status, error.text)
+            self._error_log.tell(error.status, error.text)
         return error_response(error)
 
-    async def _found(self, incoming: Incoming) -> ASGIApp:
-        if is_git(incoming):
-            return await answer_git(self._mirror, incoming)
+    async def _found(self, request: Request) -> ASGIApp:
+        if is_git(request):
+            return await answer_git(self._mirror, request)
         for adapter in self._adapters:
-            response = await adapter.answer(incoming)
+            response = await adapter.answer(request)
             if response is not None:
                 return response
-        target = incoming.target
-        credentials = self._mirror.credentials(target, incoming.credentials)
-        outcome = await self._mirror.answer(target, Want(incoming.accept, credentials=credentials))
-        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed)
+        target = request.target
+        credentials = self._mirror.credentials(target, request.credentials)
+        outcome = await self._mirror.answer(target, Want(request.accept, credentials=credentials))
+        return answer_with(self._mirror.store, outcome, pinned=request.pinned, slashed=request.slashed)
 
-    def _check_loop(self, incoming: Incoming) -> None:
+    def _check_loop(self, request: Request) -> None:
         """RFC 8586: who finds its own name in CDN-Loop is asking itself."""
-        names = incoming.headers.get("cdn-loop", "").split(",")
+        names = request.headers.get("cdn-loop", "").split(",")
         if self._mirror.upstream.name in (name.partition(";")[0].strip() for name in names):
             raise Loop("this request came from this mirror itself: the upstream address leads back here")
 

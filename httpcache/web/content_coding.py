@@ -26,7 +26,7 @@ GZIP_LEVEL = 2
 ZSTD_LEVEL = 1  # of index pages it makes less than level 3 does, in half of the time
 
 
-class Form(NamedTuple):
+class Encoded(NamedTuple):
     """The bytes of a body in one coding, and their strong entity tag (RFC 9110 section 8.8.3)."""
 
     coding: str
@@ -39,14 +39,14 @@ class Body:
 
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
-        self._forms: dict[str, Form] = {}
+        self._forms: dict[str, Encoded] = {}
 
     @property
     def size(self) -> int:
         """The bytes of all forms that there are."""
         return len(self.plain) + sum(len(form.body) for form in self._forms.values() if form.body is not self.plain)
 
-    async def form(self, accept_encoding: str) -> Form:
+    async def form(self, accept_encoding: str) -> Encoded:
         """Return the form that a header asks for; off the event loop where making it takes time."""
         coding = choose(accept_encoding) if len(self.plain) >= WORTHWHILE else IDENTITY
         if coding not in self._forms:
@@ -79,10 +79,10 @@ def _weight(parameter: str) -> float:
     return weight if name.strip() == "q" and 0 <= weight <= 1 else 0.0
 
 
-def _made(coding: str, plain: bytes) -> Form:
+def _made(coding: str, plain: bytes) -> Encoded:
     body = plain
     if coding == "gzip":
         body = zlib.compress(plain, GZIP_LEVEL, wbits=zlib.MAX_WBITS | 16)
     elif coding == "zstd":
         body = zstd.compress(plain, ZSTD_LEVEL)
-    return Form(coding, body, f'"{sha256(body).hexdigest()}"')
+    return Encoded(coding, body, f'"{sha256(body).hexdigest()}"')

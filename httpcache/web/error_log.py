@@ -13,7 +13,7 @@ MINUTE = 60.0  # seconds in which the same text is told once
 MOST = 200  # different texts in that time
 
 
-class Telling:
+class ErrorLog:
     """Tells of errors at INFO. How often a text came again is told with the next that comes after its minute.
 
     `clock` gives seconds.

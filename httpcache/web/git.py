@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from starlette.types import ASGIApp
 
-from httpcache.freezing.flight import Passed
+from httpcache.freezing.flight import PassedThrough
 from httpcache.freezing.mirror import Mirror, Want
-from httpcache.request import Incoming
+from httpcache.request import Request
 from httpcache.target import Target, looks_like_url, split_path
 
 from .responses import answer_with, text
@@ -23,25 +23,25 @@ SMART = (
 )
 
 
-def is_git(incoming: Incoming) -> bool:
+def is_git(request: Request) -> bool:
     """Whether git asks for something under a pin."""
-    agent = incoming.headers.get("user-agent", "")
-    return agent.startswith("git/") and not incoming.raw and looks_like_url(split_path(incoming.path).rest)
+    agent = request.headers.get("user-agent", "")
+    return agent.startswith("git/") and not request.raw and looks_like_url(split_path(request.path).rest)
 
 
-async def answer_git(mirror: Mirror, incoming: Incoming) -> ASGIApp:
+async def answer_git(mirror: Mirror, request: Request) -> ASGIApp:
     """Answer a request of git under a pin, as a server of files does. Raises MirrorError.
 
     git asks for the refs with a query that names the smart service; without it a server that speaks both answers as a
     dumb one. A file that is not there is part of the repository as it was, so that is frozen too.
     """
-    asked = incoming.target
+    asked = request.target
     refs = asked.url.endswith(f"/info/refs?{SERVICE}")
     target = Target(asked.pin, _plain(asked.url), _plain(asked.wire)) if refs else asked
-    credentials = mirror.credentials(target, incoming.credentials)
+    credentials = mirror.credentials(target, request.credentials)
     outcome = await mirror.answer(target, Want(credentials=credentials, freeze_absence=not refs))
-    response = answer_with(mirror.store, outcome, pinned=incoming.pinned)
-    refused = isinstance(outcome, Passed) and outcome.status != 401
+    response = answer_with(mirror.store, outcome, pinned=request.pinned)
+    refused = isinstance(outcome, PassedThrough) and outcome.status != 401
     return text(501, SMART) if refs and refused else response
 
 

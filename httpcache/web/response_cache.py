@@ -15,7 +15,7 @@ from typing import NamedTuple
 from starlette.types import Message, Scope
 
 from httpcache.credentials import AUTHORIZATION
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 
 from .content_coding import choose
 
@@ -39,7 +39,7 @@ _SPECIAL = (
 Key = tuple[bytes, bytes, bytes | None, str]
 
 
-class Ready(NamedTuple):
+class CachedResponse(NamedTuple):
     """An answer as ASGI sends it: its head, and its body or the path of it.
 
     `holds`: what is sent from a file is still there.
@@ -56,14 +56,14 @@ class Ready(NamedTuple):
         return len(self.body.get("body", b"")) + 2 * headers + OVERHEAD
 
 
-class ReadyAnswers:
+class ResponseCache:
     """The answers of one process that are ready, those that were asked for last."""
 
-    def __init__(self, state: Callable[[], Hashable], credential_headers: Iterable[str]) -> None:
-        """`state` is the store's; `credential_headers` those that the settings add to `Authorization`."""
-        self.state = state
+    def __init__(self, generation: Callable[[], Hashable], credential_headers: Iterable[str]) -> None:
+        """`generation` is the store's; `credential_headers` those that the settings add to `Authorization`."""
+        self.generation = generation
         self._special = frozenset(name.encode() for name in (*_SPECIAL, *credential_headers))
-        self._answers: Kept[Key, tuple[Hashable, Ready]] = Kept(MAX_BYTES)
+        self._answers: SizedLRU[Key, tuple[Hashable, CachedResponse]] = SizedLRU(MAX_BYTES)
 
     def key(self, scope: Scope) -> Key | None:
         """Return what the answer to a plain GET depends on, besides the store; None for any other request."""
@@ -88,24 +88,24 @@ class ReadyAnswers:
             return None
         return scope["raw_path"], scope["query_string"], accept, _coding(encoding or b"")
 
-    def find(self, key: Key) -> Ready | None:
+    def find(self, key: Key) -> CachedResponse | None:
         """Return the answer to a request, None where there is none that holds."""
         found = self._answers.get(key)
         if found is None:
             return None
-        state, ready = found
-        if state != self.state() or not ready.holds():
+        generation, ready = found
+        if generation != self.generation() or not ready.holds():
             self._answers.drop(key)
             return None
         return ready
 
-    def keep(self, key: Key, state: Hashable, ready: Ready) -> None:
+    def keep(self, key: Key, generation: Hashable, ready: CachedResponse) -> None:
         """Keep an answer that was made while the store was in a state, or later."""
         path, query, accept, _ = key
         length = len(path) + len(query) + len(accept or b"")
         size = ready.size
         if length <= MAX_KEY and size <= MAX_BODY:
-            self._answers.put(key, (state, ready), size + length)
+            self._answers.put(key, (generation, ready), size + length)
 
 
 @lru_cache(maxsize=256)

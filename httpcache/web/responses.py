@@ -24,13 +24,13 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from httpcache.credentials import PUBLIC
 from httpcache.errors import MirrorError, UpstreamError
 from httpcache.fields import map_links
-from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.flight import FlightReader, PassedThrough
 from httpcache.store.base import Condition, Store
 from httpcache.store.record import Record, damaged
 
 from .conditional import Plan, plan
 from .content_coding import IDENTITY, Body
-from .response_cache import Ready
+from .response_cache import CachedResponse
 
 T = TypeVar("T")
 log = logging.getLogger("httpcache")
@@ -51,7 +51,7 @@ SAFETY = {
 }
 
 
-class Lasting(ABC):
+class Cacheable(ABC):
     """A response that can be an answer for long."""
 
     @abstractmethod
@@ -59,11 +59,11 @@ class Lasting(ABC):
         """Send it."""
 
     @abstractmethod
-    async def ready(self, scope: Scope) -> Ready | None:
+    async def ready(self, scope: Scope) -> CachedResponse | None:
         """Return the answer to a plain GET, if it is made of the store's entries alone. Raises MirrorError."""
 
 
-class FrozenResponse(Lasting):
+class FrozenResponse(Cacheable):
     """A frozen answer: whole, in ranges, or not modified."""
 
     def __init__(
@@ -104,8 +104,8 @@ class FrozenResponse(Lasting):
         """The `Cache-Status`."""
         return self._status_text
 
-    async def ready(self, scope: Scope) -> Ready | None:
-        """See Lasting."""
+    async def ready(self, scope: Scope) -> CachedResponse | None:
+        """See Cacheable."""
         record = self._record
         holds = partial(_is_sound, self._store, record.digest, record.size)
         if self._status_text != HIT or record.scope != PUBLIC or not record.size:
@@ -115,9 +115,9 @@ class FrozenResponse(Lasting):
         start = _head(200, self._lines() | {"content-length": str(record.size)})
         if record.size > SMALL:
             path = str(self._store.blob_path(record.digest))
-            return Ready(start, {"type": "http.response.pathsend", "path": path}, holds)
+            return CachedResponse(start, {"type": "http.response.pathsend", "path": path}, holds)
         body = b"".join([chunk async for chunk in self._read(0, None)])
-        return Ready(start, {"type": "http.response.body", "body": body}, holds) if holds() else None
+        return CachedResponse(start, {"type": "http.response.body", "body": body}, holds) if holds() else None
 
     def _lines(self) -> dict[str, str]:
         record = self._record
@@ -154,13 +154,13 @@ def _is_sound(store: Store, digest: str, size: int) -> bool:
 class LiveResponse:
     """An answer that is being frozen, as it arrives. Its connection breaks where the freezing fails."""
 
-    def __init__(self, live: Live, vary: str | None = "Accept", pinned: str = "") -> None:
+    def __init__(self, live: FlightReader, vary: str | None = "Accept", pinned: str = "") -> None:
         self._live = live
         self._vary = vary
         self._pinned = pinned
 
     @property
-    def outcome(self) -> Live:
+    def outcome(self) -> FlightReader:
         """What is answered with."""
         return self._live
 
@@ -216,7 +216,7 @@ class LiveResponse:
         return lines
 
 
-def fetched(live: Live) -> str:
+def fetched(live: FlightReader) -> str:
     """Return the `Cache-Status` (RFC 9211) of what an upstream is asked for now."""
     kept = f'; detail="{live.unkept}"' if live.unkept else "; stored"
     collapsed = "; collapsed" if live.collapsed else ""
@@ -230,7 +230,7 @@ async def _soon(event: Callable[[], Awaitable[T]]) -> T | None:
     return None
 
 
-class BytesResponse(Lasting):
+class BytesResponse(Cacheable):
     """A page that the mirror made itself, in the content coding that the client likes.
 
     `lasting`: it was made of the store's entries alone, and is the answer as long as these do not change.
@@ -249,13 +249,13 @@ class BytesResponse(Lasting):
         planned = plan(scope["method"], _asked(scope), etag=lines["etag"], modified=None, size=None)
         await _respond(scope, receive, send, planned, lines, _Body(len(body), lambda start, stop: _all(body)))
 
-    async def ready(self, scope: Scope) -> Ready | None:
-        """See Lasting."""
+    async def ready(self, scope: Scope) -> CachedResponse | None:
+        """See Cacheable."""
         if not self._lasting:
             return None
         lines, body = await self._coded(scope)
         start = _head(200, lines | {"content-length": str(len(body))})
-        return Ready(start, {"type": "http.response.body", "body": body}, lambda: True)
+        return CachedResponse(start, {"type": "http.response.body", "body": body}, lambda: True)
 
     async def _coded(self, scope: Scope) -> tuple[dict[str, str], bytes]:
         form = await self._body.form(", ".join(Headers(scope=scope).getlist("accept-encoding")))
@@ -282,7 +282,7 @@ class PlainResponse:
 
 def answer_with(
     store: Store,
-    outcome: Record | Live | Passed,
+    outcome: Record | FlightReader | PassedThrough,
     vary: str | None = "Accept",
     pinned: str = "",
     slashed: Callable[[str], str | None] | None = None,
@@ -290,8 +290,8 @@ def answer_with(
 ) -> ASGIApp:
     """Return the response for what the mirror found.
 
-    `pinned` is what the targets of its `Link` begin with (`Incoming.pinned`); without it there is none. `slashed` is
-    `Incoming.slashed`: with it HTML that an upstream has at the address with a slash is answered by a redirect there.
+    `pinned` is what the targets of its `Link` begin with (`Request.pinned`); without it there is none. `slashed` is
+    `Request.slashed`: with it HTML that an upstream has at the address with a slash is answered by a redirect there.
     `status` is the `Cache-Status` of a record.
     """
     location = _slashed(outcome, slashed) if slashed else None
@@ -299,21 +299,21 @@ def answer_with(
         return redirect(location)
     if isinstance(outcome, Record):
         return FrozenResponse(store, outcome, status, vary=vary, pinned=pinned)
-    if isinstance(outcome, Live):
+    if isinstance(outcome, FlightReader):
         return LiveResponse(outcome, vary=vary, pinned=pinned)
     said = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
     return PlainResponse(outcome.status, outcome.body, _led(outcome.headers, pinned) | {"cache-status": said})
 
 
-def _slashed(outcome: Record | Live | Passed, slashed: Callable[[str], str | None]) -> str | None:
+def _slashed(outcome: Record | FlightReader | PassedThrough, slashed: Callable[[str], str | None]) -> str | None:
     """Return where a page of HTML is redirected to, and close it; None where it is served as it is."""
-    if isinstance(outcome, Passed):
+    if isinstance(outcome, PassedThrough):
         return None
     final, headers = (
         (outcome.final, outcome.headers) if isinstance(outcome, Record) else (outcome.head.url, outcome.head.headers)
     )
     location = slashed(final) if "html" in headers.get("content-type", "").lower() else None
-    if location and isinstance(outcome, Live):
+    if location and isinstance(outcome, FlightReader):
         outcome.close()
     return location
 

@@ -23,12 +23,12 @@ from pypi_adapter.addresses import now
 from pypi_adapter.history.history import StaleObservation
 from pypi_adapter.registry.clock import WrongClock
 from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Pass, Scope
-from pypi_adapter.registry.project_list import Catalog
-from pypi_adapter.registry.registry import Look, Registry
+from pypi_adapter.registry.project_list import ProjectListLog
+from pypi_adapter.registry.registry import ListEntry, Registry
 from pypi_adapter.simple.model import ProjectList
 
 from .rescue import Rescue
-from .retry import Hopeless, Patience
+from .retry import GaveUp, SharedBackoff
 
 log = logging.getLogger("httpcache")
 
@@ -44,9 +44,9 @@ FAILED_AT_MOST = 1_000
 class Capture:
     """The passes over one registry in one scope."""
 
-    def __init__(self, registry: Registry, catalog: Catalog, rescue: Rescue, scope: Scope) -> None:
+    def __init__(self, registry: Registry, project_list: ProjectListLog, rescue: Rescue, scope: Scope) -> None:
         self._registry = registry
-        self._catalog = catalog
+        self._project_list = project_list
         self._rescue = rescue
         self._scope = scope
 
@@ -62,15 +62,15 @@ class Capture:
 
     async def run(self, progress: Progress) -> Pass:
         """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
-        started, began, asked = now(), time.monotonic(), self._registry.asking.requests
-        patience = Patience()
+        started, began, asked = now(), time.monotonic(), self._registry.client.requests
+        backoff = SharedBackoff()
         logged = await self._registry.requested.all()
         try:
-            instant, listed = await patience.run(self._catalog.capture)
+            instant, listed = await backoff.run(self._project_list.capture)
         except StaleObservation as error:
             raise BadUpstream(f"the list of projects cannot be right: {error}") from error
         due = await self._due(listed, logged)
-        work = _Work(self._registry, self._rescue, patience, instant)
+        work = _Work(self._registry, self._rescue, backoff, instant)
         with progress.over(f"capture of {self._registry.name}", len(due)) as advance:
             await work.run({name: look for name, look in due.items() if not _has_left(look)}, advance)
             await work.run({name: look for name, look in due.items() if _has_left(look)}, advance)
@@ -92,12 +92,12 @@ class Capture:
             rescued=work.rescued,
             lost=work.lost,
             withheld=work.withheld,
-            requests=self._registry.asking.requests - asked,
+            requests=self._registry.client.requests - asked,
         )
         await self._registry.passes.append(done)
         return done
 
-    async def _due(self, listed: ProjectList | None, logged: Sequence[str]) -> dict[str, int | Look]:
+    async def _due(self, listed: ProjectList | None, logged: Sequence[str]) -> dict[str, int | ListEntry]:
         """Return the projects to look at; a number is the serial on the list of one whose log may have it already."""
         if listed is None and self._scope.kind == ALL:
             raise MirrorError(
@@ -107,51 +107,55 @@ class Capture:
         names, serials = (listed.names, listed.serials) if listed else ((), ())
         wanted, within = self._within(logged)
         before = await self._registry.passes.before(self._scope)
-        counts = before and before.started > self._registry.asking.since  # else its serials are those of another place
+        counts = before and before.started > self._registry.client.since  # else its serials are those of another place
         mark = before.serial - OVERLAP if before and counts and before.serial is not None else -1
         new = frozenset(logged[before.logged :] if before and before.scope.kind == REQUESTED else ())
-        due: dict[str, int | Look] = {
+        due: dict[str, int | ListEntry] = {
             name: serial
             for name, serial in zip(names, serials, strict=False)
             if (serial > mark or name in new) and within(name)
         }
         if not serials:
-            due = dict.fromkeys(filter(within, names), Look(listed=True, serial=None))
+            due = dict.fromkeys(filter(within, names), ListEntry(listed=True, serial=None))
         again: set[str] = set()
         if before:
             again |= set(before.failed)
-            again |= await self._catalog.moved(before.instant)
+            again |= await self._project_list.moved(before.instant)
             again |= await self._rescue.allowed_since(before.started)
         pairs = zip(names, serials or repeat(None), strict=False)
         listed_now = {name: serial for name, serial in pairs if name in again}
         for name in filter(within, again):
             left = listed is not None and name not in listed_now
-            due[name] = Look(listed=name in listed_now, serial=listed_now.get(name), left=left)
-        return due | dict.fromkeys(wanted.difference(names), Look(listed=False, serial=None, left=listed is not None))
+            due[name] = ListEntry(listed=name in listed_now, serial=listed_now.get(name), left=left)
+        return due | dict.fromkeys(
+            wanted.difference(names), ListEntry(listed=False, serial=None, left=listed is not None)
+        )
 
     def _within(self, logged: Sequence[str]) -> tuple[set[str], Callable[[str], bool]]:
         """Return the names that the scope has whether they are listed or not, and whether it has one that is listed."""
         wanted = set(self._scope.names if self._scope.kind == LISTED else logged)
         return wanted, (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
 
-    async def _rest(self, listed: ProjectList | None, logged: Sequence[str], looked: set[str]) -> dict[str, int | Look]:
+    async def _rest(
+        self, listed: ProjectList | None, logged: Sequence[str], looked: set[str]
+    ) -> dict[str, int | ListEntry]:
         """Return the projects to look at because serials say nothing yet: all that were not asked for by now."""
         if listed is None or not listed.serials or (await self._registry.serials()).proved:
             return {}
         _, within = self._within(logged)
         names = (name for name in listed.names if name not in looked and within(name))
-        return dict.fromkeys(names, Look(listed=True, serial=None))
+        return dict.fromkeys(names, ListEntry(listed=True, serial=None))
 
 
-def _has_left(look: int | Look) -> bool:
+def _has_left(look: int | ListEntry) -> bool:
     """Whether a project has left the list: that counts at once if the others have proved by then what serials say."""
-    return isinstance(look, Look) and look.left
+    return isinstance(look, ListEntry) and look.left
 
 
 class _Work:
     """The projects of a pass, and what came of them."""
 
-    def __init__(self, registry: Registry, rescue: Rescue, patience: Patience, since: int) -> None:
+    def __init__(self, registry: Registry, rescue: Rescue, backoff: SharedBackoff, since: int) -> None:
         self.instant = since
         """What is known of all of them: the list's instant, or that of an older page."""
         self.looked: set[str] = set()
@@ -160,11 +164,11 @@ class _Work:
         self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
         self._registry = registry
         self._rescue = rescue
-        self._patience = patience
+        self._backoff = backoff
         self._since = since
         self._error: MirrorError | None = None
 
-    async def run(self, due: dict[str, int | Look], advance: Callable[[], None]) -> None:
+    async def run(self, due: dict[str, int | ListEntry], advance: Callable[[], None]) -> None:
         """Look at each of the projects, few at once. Raises MirrorError where it makes no sense to go on."""
         left = iter(due.items())
 
@@ -189,14 +193,14 @@ class _Work:
         log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
         self.looked.add(project)
         self.failed.append(project)
-        if isinstance(error, Hopeless | StoreFull | WrongClock):
+        if isinstance(error, GaveUp | StoreFull | WrongClock):
             self._error = self._error or error
         elif len(self.failed) > FAILED_AT_MOST:
             self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one so: {error}")
 
-    async def _look(self, project: str, due: int | Look) -> None:
-        look = due if isinstance(due, Look) else Look(listed=True, serial=due, always=False)
-        found = await self._patience.run(lambda: self._registry.capture(project, look, self._since))
+    async def _look(self, project: str, due: int | ListEntry) -> None:
+        look = due if isinstance(due, ListEntry) else ListEntry(listed=True, serial=due, always=False)
+        found = await self._backoff.run(lambda: self._registry.capture(project, look, self._since))
         if found.instant is not None:
             self.instant = min(self.instant, found.instant)
         self.asked += found.asked

@@ -15,13 +15,13 @@ from httpcache.freezing.mirror import Mirror
 from httpcache.store.record import Record
 from pypi_adapter.addresses import now, token
 from pypi_adapter.history.history import Missing
-from pypi_adapter.history.rescue_log import GONE, RESCUED, WITHHELD, Ledger, Loss, Outcome
-from pypi_adapter.policy.rule_log import Orders
-from pypi_adapter.registry.client import Later
+from pypi_adapter.history.rescue_log import GONE, RESCUED, WITHHELD, Loss, RescueLog, RescueOutcome
+from pypi_adapter.policy.rule_log import RuleLog
+from pypi_adapter.registry.client import RetryLater
 from pypi_adapter.registry.registry import Registry
 from pypi_adapter.simple.model import File, ProjectStatus
 
-from .retry import Patience
+from .retry import SharedBackoff
 
 log = logging.getLogger("httpcache")
 
@@ -56,8 +56,8 @@ class Rescue:
         self._registry = registry
         self._mirror = mirror
         self._withheld = withheld
-        self._orders = Orders(mirror.store)
-        self._patience = Patience()
+        self._rule_log = RuleLog(mirror.store)
+        self._backoff = SharedBackoff()
         self._turns = anyio.CapacityLimiter(AT_ONCE)
         self._next: dict[str, tuple[list[Missing], ProjectStatus | None] | None] = {}
 
@@ -89,15 +89,15 @@ class Rescue:
         So it does with what is lost again within `rest` microseconds of an outcome.
         Raises StoreError where the outcomes so far cannot be read.
         """
-        ledger = Ledger(self._mirror.store, self._registry.name, project)
-        await ledger.read()
+        rescue_log = RescueLog(self._mirror.store, self._registry.name, project)
+        await rescue_log.read()
         counts: Counter[str] = Counter()
 
         async def settle_one(file: File, loss: Loss) -> None:
             async with self._turns:
                 try:
-                    outcome = await self._patience.run(lambda: self._outcome(project, file, loss, status))
-                    if await ledger.add(outcome):
+                    outcome = await self._backoff.run(lambda: self._outcome(project, file, loss, status))
+                    if await rescue_log.add(outcome):
                         counts[outcome.outcome] += 1
                         # A pass can find thousands that are gone.
                         level = logging.INFO if outcome.outcome == RESCUED else logging.DEBUG
@@ -110,9 +110,9 @@ class Rescue:
 
         async def settle_next() -> None:
             for file, loss in losses:  # which all of these share
-                found = ledger.found(loss)
+                found = rescue_log.found(loss)
                 settled = found is not None and found.outcome != WITHHELD and now() < found.instant + rest
-                if ledger.last(loss) in (None, WITHHELD) and not settled:
+                if rescue_log.last(loss) in (None, WITHHELD) and not settled:
                     await settle_one(file, loss)
 
         async with anyio.create_task_group() as tasks:
@@ -120,23 +120,23 @@ class Rescue:
                 tasks.start_soon(settle_next)
         return Outcomes(**counts)
 
-    async def _outcome(self, project: str, file: File, loss: Loss, status: ProjectStatus | None) -> Outcome:
+    async def _outcome(self, project: str, file: File, loss: Loss, status: ProjectStatus | None) -> RescueOutcome:
         """Return what becomes of a file now. Raises MirrorError where that cannot be told yet."""
         reason = await self._withheld(project, file, status)
         if reason:
-            return Outcome(now(), *loss, WITHHELD, reason)
+            return RescueOutcome(now(), *loss, WITHHELD, reason)
         try:
             found = await self._registry.files.freeze(project, file)
         except OtherBytes:
-            if self._registry.asking.private:  # a page to sign in at, perhaps
+            if self._registry.client.private:  # a page to sign in at, perhaps
                 raise
-            return Outcome(now(), *loss, GONE, "other bytes are at its address")
+            return RescueOutcome(now(), *loss, GONE, "other bytes are at its address")
         if isinstance(found, Record):
-            return Outcome(now(), *loss, RESCUED, size=found.size)
-        if found.status in NOT_THERE and not (found.status == 403 and self._registry.asking.private):
-            return Outcome(now(), *loss, GONE, f"its address answers {found.status}")
+            return RescueOutcome(now(), *loss, RESCUED, size=found.size)
+        if found.status in NOT_THERE and not (found.status == 403 and self._registry.client.private):
+            return RescueOutcome(now(), *loss, GONE, f"its address answers {found.status}")
         if found.status == 429 or found.status >= 500:
-            raise Later(file.filename, found.status, found.headers.get("retry-after"))
+            raise RetryLater(file.filename, found.status, found.headers.get("retry-after"))
         raise BadUpstream(f"the registry answered {found.status} for it")
 
     async def allowed_since(self, instant: int) -> set[str]:
@@ -144,5 +144,7 @@ class Rescue:
 
         What was withheld of them can be rescued now. Raises StoreError.
         """
-        orders = [order for order in await self._orders.all() if order.instant >= instant and order.kind != "block"]
-        return {order.what.project for order in orders if order.what.project}
+        commands = [
+            command for command in await self._rule_log.all() if command.instant >= instant and command.kind != "block"
+        ]
+        return {command.what.project for command in commands if command.what.project}

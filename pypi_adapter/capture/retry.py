@@ -13,7 +13,7 @@ import anyio
 
 from httpcache.errors import BadUpstream, Busy, MirrorError, TimedOut, Unreachable
 from pypi_adapter.history.history import Doubtful, StaleObservation
-from pypi_adapter.registry.client import Later
+from pypi_adapter.registry.client import RetryLater
 
 log = logging.getLogger("httpcache")
 
@@ -24,14 +24,14 @@ HOPELESS = 50  # failures in a row, over everything that is tried
 
 T = TypeVar("T")
 
-_PASSING = (Later, TimedOut, Unreachable, Busy, StaleObservation)
+_PASSING = (RetryLater, TimedOut, Unreachable, Busy, StaleObservation)
 
 
-class Hopeless(BadUpstream):
+class GaveUp(BadUpstream):
     """Whatever was tried has failed, for long."""
 
 
-class Patience:
+class SharedBackoff:
     """What several tasks that ask one registry have in common: a time before which none of them asks again."""
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class Patience:
         self._failures = 0
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what some work returns. Raises its error after TRIES, and Hopeless.
+        """Return what some work returns. Raises its error after TRIES, and GaveUp.
 
         What is doubtful is not tried again: it is decided later than anybody waits here.
         """
@@ -53,9 +53,7 @@ class Patience:
             except _PASSING as error:
                 self._failures += 1
                 if self._failures >= HOPELESS:
-                    raise Hopeless(
-                        f"{self._failures} requests in a row have failed, the last one so: {error}"
-                    ) from error
+                    raise GaveUp(f"{self._failures} requests in a row have failed, the last one so: {error}") from error
                 if attempt == TRIES - 1:
                     raise
                 await self._pause(error, attempt)
@@ -73,7 +71,7 @@ class Patience:
 
     async def _pause(self, error: Exception, attempt: int) -> None:
         pause = min(FIRST * 2**attempt, LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311
-        if isinstance(error, Later) and error.for_all:
+        if isinstance(error, RetryLater) and error.for_all:
             pause = max(pause, min(retry_after(error), LONGEST))
             self._resume = max(self._resume, anyio.current_time() + pause)
         log.info("%s; trying again in %.0f s", error, pause)

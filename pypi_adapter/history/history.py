@@ -87,7 +87,7 @@ class Project(msgspec.Struct, frozen=True, array_like=True):
     alternate_locations: tuple[str, ...]
 
 
-State: TypeAlias = tuple[int, Project | None]
+ProjectState: TypeAlias = tuple[int, Project | None]
 """What a project is from an instant on; None for nothing."""
 
 
@@ -176,7 +176,7 @@ class History:
         It is the first observation's, if that showed a file without a time that can be read: when such a file came is
         not known, so nothing is known of the instants before.
         """
-        self._projects: list[State] = []
+        self._projects: list[ProjectState] = []
         self._lives: dict[Identity, _Life] = {}
         self.changes = 0
         """How many times a file was shown, or shown otherwise, or missed."""
@@ -266,7 +266,7 @@ class History:
         return last_status(self._projects)
 
     @property
-    def states(self) -> tuple[State, ...]:
+    def states(self) -> tuple[ProjectState, ...]:
         """What the project was from when on, in order."""
         return tuple(self._projects)
 
@@ -411,7 +411,7 @@ def is_loss(had: int, lost: int, *, nothing: bool) -> bool:
     return had > 0 and (nothing or (had >= MANY and lost >= had * NEARLY_ALL))
 
 
-def last_status(states: Sequence[State]) -> ProjectStatus | None:
+def last_status(states: Sequence[ProjectState]) -> ProjectStatus | None:
     """The last status that a project had by what it was (PEP 792)."""
     latest = next((project for _, project in reversed(states) if project), None)
     return latest.status if latest else None

@@ -18,13 +18,13 @@ import msgspec
 from httpcache.errors import StoreError
 from httpcache.store.base import Log, Store
 from pypi_adapter.addresses import linked
-from pypi_adapter.offload import beside, in_parser
+from pypi_adapter.offload import in_parser_thread, off_loop
 from pypi_adapter.simple.model import File, Identity, ProjectStatus, identity
 
 from .doubts import Doubts
 from .history import Entry, History, Observation, Serials, StaleObservation, decode_entry, encode_entry
-from .snapshot import Compact, Moment, compacted
-from .snapshot_cache import Form, Shelf
+from .snapshot import Snapshot, SnapshotPage, take_snapshot
+from .snapshot_cache import SnapshotCache, StoredSnapshot
 
 LONG = 8  # entries of a log after which to read a form is quicker than to read them
 MANY = 200  # files of a project of which a form is kept however short its log is
@@ -41,17 +41,23 @@ def project_log(store: Store, registry: str, project: str) -> Log:
     return Log(store, f"{registry}/{project}")
 
 
-class Known:
+class ProjectLog:
     """What is known of a project (normalised) of a registry.
 
-    `base` is what the addresses of its files begin with; without a `shelf` the log alone is read. `observing` is held
+    `base` is what the addresses of its files begin with; without `snapshots` the log alone is read. `observing` is held
     while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether anything had changed
     or not. `noted`: the name is in the list of those that were requested. `stale`: why the registry's newest page
     is not what is known, None where it is. `doubts`: losses that are not believed yet, for `pause` microseconds.
     """
 
     def __init__(
-        self, store: Store, registry: str, project: str, base: str = "", shelf: Shelf | None = None, pause: int = 0
+        self,
+        store: Store,
+        registry: str,
+        project: str,
+        base: str = "",
+        snapshots: SnapshotCache | None = None,
+        pause: int = 0,
     ) -> None:
         self.project = project
         self.observing = anyio.Lock()
@@ -62,12 +68,12 @@ class Known:
         self._name = f"{registry}/{project}"
         self._log = project_log(store, registry, project)
         self._base = base
-        self._shelf = shelf
+        self._snapshots = snapshots
         self._working = anyio.Lock()  # a history may not grow while a thread reads it
         # Of the entries that were read, one of these has them all, or both do; `_head` is one that does.
-        self._head: History | Compact = History()
+        self._head: History | Snapshot = History()
         self._history: History | None = self._head
-        self._compact: Compact | None = None
+        self._snapshot: Snapshot | None = None
         self._length = 0
         self._last = b""  # the sha256 of the last of them
         self._addresses: dict[Identity, str] = {}  # newer ones than the log has, as they were last seen
@@ -76,8 +82,8 @@ class Known:
     @property
     def size(self) -> int:
         """About how many bytes of memory it takes."""
-        compact, history = self._compact, self._history
-        held = compact.size if compact else 0
+        snapshot, history = self._snapshot, self._history
+        held = snapshot.size if snapshot else 0
         if history:
             held += history.size * _FILE + (history.changes - history.size) * _CHANGE
         return _SELF + held + len(self._addresses) * _ADDRESS
@@ -116,19 +122,19 @@ class Known:
     def covers(self, instant: int) -> bool:
         return self._head.instant is not None and self._head.instant >= instant
 
-    async def as_of(self, instant: int) -> Moment | None:
+    async def as_of(self, instant: int) -> SnapshotPage | None:
         """The project at an instant, None if there was none. Raises NotObserved and StoreError."""
-        compact = self._compact
-        if compact is None:
+        snapshot = self._snapshot
+        if snapshot is None:
             async with self._working:
-                compact = self._compact or await self._compacted()
-        return compact.at(instant)
+                snapshot = self._snapshot or await self._compacted()
+        return snapshot.at(instant)
 
     async def work(self, what: Callable[[History], T]) -> T:
         """Run what may take long for a page of megabytes beside the event loop. Raises StoreError."""
         async with self._working:
             history = await self._recalled()
-            return await beside(lambda: what(history), history.size)
+            return await off_loop(lambda: what(history), history.size)
 
     async def read_log(self) -> None:
         """Take in what other processes have appended. Raises StoreError."""
@@ -158,7 +164,7 @@ class Known:
                 newer = found.serial is not None and found.serial > history.serial_since(serials.since)
                 return (found, encode_entry(found)) if always or newer or found.changed else None
 
-            return await beside(work, size + history.size)
+            return await off_loop(work, size + history.size)
 
         return await self._extend(observation.instant, make)
 
@@ -198,27 +204,27 @@ class Known:
         The log is read from the last entry on that the form was made of: if that is another one, so is the log.
         """
         self._shelved = 0
-        form = await self._shelf.get(self._name, self._base) if self._shelf else None
+        form = await self._snapshots.get(self._name, self._base) if self._snapshots else None
         values = await self._log.read(form.length - 1) if form else []
         if form is None or not values or sha256(values[0]).digest() != form.last:
             return None
         self._shelved = form.length
-        self._hold(None, form.compact, form.length, form.last)
+        self._hold(None, form.snapshot, form.length, form.last)
         return values[1:]
 
     async def _take_in(self, entries: Sequence[Entry], last: bytes) -> None:
         """Take in entries that come next in the log; `last` is the last one as the log has it."""
-        history, compact = self._history, self._compact
+        history, snapshot = self._history, self._snapshot
         for entry in entries:
-            compact = compact and compact.followed_by(entry)
-        if history is None and compact is None:
+            snapshot = snapshot and snapshot.followed_by(entry)
+        if history is None and snapshot is None:
             await self._recalled()
             return
         if history is not None:
             await self._grow(history, entries)
-        self._hold(history, compact, self._length + len(entries), sha256(last).digest())
-        if compact and self._length - (self._shelved or 0) > LONG:
-            self._shelve(compact)
+        self._hold(history, snapshot, self._length + len(entries), sha256(last).digest())
+        if snapshot and self._length - (self._shelved or 0) > LONG:
+            self._shelve(snapshot)
 
     async def _recalled(self) -> History:
         """The history; read from the log again where only the compact form is in memory."""
@@ -226,33 +232,35 @@ class Known:
             return self._history
         values, history = await self._log.read(), History()
         await self._grow(history, await self._decoded(values))
-        compact = self._compact if len(values) == self._length else None
-        self._hold(history, compact, len(values), sha256(values[-1]).digest())
+        snapshot = self._snapshot if len(values) == self._length else None
+        self._hold(history, snapshot, len(values), sha256(values[-1]).digest())
         return history
 
-    async def _compacted(self) -> Compact:
+    async def _compacted(self) -> Snapshot:
         """The compact form, made of the history."""
         history = await self._recalled()
-        compact = await beside(lambda: compacted(history, self._link), history.size)
-        self._hold(history, compact, self._length, self._last)
+        snapshot = await off_loop(lambda: take_snapshot(history, self._link), history.size)
+        self._hold(history, snapshot, self._length, self._last)
         if self._length > LONG or history.size > MANY:
-            self._shelve(compact)
-        return compact
+            self._shelve(snapshot)
+        return snapshot
 
-    def _hold(self, history: History | None, compact: Compact | None, length: int, last: bytes) -> None:
-        self._history, self._compact, self._length, self._last = history, compact, length, last
-        self._head = compact or history or self._head
+    def _hold(self, history: History | None, snapshot: Snapshot | None, length: int, last: bytes) -> None:
+        self._history, self._snapshot, self._length, self._last = history, snapshot, length, last
+        self._head = snapshot or history or self._head
 
     def _link(self, file: File) -> File:
         return linked(file, self._base, self.project)
 
-    def _shelve(self, compact: Compact) -> None:
-        if self._shelf:
-            self._shelf.put(Form(self._name, self._base, self._length, self._last, compact))
+    def _shelve(self, snapshot: Snapshot) -> None:
+        if self._snapshots:
+            self._snapshots.put(StoredSnapshot(self._name, self._base, self._length, self._last, snapshot))
             self._shelved = self._length
 
     async def _decoded(self, values: Sequence[bytes]) -> list[Entry]:
-        return await in_parser(lambda: [_decoded(self.project, value) for value in values], sum(map(len, values)))
+        return await in_parser_thread(
+            lambda: [_decoded(self.project, value) for value in values], sum(map(len, values))
+        )
 
     async def _grow(self, history: History, entries: Sequence[Entry]) -> None:
         def work() -> None:
@@ -260,7 +268,7 @@ class Known:
                 history.extend(entry)
 
         try:
-            await beside(work, sum(len(entry.shown) for entry in entries))
+            await off_loop(work, sum(len(entry.shown) for entry in entries))
         except (StaleObservation, KeyError) as error:
             raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
 

@@ -20,7 +20,7 @@ Content: TypeAlias = tuple[str, str]
 """A file by its name and content."""
 
 
-class Outcome(msgspec.Struct, frozen=True, array_like=True):
+class RescueOutcome(msgspec.Struct, frozen=True, array_like=True):
     """What became of a missing file, as was found at an instant (microseconds).
 
     `content` is its token in the addresses of files. `missing`: from when on it is gone, for a file can come back and
@@ -46,7 +46,7 @@ def rescues_log(store: Store, registry: str, project: str) -> Log:
     return Log(store, f"{registry}/{project} rescues")  # no name has a space in it
 
 
-class Ledger:
+class RescueLog:
     """The outcomes of one project's losses, in the store: shared by all processes.
 
     A loss has one outcome. Only "withheld" can be followed by another: a rule can be lifted.
@@ -55,16 +55,16 @@ class Ledger:
     def __init__(self, store: Store, registry: str, project: str) -> None:
         self._log = rescues_log(store, registry, project)
         self._project = project
-        self._outcomes: list[Outcome] = []
+        self._outcomes: list[RescueOutcome] = []
         self._last: dict[Loss, str] = {}
-        self._found: dict[Content, Outcome] = {}  # the last of each
+        self._found: dict[Content, RescueOutcome] = {}  # the last of each
         self._adding = anyio.Lock()
 
-    async def read(self) -> list[Outcome]:
+    async def read(self) -> list[RescueOutcome]:
         """Return all outcomes, the oldest first. Raises StoreError."""
         for value in await self._log.read(len(self._outcomes)):
             try:
-                found = msgspec.msgpack.decode(value, type=Outcome)
+                found = msgspec.msgpack.decode(value, type=RescueOutcome)
             except ValueError as error:
                 raise StoreError(
                     f"the log of the rescues of {self._project} is damaged: restore the store from a copy"
@@ -78,11 +78,11 @@ class Ledger:
         """Return the outcome of a loss, as far as the log has been read."""
         return self._last.get(loss)
 
-    def found(self, loss: Loss) -> Outcome | None:
+    def found(self, loss: Loss) -> RescueOutcome | None:
         """Return the last outcome of the same file, of whichever of its losses, as far as the log has been read."""
         return self._found.get(loss[:2])
 
-    async def add(self, outcome: Outcome) -> bool:
+    async def add(self, outcome: RescueOutcome) -> bool:
         """Keep an outcome unless its loss has one; return whether it was kept. Raises StoreError."""
         value = msgspec.msgpack.encode(outcome)
         async with self._adding:

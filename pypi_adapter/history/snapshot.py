@@ -20,7 +20,7 @@ from pypi_adapter.simple.json_page import file_json, files_from_json, joined_jso
 from pypi_adapter.simple.model import SHA256, File, Page, ProjectStatus, is_derived
 from pypi_adapter.simple.versions import by_version
 
-from .history import FOREVER, Entry, History, NotObserved, Project, State, last_status
+from .history import FOREVER, Entry, History, NotObserved, Project, ProjectState, last_status
 
 # What a row says of its file: there is no size, there is a provenance, its METADATA has to be read out of the wheel.
 _SIZELESS, _ATTESTED, _DERIVED = 1, 2, 4
@@ -41,7 +41,7 @@ class Rows(msgspec.Struct, frozen=True, array_like=True, gc=False):
     files: list[bytes]
 
 
-class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
+class Snapshot(msgspec.Struct, frozen=True, array_like=True, dict=True):
     """A history for dates. The first fields are those of `History`.
 
     `versions` are all that any file had, in order. `breaks` are the instants at which any row begins or ends or the
@@ -55,7 +55,7 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
     etag: str | None
     first: int | None
     earliest: int | None
-    states: tuple[State, ...]
+    states: tuple[ProjectState, ...]
     versions: tuple[str, ...]
     rows: Rows
     breaks: list[int]
@@ -86,14 +86,14 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
         """The sha256 of all files, in hex."""
         return frozenset(self.digests[place : place + 32].hex() for place in range(0, len(self.digests), 32))
 
-    def followed_by(self, entry: Entry) -> Compact | None:
+    def followed_by(self, entry: Entry) -> Snapshot | None:
         """The form of the history with one entry more, if that is one by which nothing had changed; else None."""
         if entry.changed or self.instant is None or entry.instant <= self.instant:
             return None
         serial, numbered = (self.serial, self.numbered) if entry.serial is None else (entry.serial, entry.instant)
         return msgspec.structs.replace(self, instant=entry.instant, serial=serial, numbered=numbered, etag=entry.etag)
 
-    def at(self, instant: int) -> Moment | None:
+    def at(self, instant: int) -> SnapshotPage | None:
         """The project as it stood at an instant; None if there was no such project as far as can be known.
 
         Raises `NotObserved` if there is no observation at or after the instant.
@@ -104,18 +104,18 @@ class Compact(msgspec.Struct, frozen=True, array_like=True, dict=True):
         project = self.states[known - 1][1] if known else None
         if project is None and any(start <= instant < end for start, end in self._spans):
             project = next(project for _, project in self.states[known:] if project)  # between two observations
-        return Moment(self, instant, project) if project else None
+        return SnapshotPage(self, instant, project) if project else None
 
     @property
     def _spans(self) -> zip[tuple[int, int]]:
         return zip(self.rows.starts, self.rows.ends, strict=True)
 
 
-class Moment:
+class SnapshotPage:
     """A project at an instant."""
 
-    def __init__(self, compact: Compact, instant: int, project: Project) -> None:
-        self.compact = compact
+    def __init__(self, snapshot: Snapshot, instant: int, project: Project) -> None:
+        self.snapshot = snapshot
         self.name = project.name
         self._instant = instant
         self._project = project
@@ -123,11 +123,11 @@ class Moment:
     @property
     def size(self) -> int:
         """How many rows have to be looked at."""
-        return len(self.compact.rows.files)
+        return len(self.snapshot.rows.files)
 
     def contents(self) -> frozenset[str]:
         """The sha256 of all files that the project ever had, in hex."""
-        return self.compact.contents
+        return self.snapshot.contents
 
     @property
     def since(self) -> int | None:
@@ -135,12 +135,12 @@ class Moment:
 
         No later observation changes it, nor the page.
         """
-        place = bisect_right(self.compact.breaks, self._instant)
-        return self.compact.breaks[place - 1] if place else None
+        place = bisect_right(self.snapshot.breaks, self._instant)
+        return self.snapshot.breaks[place - 1] if place else None
 
     def json(self) -> bytes:
         """The page with the mirror's links (PEP 691), as `to_json` renders it."""
-        shown, rows = self._shown(), self.compact.rows
+        shown, rows = self._shown(), self.snapshot.rows
         marks = set(compress(rows.marks, shown))
         return joined_json(
             self._page((), shown),
@@ -152,9 +152,9 @@ class Moment:
     def page(self, *, derived: bool = True) -> Page:
         """The page with the mirror's links; `derived`: with METADATA that has to be read out of wheels, advertised."""
         shown = self._shown()
-        files = files_from_json(list(compress(self.compact.rows.files, shown)))
+        files = files_from_json(list(compress(self.snapshot.rows.files, shown)))
         if not derived:
-            marks = compress(self.compact.rows.marks, shown)
+            marks = compress(self.snapshot.rows.marks, shown)
             files = tuple(
                 msgspec.structs.replace(file, core_metadata=None) if mark & _DERIVED else file
                 for file, mark in zip(files, marks, strict=True)
@@ -164,21 +164,21 @@ class Moment:
     def _shown(self) -> list[bool]:
         """For each row whether it holds."""
         instant = self._instant
-        return [start <= instant < end for start, end in self.compact._spans]
+        return [start <= instant < end for start, end in self.snapshot._spans]
 
     def _page(self, files: tuple[File, ...], shown: Sequence[bool]) -> Page:
-        versions = set(compress(self.compact.rows.versions, shown)) - {-1}
+        versions = set(compress(self.snapshot.rows.versions, shown)) - {-1}
         return Page(
             name=self._project.name,
             files=files,
-            versions=tuple(self.compact.versions[place] for place in sorted(versions)),
+            versions=tuple(self.snapshot.versions[place] for place in sorted(versions)),
             status=self._project.status,
             tracks=self._project.tracks,
             alternate_locations=self._project.alternate_locations,
         )
 
 
-def compacted(history: History, link: Callable[[File], File]) -> Compact:
+def take_snapshot(history: History, link: Callable[[File], File]) -> Snapshot:
     """The form of a history whose files `link` gives their addresses on the mirror."""
     starts, ends, spellings, marks, files = list[int](), list[int](), list[str | None](), bytearray(), list[bytes]()
     digests, hosts = dict[str, None](), set[str]()
@@ -202,7 +202,7 @@ def compacted(history: History, link: Callable[[File], File]) -> Compact:
     versions = tuple(sorted({text: None for text in spellings if text is not None}, key=by_version))
     places: dict[str | None, int] = {text: place for place, text in enumerate(versions)}
     breaks = {*chain(starts, ends), *(instant for instant, _ in history.states)} - {FOREVER}
-    return Compact(
+    return Snapshot(
         instant=history.instant,
         serial=history.serial,
         numbered=history.numbered,

@@ -1,4 +1,4 @@
-"""Compact forms of histories as files in a folder: derived from the logs, so anybody may delete them at any time.
+"""Snapshots of histories as files in a folder: derived from the logs, so anybody may delete them at any time.
 
 A form says which log it is of, of how many entries it was made, and the sha256 of the last of them. It counts only
 where that is what the log has; what is damaged, or of another format or another address, is as if it were not there.
@@ -18,20 +18,20 @@ from pathlib import Path
 import anyio.to_thread
 import msgspec
 
-from pypi_adapter.offload import in_parser
+from pypi_adapter.offload import in_parser_thread
 
-from .snapshot import Compact
+from .snapshot import Snapshot
 
 FORMAT = 3
 """To be raised with whatever changes a form: its fields, the rules of histories, how a file is linked or rendered."""
 LIMIT = 1024**3  # bytes that all of the forms may take on the disk, and a little more
 ROOM = 256 * 1024**2  # bytes that are left to others: where less is free, none is written
-LOOK = LIMIT // 16  # bytes that a process writes until it looks how many there are
+CHECK_BYTES = LIMIT // 16  # bytes that a process writes until it looks how many there are
 
 log = logging.getLogger("httpcache")
 
 
-class Form(msgspec.Struct, frozen=True, array_like=True):
+class StoredSnapshot(msgspec.Struct, frozen=True, array_like=True):
     """A compact form, with what it was made of: `length` entries of a log, the last of them with a sha256 `last`.
 
     `base` is what the addresses of its files begin with.
@@ -41,37 +41,37 @@ class Form(msgspec.Struct, frozen=True, array_like=True):
     base: str
     length: int
     last: bytes
-    compact: Compact
+    snapshot: Snapshot
     format: int = FORMAT
 
 
-_DECODER = msgspec.msgpack.Decoder(Form)
+_DECODER = msgspec.msgpack.Decoder(StoredSnapshot)
 
 
-class Shelf:
+class SnapshotCache:
     """The folder. It is written to beside the requests, by `start`; an error ends nothing but that."""
 
     def __init__(self, folder: Path, start: Callable[[Callable[[], Awaitable[object]]], None]) -> None:
         self._folder = folder
         self._start = start
-        self._written = LOOK
+        self._written = CHECK_BYTES
         self._warned = False
 
-    async def get(self, name: str, base: str) -> Form | None:
+    async def get(self, name: str, base: str) -> StoredSnapshot | None:
         """Return the form of the log of a name for a base, None where there is none that can be read."""
         path = self._path(name)
         try:
             size = path.stat().st_size
         except OSError:
             return None
-        form = await in_parser(lambda: _read(path), size)
+        form = await in_parser_thread(lambda: _read(path), size)
         return form if form and (form.log, form.base, form.format) == (name, base, FORMAT) else None
 
-    def put(self, form: Form) -> None:
+    def put(self, form: StoredSnapshot) -> None:
         """Have a form written; where that fails it is not there."""
         self._start(lambda: anyio.to_thread.run_sync(self.write, form))
 
-    def write(self, form: Form) -> None:
+    def write(self, form: StoredSnapshot) -> None:
         """Write a form at once."""
         path = self._path(form.log)
         new = path.with_suffix(f".new{os.getpid()}-{threading.get_ident()}")
@@ -89,7 +89,7 @@ class Shelf:
                 new.unlink(missing_ok=True)
                 raise
             self._written += len(body)
-            if self._written > LOOK:
+            if self._written > CHECK_BYTES:
                 self._written = 0
                 self._tidy()
         except OSError as error:
@@ -114,7 +114,7 @@ class Shelf:
         return self._folder / sha256(name.encode()).hexdigest()
 
 
-def _read(path: Path) -> Form | None:
+def _read(path: Path) -> StoredSnapshot | None:
     try:
         data = memoryview(path.read_bytes())
         if sha256(data[32:]).digest() != data[:32]:

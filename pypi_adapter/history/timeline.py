@@ -14,7 +14,7 @@ import msgspec
 from pypi_adapter.simple.model import File, Identity, identity
 
 from .history import Entry, Project, Showing, upload_instant
-from .rescue_log import GONE, RESCUED, WITHHELD, Outcome
+from .rescue_log import GONE, RESCUED, WITHHELD, RescueOutcome
 
 HOUR = 3_600_000_000
 """Microseconds in which files of one version count as uploaded together."""
@@ -76,7 +76,7 @@ class Event(msgspec.Struct, frozen=True):
     now: str | None = None
 
 
-def timeline(history_entries: Sequence[Entry], outcomes: Sequence[Outcome] = ()) -> list[Event]:
+def timeline(history_entries: Sequence[Entry], outcomes: Sequence[RescueOutcome] = ()) -> list[Event]:
     """All that a project's logs tell, in order of time; what is of the same instant in order of observation.
 
     Every entry gives at least one event, and every outcome of a missing file one. Raises KeyError for an entry that
@@ -87,7 +87,7 @@ def timeline(history_entries: Sequence[Entry], outcomes: Sequence[Outcome] = ())
     return sorted([*events, *map(_rescue, outcomes)], key=lambda event: event.instant)
 
 
-def _rescue(found: Outcome) -> Event:
+def _rescue(found: RescueOutcome) -> Event:
     told = found.reason if found.size is None else f"{found.size} bytes"
     return Event(found.instant, found.instant, _OUTCOMES[found.outcome], found.filename, now=told)
 

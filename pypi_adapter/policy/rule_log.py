@@ -31,7 +31,7 @@ _HOW = (
 )
 
 
-class What(msgspec.Struct, frozen=True, array_like=True):
+class Subject(msgspec.Struct, frozen=True, array_like=True):
     """What a rule is about, with the fields of `rules.Rule`. Its text is what `parse_what` reads.
 
     Raises ValueError for what no rule can be about.
@@ -49,18 +49,18 @@ class What(msgspec.Struct, frozen=True, array_like=True):
             return f"{self.project}@sha256:{self.sha256}" if self.project else f"sha256:{self.sha256}"
         return f"{self.project}{self.versions or ''}"
 
-    def touches(self, other: What) -> bool:
+    def touches(self, other: Subject) -> bool:
         """Whether both name the same project, or the same content."""
         pairs = (self.project, other.project), (self.sha256, other.sha256)
         return any(mine is not None and mine == theirs for mine, theirs in pairs)
 
 
-class Order(msgspec.Struct, frozen=True, array_like=True):
+class RuleCommand(msgspec.Struct, frozen=True, array_like=True):
     """A command about a rule, given at an instant (microseconds)."""
 
     instant: int
     kind: Literal["block", "allow", "unblock"]
-    what: What
+    what: Subject
     reason: str = ""
 
     @property
@@ -75,36 +75,36 @@ class Order(msgspec.Struct, frozen=True, array_like=True):
         return (_EPOCH + timedelta(microseconds=self.instant)).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class Orders:
+class RuleLog:
     """All commands about rules, in the store: shared by all processes."""
 
     def __init__(self, store: Store) -> None:
         self._log = Log(store, _LOG)
-        self._read: list[Order] = []
+        self._read: list[RuleCommand] = []
 
-    async def all(self) -> list[Order]:
+    async def all(self) -> list[RuleCommand]:
         """Return the commands in their order. Raises StoreError."""
         for value in await self._log.read(len(self._read)):
             self._read.append(_decoded(value))
         return self._read
 
-    async def append(self, order: Order) -> None:
+    async def append(self, order: RuleCommand) -> None:
         """Keep a command: durable on return. Raises StoreError."""
         value = msgspec.msgpack.encode(order)
         while not await self._log.append(len(await self.all()), value):
             pass
 
 
-class Rulebook:
+class CurrentPolicy:
     """The policy of the settings file, with the rules laid down by command added to it."""
 
     def __init__(self, store: Store, policy: Policy) -> None:
-        self._orders = Orders(store)
+        self._orders = RuleLog(store)
         self._settings = policy
         self._current = policy
         self._seen = 0
         self._store = store
-        self._state: Hashable = None  # of the store, when the commands were last read
+        self._generation: Hashable = None  # of the store, when the commands were last read
         self._reading = anyio.Lock()
 
     async def current(self) -> Policy:
@@ -113,12 +113,12 @@ class Rulebook:
         A command is followed from when it is kept, in every process. Raises StoreError where it cannot be known: what
         is withheld must not be served then.
         """
-        if self._store.state() != self._state:
+        if self._store.generation() != self._generation:
             async with self._reading:
-                state = self._store.state()
-                if state != self._state:
+                generation = self._store.generation()
+                if generation != self._generation:
                     await self._follow()
-                    self._state = state
+                    self._generation = generation
         return self._current
 
     async def _follow(self) -> None:
@@ -130,13 +130,13 @@ class Rulebook:
             self._seen = len(orders)
 
 
-def in_force(orders: Iterable[Order]) -> list[Order]:
+def in_force(orders: Iterable[RuleCommand]) -> list[RuleCommand]:
     """Return the commands whose rules are in force, the oldest first. Pure."""
     last = {order.what: order for order in orders}
     return sorted((order for order in last.values() if order.kind != "unblock"), key=lambda order: order.instant)
 
 
-def parse_what(text: str) -> What:
+def parse_subject(text: str) -> Subject:
     """Read what a rule is to be about (PEP 508, or a sha256). Raises MirrorError with a text that says how to write it.
 
     Names, specifiers and hashes come out in one spelling (PEP 503, PEP 440).
@@ -147,20 +147,20 @@ def parse_what(text: str) -> What:
         if not (content := _CONTENT.fullmatch(text)):
             return _required(Requirement(text))
         project = content[1] and canonicalize_name(content[1], validate=True)
-        return What(project, sha256=content[2].lower())
+        return Subject(project, sha256=content[2].lower())
     except ValueError as error:
         raise MirrorError(f"{text[:200]!r} is nothing that a rule can be about: {_HOW}") from error
 
 
-def _required(requirement: Requirement) -> What:
+def _required(requirement: Requirement) -> Subject:
     if requirement.extras or requirement.marker or requirement.url:
         raise ValueError("extras, a marker or a URL")
     versions = ",".join(sorted(map(str, requirement.specifier)))
-    return What(canonicalize_name(requirement.name), versions or None)
+    return Subject(canonicalize_name(requirement.name), versions or None)
 
 
-def _decoded(value: bytes) -> Order:
+def _decoded(value: bytes) -> RuleCommand:
     try:
-        return msgspec.msgpack.decode(value, type=Order)
+        return msgspec.msgpack.decode(value, type=RuleCommand)
     except ValueError as error:
         raise StoreError("the log of rules is damaged: restore the store from a copy") from error

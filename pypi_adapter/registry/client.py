@@ -14,17 +14,17 @@ from httpcache.credentials import Credentials
 from httpcache.errors import BadUpstream, redact
 from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.target import canonical_url, origin, read_url
-from httpcache.upstream.client import Answer, Headers
+from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.upstream.decoding import BadCoding, decoded
 from pypi_adapter.addresses import now
 from pypi_adapter.history.history import Observation
-from pypi_adapter.offload import in_parser
+from pypi_adapter.offload import in_parser_thread
 from pypi_adapter.simple.html_page import Asked
 from pypi_adapter.simple.model import BadPage, Page, ProjectList
 from pypi_adapter.simple.parser import parse
 
 from .clock import shown_at
-from .index_url import Address
+from .index_url import IndexUrlLog
 from .wheel_metadata import read_bounded
 
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
@@ -41,7 +41,7 @@ _RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z]{3,9}, [A-Za-z0-9: -]{1,40}")  # 
 _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
 
 
-class Later(BadUpstream):
+class RetryLater(BadUpstream):
     """The registry asks to come back later, or is in trouble: 429 or 5xx; `Retry-After` as it sent it, if it is one.
 
     `for_all`: not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
@@ -53,7 +53,7 @@ class Later(BadUpstream):
         self.for_all = status in (429, 503)
 
 
-class Asking:
+class RegistryClient:
     """The asking side of a registry.
 
     `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
@@ -61,7 +61,9 @@ class Asking:
     are not the registry's.
     """
 
-    def __init__(self, index: str, mirror: Mirror, credentials: Credentials, address: Address, *, strict: bool) -> None:
+    def __init__(
+        self, index: str, mirror: Mirror, credentials: Credentials, address: IndexUrlLog, *, strict: bool
+    ) -> None:
         self.requests = 0
         """How many requests were made."""
         self.private = bool(credentials.given or credentials.basic)
@@ -71,7 +73,7 @@ class Asking:
         self._upstream = mirror.upstream
         self._max_page = mirror.settings.max_page
         self._strict = strict
-        self._address: Address | None = address  # to be checked
+        self._address: IndexUrlLog | None = address  # to be checked
         self.since = -1
         """Since when the registry is at this address (microseconds), as far as it has been asked; -1 for ever."""
 
@@ -107,7 +109,7 @@ class Asking:
         if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
             raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
         asked = Page if got.project else ProjectList
-        return await in_parser(lambda: _parse(body, got.answer, self._max_page, asked), len(body))
+        return await in_parser_thread(lambda: _parse(body, got.answer, self._max_page, asked), len(body))
 
     async def _get(self, project: str, what: str, etag: str | None = None, none: Container[int] = ()) -> _Got:
         """Ask for a page; 404, 410 and the statuses in `none` say that there is none."""
@@ -115,7 +117,7 @@ class Asking:
         headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
         async with self.ask(f"{self._index}{project}{project and '/'}", headers, INSTALLER) as answer:
             if answer.status == 429 or answer.status >= 500:
-                raise Later(what, answer.status, answer.headers.get("retry-after"))
+                raise RetryLater(what, answer.status, answer.headers.get("retry-after"))
             instant = shown_at(answer.headers, started, now())
             if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
                 return _Got(project, instant, answer, None)
@@ -124,7 +126,7 @@ class Asking:
             self._check_own(answer, what)
             return _Got(project, instant, answer, await read_bounded(answer, self._max_page, what))
 
-    def _check_own(self, answer: Answer, what: str) -> None:
+    def _check_own(self, answer: UpstreamResponse, what: str) -> None:
         """Raise BadUpstream for another host's page in the place of a named registry's: it would own every name."""
         if not self._strict or origin(answer.url) == origin(self._index):
             return
@@ -138,11 +140,12 @@ class Asking:
         )
 
     @asynccontextmanager
-    async def ask(self, url: str, headers: Headers = (), agent: str = "") -> AsyncIterator[Answer]:
+    async def ask(self, url: str, headers: Headers = (), agent: str = "") -> AsyncIterator[UpstreamResponse]:
         """Send a GET, with the operator's credentials where it goes to the registry's own origin.
 
-        `agent` is the product of a client that the registry may answer otherwise than others (see `Upstream.ask`).
-        The answer says nothing of them: what they fetch is for everybody who can reach the mirror.
+        `agent` is the product of a client that the registry may answer otherwise than others (see
+        `UpstreamClient.ask`). The answer says nothing of them: what they fetch is for everybody who can reach the
+        mirror.
         """
         if self._address:
             self.since = await self._address.check(canonical_url(self._index))
@@ -162,11 +165,11 @@ class _Got:
 
     project: str
     instant: int
-    answer: Answer
+    answer: UpstreamResponse
     body: bytes | None
 
 
-def _parse(body: bytes, answer: Answer, limit: int, asked: Asked) -> Page | ProjectList:
+def _parse(body: bytes, answer: UpstreamResponse, limit: int, asked: Asked) -> Page | ProjectList:
     try:
         plain = decoded(body, answer.headers.get("content-encoding"), limit)
         page = parse(plain, answer.headers.get("content-type"), answer.base, asked)
@@ -176,7 +179,7 @@ def _parse(body: bytes, answer: Answer, limit: int, asked: Asked) -> Page | Proj
     return msgspec.structs.replace(page, serial=int(serial)) if _SERIAL.fullmatch(serial) else page
 
 
-def _etag(answer: Answer) -> str | None:
+def _etag(answer: UpstreamResponse) -> str | None:
     """Return the entity tag of an answer (RFC 9110 section 8.8.3), None where it has none that can be sent back."""
     text = answer.headers.get("etag", "")
     return text if _ETAG.fullmatch(text) else None

@@ -24,7 +24,7 @@ import anyio.to_thread
 
 from httpcache.errors import BadUpstream, redact
 from httpcache.freezing.download import Digest
-from httpcache.upstream.client import Answer
+from httpcache.upstream.client import UpstreamResponse
 from httpcache.upstream.decoding import KNOWN, BadCoding, Decoder, codings
 
 START = 4096  # bytes that tell how a file begins, in whatever coding
@@ -58,7 +58,7 @@ class Announced:
         return next((found for ending, found in _BEGINNINGS if name.endswith(ending)), ())
 
 
-async def without_codings(answer: Answer, file: Announced, limit: int) -> Answer:
+async def without_codings(answer: UpstreamResponse, file: Announced, limit: int) -> UpstreamResponse:
     """Return an answer with the bytes of the file; see above.
 
     `limit`: the most bytes that it may have. Raises BadUpstream, also while the body is read.
@@ -83,7 +83,7 @@ async def without_codings(answer: Answer, file: Announced, limit: int) -> Answer
     return replace(answer, headers=headers, body=_body(answer, start, chosen or ()), ends_itself=bool(chosen))
 
 
-def _bad(answer: Answer, error: BadCoding) -> BadUpstream:
+def _bad(answer: UpstreamResponse, error: BadCoding) -> BadUpstream:
     return BadUpstream(f"{redact(answer.url)} came in a content coding that cannot be undone: {error}")
 
 
@@ -136,7 +136,7 @@ def _beginning(start: bytes, undone: Sequence[str]) -> bytes:
     return found
 
 
-async def _body(answer: Answer, start: bytes, undone: Sequence[str]) -> AsyncIterator[bytes]:
+async def _body(answer: UpstreamResponse, start: bytes, undone: Sequence[str]) -> AsyncIterator[bytes]:
     decoder = Decoder(undone)
     try:
         async for piece in _pieces(decoder.feed(start)):

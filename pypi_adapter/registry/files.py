@@ -10,15 +10,15 @@ from typing import TypeAlias
 from httpcache.credentials import Credentials
 from httpcache.freezing.download import Digest
 from httpcache.freezing.downloads import PASSED_BODY, beginning
-from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.flight import FlightReader, PassedThrough
 from httpcache.freezing.mirror import Expected, Mirror, Want
 from httpcache.store.record import Record
 from httpcache.target import Target
-from httpcache.upstream.client import Answer, Headers
+from httpcache.upstream.client import Headers, UpstreamResponse
 from pypi_adapter.addresses import file_target, token
 from pypi_adapter.simple.model import File, strongest
 
-from .client import Asking
+from .client import RegistryClient
 from .file_coding import Announced, without_codings
 from .ranges import Ranges
 from .wheel_metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
@@ -37,10 +37,10 @@ class Files:
     `renew` is asked where the address of one is refused: it can be one that was signed for a while.
     """
 
-    def __init__(self, path: str, asking: Asking, mirror: Mirror, renew: Renew) -> None:
+    def __init__(self, path: str, client: RegistryClient, mirror: Mirror, renew: Renew) -> None:
         self._path = path
         self._renew = renew
-        self._asking = asking
+        self._client = client
         self._mirror = mirror
         self.ranges = Ranges(mirror.store)
         """What is known of the hosts that the files are on."""
@@ -52,7 +52,7 @@ class Files:
 
     async def open(
         self, project: str, file: File, find: Find | None = None, *, whole: bool = False
-    ) -> Record | Live | Passed:
+    ) -> Record | FlightReader | PassedThrough:
         """Return a file, frozen after its digest was checked. Raises MirrorError.
 
         Of one that is frozen, `file` need only have what its address has, if `find` finds the listing: it is needed
@@ -61,27 +61,29 @@ class Files:
         target, want = self._target(project, file), self._want(project, file, find)
         return await (self._mirror.whole(target, want) if whole else self._mirror.answer(target, want))
 
-    async def open_metadata(self, project: str, file: File, find: Find | None = None) -> Record | Live | Passed:
+    async def open_metadata(
+        self, project: str, file: File, find: Find | None = None
+    ) -> Record | FlightReader | PassedThrough:
         """Return the metadata file of a wheel (PEP 658). `find` is as for `open`. Raises MirrorError."""
 
         @asynccontextmanager
-        async def source(_: Credentials) -> AsyncIterator[Answer]:
+        async def source(_: Credentials) -> AsyncIterator[UpstreamResponse]:
             async with self._metadata_source(project, await listing())() as answer:
                 yield answer
 
         async def expect() -> Expected:
             return Expected(metadata_digests(await listing()))
 
-        async def frozen(record: Record) -> None:
+        async def on_frozen(record: Record) -> None:
             wheel = await self._mirror.kept(self._target(project, file), Want())
             if wheel and not metadata_digests(await listing()):
                 await confirm(self._mirror, target, Want(), file.filename, wheel)
 
         listing, target = find or _given(file), self._target(project, file, SUFFIX)
-        want = Want(source=source, expect=expect, frozen=frozen)
+        want = Want(source=source, expect=expect, on_frozen=on_frozen)
         return await soon(self._mirror.answer(target, want), file.filename)
 
-    async def freeze(self, project: str, file: File) -> Record | Passed:
+    async def freeze(self, project: str, file: File) -> Record | PassedThrough:
         """Return a file once it is frozen and checked, or what the registry says now. Raises MirrorError."""
         return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
 
@@ -90,7 +92,7 @@ class Files:
 
     def _want(self, project: str, file: File, find: Find | None = None) -> Want:
         @asynccontextmanager
-        async def source(_: Credentials) -> AsyncIterator[Answer]:
+        async def source(_: Credentials) -> AsyncIterator[UpstreamResponse]:
             listed = await listing()
             async with self._ask(project, listed) as answer:
                 announced = Announced(file.filename, file_digests(listed), listed.size)
@@ -100,12 +102,12 @@ class Files:
             listed = await listing()
             return Expected(file_digests(listed), listed.size)
 
-        async def frozen(wheel: Record) -> None:
+        async def on_frozen(wheel: Record) -> None:
             if file.filename.endswith(".whl") and not metadata_digests(await listing()):
                 await settle(self._mirror, self._target(project, file, SUFFIX), Want(), file.filename, wheel)
 
         listing = find or _given(file)
-        return Want(source=source, expect=expect, frozen=frozen)
+        return Want(source=source, expect=expect, on_frozen=on_frozen)
 
     def _metadata_source(self, project: str, file: File) -> MetadataSource:
         target, want = self._target(project, file), self._want(project, file)
@@ -113,7 +115,7 @@ class Files:
             filename=file.filename,
             url=file.url,
             own=(lambda: self._ask(project, file, metadata=True)) if file.core_metadata else None,
-            frozen=lambda: self._mirror.frozen(target, want),
+            frozen=lambda: self._mirror.lookup(target, want),
             ask=lambda headers: self.ranges.watching(file.url, self._ask(project, file, headers)),
             freeze=lambda: self._mirror.whole(target, want),
             path=self._mirror.store.blob_path,
@@ -124,10 +126,10 @@ class Files:
     @asynccontextmanager
     async def _ask(
         self, project: str, file: File, headers: Headers = (), *, metadata: bool = False
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[UpstreamResponse]:
         """Ask for a file, or its metadata file: at its known address, and where that is refused at a newer one."""
         url = metadata_url(file.url) if metadata else file.url
-        async with self._asking.ask(url, headers) as answer:
+        async with self._client.ask(url, headers) as answer:
             if answer.status not in REFUSED:
                 yield answer
                 return
@@ -136,11 +138,11 @@ class Files:
         if newer is None:
             yield refusal
             return
-        async with self._asking.ask(metadata_url(newer) if metadata else newer, headers) as answer:
+        async with self._client.ask(metadata_url(newer) if metadata else newer, headers) as answer:
             yield answer
 
 
-async def detached(answer: Answer) -> Answer:
+async def detached(answer: UpstreamResponse) -> UpstreamResponse:
     """Return an answer that is not kept, with what is passed on of its body: its exchange can end."""
     return replace(answer, body=_again(await beginning(answer, PASSED_BODY)))
 

@@ -7,7 +7,7 @@ from httpcache.store.base import Log, Store
 from pypi_adapter.addresses import now
 
 
-class Address:
+class IndexUrlLog:
     """The address of one registry's index, in the store: the first it was asked at, or the one it has moved to.
 
     An entry is the address, and behind a space the instant (microseconds) at which it has moved there.

@@ -53,7 +53,7 @@ def projects_log(store: Store, registry: str) -> Log:
     return Log(store, f"{registry}/ projects")
 
 
-class Catalog:
+class ProjectListLog:
     """The list of one registry: as it was observed, and the projects that have a log.
 
     A name of the observed list is there as of the last observation at or before the instant, and where there is none,
@@ -147,7 +147,7 @@ class Catalog:
         Raises StaleObservation where it is not believed, and MirrorError.
         """
         started = now()
-        instant, page = await self._registry.asking.list()
+        instant, page = await self._registry.client.list()
         if isinstance(page, Page):
             raise BadUpstream("what the registry has in the place of its list of projects is none")
         self._asked = started

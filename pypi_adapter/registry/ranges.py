@@ -15,14 +15,14 @@ from typing import TypeAlias
 import anyio
 
 from httpcache.errors import MirrorError
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.store.base import Store
 from httpcache.target import origin
-from httpcache.upstream.client import Answer, Headers
+from httpcache.upstream.client import Headers, UpstreamResponse
 
 from .wheel_metadata import NoRangesError, ranged
 
-AskFor: TypeAlias = Callable[[str, Headers], AbstractAsyncContextManager[Answer]]
+AskFor: TypeAlias = Callable[[str, Headers], AbstractAsyncContextManager[UpstreamResponse]]
 """Asks for an address with additional headers."""
 
 FORGOTTEN = 30 * 86_400.0  # seconds after which a host that ignored ranges is asked again
@@ -40,7 +40,7 @@ class Ranges:
         self.learned = 0
         """Grows whenever this process learns of a host that it ignores ranges."""
         self._store = store
-        self._noted: Kept[str, tuple[bool, float]] = Kept(NOTED)
+        self._noted: SizedLRU[str, tuple[bool, float]] = SizedLRU(NOTED)
 
     async def ignoring(self, urls: dict[str, str], ask: AskFor) -> frozenset[str]:
         """Return those of some origins that ignore ranges; each comes with the address of a file there.
@@ -59,7 +59,9 @@ class Ranges:
         return frozenset([host for host in hosts if await self._known(host)])
 
     @asynccontextmanager
-    async def watching(self, url: str, exchange: AbstractAsyncContextManager[Answer]) -> AsyncIterator[Answer]:
+    async def watching(
+        self, url: str, exchange: AbstractAsyncContextManager[UpstreamResponse]
+    ) -> AsyncIterator[UpstreamResponse]:
         """Give the answer to a request for a range of a file, and note how it was answered."""
         async with exchange as answer:
             await self._note(url, answer)
@@ -74,7 +76,7 @@ class Ranges:
         except MirrorError:
             pass  # who asks for the file is told
 
-    async def _note(self, url: str, answer: Answer) -> None:
+    async def _note(self, url: str, answer: UpstreamResponse) -> None:
         host = origin(url)
         try:
             ranged(answer)

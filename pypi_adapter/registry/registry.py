@@ -14,7 +14,7 @@ import msgspec
 from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
 from httpcache.freezing.mirror import NOBODY, Mirror
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from pypi_adapter.addresses import date_from, now, to_segment, token
 from pypi_adapter.history.history import (
     Doubtful,
@@ -26,26 +26,26 @@ from pypi_adapter.history.history import (
     Serials,
     StaleObservation,
 )
-from pypi_adapter.history.project_log import Known
+from pypi_adapter.history.project_log import ProjectLog
 from pypi_adapter.history.serials import Proof, Proofs
-from pypi_adapter.history.snapshot import Moment
-from pypi_adapter.history.snapshot_cache import Shelf
+from pypi_adapter.history.snapshot import SnapshotPage
+from pypi_adapter.history.snapshot_cache import SnapshotCache
 from pypi_adapter.simple.model import QUARANTINED, File, Page, ProjectStatus
 
-from .client import Asking
+from .client import RegistryClient
 from .clock import ahead, is_ahead
 from .files import Files
-from .index_url import Address
+from .index_url import IndexUrlLog
 from .passes import Passes
-from .requested_projects import Requested
+from .requested_projects import RequestedProjects
 
 log = logging.getLogger("httpcache")
 
 PYPI = "pypi"
 """The name of the built-in registry."""
 
-SECOND_LOOK = 1.0  # seconds until what shows a loss is asked for again at once
-LATER_LOOK = 15 * 60  # seconds until a loss that lasts is believed
+RECHECK_SECONDS = 1.0  # seconds until what shows a loss is asked for again at once
+LOSS_SECONDS = 15 * 60  # seconds until a loss that lasts is believed
 RENEWED = 1_000_000  # microseconds in which a registry is not asked again for newer links
 RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
 COME_BACK = {"Retry-After": "60"}
@@ -64,14 +64,14 @@ class View:
     `stale`: why a page of now is not the registry's newest, None where it is.
     """
 
-    page: Page | Moment | None
+    page: Page | SnapshotPage | None
     observed: bool
     owned: bool
     status: ProjectStatus | None = None
     stale: str | None = None
 
 
-class Look(msgspec.Struct, frozen=True):
+class ListEntry(msgspec.Struct, frozen=True):
     """What a pass of the capture knows of a project from the list: whether it is on it, and with which serial.
 
     `always`: ask for its page whatever serial its log has. `left`: there is a list, and the project is not on it.
@@ -108,23 +108,23 @@ class Registry:
     """
 
     def __init__(
-        self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY, later_look: int = LATER_LOOK
+        self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY, later_look: int = LOSS_SECONDS
     ) -> None:
         self.name = name
         self.pause = later_look * 1_000_000
         """Microseconds until a loss that lasts is believed."""
         self.path = "" if name == PYPI else f"/{name}"
         """What its addresses on the mirror begin with, below the root path."""
-        self.asking = Asking(index, mirror, credentials, Address(mirror.store, name), strict=name != PYPI)
-        self.files = Files(self.path, self.asking, mirror, self._renewed)
+        self.client = RegistryClient(index, mirror, credentials, IndexUrlLog(mirror.store, name), strict=name != PYPI)
+        self.files = Files(self.path, self.client, mirror, self._renewed)
         self.passes = Passes(mirror.store, name)
-        self.requested = Requested(mirror.store, name)
+        self.requested = RequestedProjects(mirror.store, name)
         self._proofs = Proofs(mirror.store, name)
         self.on_missed: OnMissed | None = None
         self._store = mirror.store
         self._base = mirror.settings.root_path + self.path
-        self._shelf = Shelf(mirror.settings.data / "cache", mirror.start)
-        self._kept: Kept[str, Known] = Kept(HISTORIES)
+        self._snapshots = SnapshotCache(mirror.settings.data / "cache", mirror.start)
+        self._logs: SizedLRU[str, ProjectLog] = SizedLRU(HISTORIES)
 
     async def as_of(self, project: str, instant: int) -> View:
         """Return a project's page as it stood at an instant (microseconds).
@@ -133,158 +133,162 @@ class Registry:
         Raises BadAddress for an instant of which nothing can be known, and MirrorError where the registry cannot be
         observed: never a guess.
         """
-        known = await self._known(project)
+        project_log = await self._project_log(project)
         observed = False
-        if not known.covers(instant):
-            async with known.observing:
-                await known.read_log()
-                await self._confirm(known, instant)
-                if not known.covers(instant):
-                    await self._observe_for(known)
+        if not project_log.covers(instant):
+            async with project_log.observing:
+                await project_log.read_log()
+                await self._confirm(project_log, instant)
+                if not project_log.covers(instant):
+                    await self._observe_for(project_log)
                     observed = True
-        await self._note(known)
-        _check_known(known, instant)
+        await self._note(project_log)
+        _check_instant(project_log, instant)
         try:
-            page = await known.as_of(instant)
+            page = await project_log.as_of(instant)
         except NotObserved:
             raise BadUpstream(
                 f"the registry gave a page of {project} that is older than the instant asked for "
                 "(a cache on the way): ask again in some minutes",
                 headers=COME_BACK,
             ) from None
-        self._keep(known)
-        return View(page, observed, known.owned_by(instant), known.status)
+        self._keep(project_log)
+        return View(page, observed, project_log.owned_by(instant), project_log.status)
 
     async def live(self, project: str, days: int) -> View:
         """Return a project's page now, less what is younger than so many days. Raises MirrorError."""
         asked = now()
-        known = await self._known(project)
-        async with known.observing:
-            if known.asked < asked:  # else another request has asked since this one came
+        project_log = await self._project_log(project)
+        async with project_log.observing:
+            if project_log.asked < asked:  # else another request has asked since this one came
                 with suppress(StaleObservation):  # what is known is newer
-                    await self._observe(known, always=False)
-        await self._note(known)
-        page = await known.work(lambda history: history.cooled(now(), days) if days else history.latest())
-        self._keep(known)
-        return View(page, True, known.owned_by(known.instant), known.status, known.stale)
+                    await self._observe(project_log, always=False)
+        await self._note(project_log)
+        page = await project_log.work(lambda history: history.cooled(now(), days) if days else history.latest())
+        self._keep(project_log)
+        return View(page, True, project_log.owned_by(project_log.instant), project_log.status, project_log.stale)
 
     async def file(self, project: str, content: str, filename: str) -> File:
         """Return the listing of a file that any observation showed; observe the registry if none did.
 
         `content` is the file's `token`. Raises NotFound and other MirrorErrors.
         """
-        known = await self._known(project)
+        project_log = await self._project_log(project)
         for attempt in range(2):
-            for file in await known.work(lambda history: history.named(filename)):
+            for file in await project_log.work(lambda history: history.named(filename)):
                 if token(file) == content:
-                    return known.addressed(file)
+                    return project_log.addressed(file)
             if attempt:
                 break
-            async with known.observing:
-                if known.asked < now() - RECENTLY:
+            async with project_log.observing:
+                if project_log.asked < now() - RECENTLY:
                     with suppress(StaleObservation):
-                        await self._observe(known, always=False)
+                        await self._observe(project_log, always=False)
         raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
 
     async def _renewed(self, project: str, file: File) -> str | None:
         """Return another address of a file than the known one, which is refused, None where the page has none."""
-        known = await self._known(project)
-        async with known.observing:
-            if known.asked < now() - RENEWED and await known.work(lambda history: history.lists(file)):
+        project_log = await self._project_log(project)
+        async with project_log.observing:
+            if project_log.asked < now() - RENEWED and await project_log.work(lambda history: history.lists(file)):
                 with suppress(StaleObservation):
-                    await self._observe(known, always=False, whole=True)
-        url = known.addressed(file).url
+                    await self._observe(project_log, always=False, whole=True)
+        url = project_log.addressed(file).url
         return url if url != file.url else None
 
-    async def capture(self, project: str, look: Look, since: int) -> Captured:
+    async def capture(self, project: str, look: ListEntry, since: int) -> Captured:
         """Observe a project for a pass of the capture whose list is of the instant `since`, unless its log is as new.
 
         Its history is not kept in memory: a pass goes over many. Raises StaleObservation where what the registry shows
         does not go with its list: it is from a cache on the way. Raises MirrorError.
         """
-        known = Known(self._store, self.name, project, pause=self.pause)
-        await known.read_log()
-        self._check_past(known)
+        project_log = ProjectLog(self._store, self.name, project, pause=self.pause)
+        await project_log.read_log()
+        self._check_past(project_log)
         serials = await self.serials()
-        seen, before, instant = known.serial_since(serials.since), known.instant, None
-        asked = look.always or not known.has_page or seen < (look.serial or 0)
+        seen, before, instant = project_log.serial_since(serials.since), project_log.instant, None
+        asked = look.always or not project_log.has_page or seen < (look.serial or 0)
         if asked:
             whole = look.serial is not None and seen < look.serial  # that is new, whatever its entity tag says
-            instant, _ = await self._look(known, always=False, whole=whole, believed=look.left and serials.proved)
-            if not self._goes_with(known, look, instant, since):
+            instant, _ = await self._look(project_log, always=False, whole=whole, believed=look.left and serials.proved)
+            if not self._goes_with(project_log, look, instant, since):
                 raise StaleObservation(f"the page of {project} does not go with the list: one of them is old")
         told = look.serial is not None and serials.proved  # by the list
-        instant = instant if look.listed and not told and known.instant < since else None
-        return Captured(asked, known.instant != before, instant, await known.work(History.missing), known.status)
+        instant = instant if look.listed and not told and project_log.instant < since else None
+        return Captured(
+            asked, project_log.instant != before, instant, await project_log.work(History.missing), project_log.status
+        )
 
     async def serials(self) -> Serials:
         """Return what is known of the registry's serials, as far as it has been asked. Raises StoreError."""
-        return await self._proofs.known(self.asking.since)
+        return await self._proofs.known(self.client.since)
 
     async def status(self, project: str) -> ProjectStatus | None:
         """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
-        return (await self._known(project)).status
+        return (await self._project_log(project)).status
 
-    async def _known(self, project: str) -> Known:
-        known = self._kept.get(project) or Known(self._store, self.name, project, self._base, self._shelf, self.pause)
-        self._keep(known)  # so that others who ask for it now share it
-        await known.read_log()
-        self._keep(known)
-        self._check_past(known)
-        return known
+    async def _project_log(self, project: str) -> ProjectLog:
+        project_log = self._logs.get(project) or ProjectLog(
+            self._store, self.name, project, self._base, self._snapshots, self.pause
+        )
+        self._keep(project_log)  # so that others who ask for it now share it
+        await project_log.read_log()
+        self._keep(project_log)
+        self._check_past(project_log)
+        return project_log
 
-    def _check_past(self, known: Known) -> None:
+    def _check_past(self, project_log: ProjectLog) -> None:
         """Raise StoreError for an observation that is still to come: nothing can be said until it is taken back."""
-        if is_ahead(known.instant, now()):
-            raise StoreError(ahead(f"an observation of {known.project}", known.instant, self.name))
+        if is_ahead(project_log.instant, now()):
+            raise StoreError(ahead(f"an observation of {project_log.project}", project_log.instant, self.name))
 
-    def _keep(self, known: Known) -> None:
+    def _keep(self, project_log: ProjectLog) -> None:
         """Keep what is known of a project in memory, with what it takes by now."""
-        self._kept.put(known.project, known, known.size)
+        self._logs.put(project_log.project, project_log, project_log.size)
 
-    async def _confirm(self, known: Known, instant: int) -> None:
+    async def _confirm(self, project_log: ProjectLog, instant: int) -> None:
         """Take from the last pass of the capture that a project had not changed, where an answer needs to know.
 
         It is appended to the project's log, so that the log alone decides what is answered now and later.
         """
-        if not known.instant or known.covers(instant):
+        if not project_log.instant or project_log.covers(instant):
             return
-        number = await self.requested.number(known.project)
+        number = await self.requested.position(project_log.project)
         unchanged = await self.passes.unchanged(
-            known.project, number, known.instant, existed=known.owned_by(known.instant)
+            project_log.project, number, project_log.instant, existed=project_log.owned_by(project_log.instant)
         )
         if unchanged is not None and unchanged >= instant:
-            await known.confirm(unchanged)
+            await project_log.confirm(unchanged)
 
-    async def _observe_for(self, known: Known) -> None:
+    async def _observe_for(self, project_log: ProjectLog) -> None:
         """Observe for a date, which must not be answered from a stale page. Raises MirrorError."""
         for attempt in range(2):  # another process may have asked at the same time, and have been answered later
             try:
-                return await self._observe(known, always=True)
+                return await self._observe(project_log, always=True)
             except StaleObservation as error:
                 if attempt or isinstance(error, Doubtful):
                     raise BadUpstream(
-                        f"the registry's page of {known.project} cannot be right: {error}", headers=COME_BACK
+                        f"the registry's page of {project_log.project} cannot be right: {error}", headers=COME_BACK
                     ) from error
         raise AssertionError("the last look returns or raises")
 
-    async def _observe(self, known: Known, *, always: bool, whole: bool = False) -> None:
+    async def _observe(self, project_log: ProjectLog, *, always: bool, whole: bool = False) -> None:
         """Observe for a request; what is missed is told to `on_missed`. Raises StaleObservation and MirrorError."""
         try:
-            _, entry = await self._look(known, always=always, whole=whole)
+            _, entry = await self._look(project_log, always=always, whole=whole)
         except StaleObservation as error:
-            if known.stale is None:
-                log.warning("%s: the page of %s is not believed: %s", self.name, known.project, error)
-            known.stale = str(error)
+            if project_log.stale is None:
+                log.warning("%s: the page of %s is not believed: %s", self.name, project_log.project, error)
+            project_log.stale = str(error)
             raise
-        known.stale = None
+        project_log.stale = None
         if self.on_missed and entry and (entry.missed or entry.gone):
-            missing = await known.work(History.missing)
-            addressed = [msgspec.structs.replace(each, file=known.addressed(each.file)) for each in missing]
-            self.on_missed(known.project, addressed, known.status)
+            missing = await project_log.work(History.missing)
+            addressed = [msgspec.structs.replace(each, file=project_log.addressed(each.file)) for each in missing]
+            self.on_missed(project_log.project, addressed, project_log.status)
 
     async def _look(
-        self, known: Known, *, always: bool, whole: bool = False, believed: bool = False
+        self, project_log: ProjectLog, *, always: bool, whole: bool = False, believed: bool = False
     ) -> tuple[int, Entry | None]:
         """Ask the registry for the page and append what changed; with `always` also that nothing did.
 
@@ -293,82 +297,82 @@ class Registry:
         Returns the instant (microseconds) that the answer shows, and what was appended, None where nothing was. Raises
         StaleObservation and MirrorError.
         """
-        instant, observation = await self._ask(known, None if always or whole else known.etag)
+        instant, observation = await self._ask(project_log, None if always or whole else project_log.etag)
         try:
-            return instant, await self._take(known, instant, observation, always=always, believed=False)
+            return instant, await self._take(project_log, instant, observation, always=always, believed=False)
         except Doubtful as error:
             doubt = error
-        if await known.doubts.begun() is None:  # it can be over at once: one answer of a proxy must not count
-            await anyio.sleep(SECOND_LOOK)
-            instant, observation = await self._ask(known)
+        if await project_log.doubts.begun() is None:  # it can be over at once: one answer of a proxy must not count
+            await anyio.sleep(RECHECK_SECONDS)
+            instant, observation = await self._ask(project_log)
             try:
-                return instant, await self._take(known, instant, observation, always=always, believed=believed)
+                return instant, await self._take(project_log, instant, observation, always=always, believed=believed)
             except Doubtful as error:
                 doubt = error
         if not believed:
-            await known.doubts.settle(instant, doubt)
-        return instant, await self._take(known, instant, observation, always=always, believed=True)
+            await project_log.doubts.settle(instant, doubt)
+        return instant, await self._take(project_log, instant, observation, always=always, believed=True)
 
-    async def _ask(self, known: Known, etag: str | None = None) -> tuple[int, Observation | None]:
+    async def _ask(self, project_log: ProjectLog, etag: str | None = None) -> tuple[int, Observation | None]:
         """Ask for the page; None if it is still the one with that entity tag. Raises MirrorError."""
         started = now()
-        found = await self.asking.page(known.project, etag)
-        known.asked = started
+        found = await self.client.page(project_log.project, etag)
+        project_log.asked = started
         return found
 
     async def _take(
-        self, known: Known, instant: int, observation: Observation | None, *, always: bool, believed: bool
+        self, project_log: ProjectLog, instant: int, observation: Observation | None, *, always: bool, believed: bool
     ) -> Entry | None:
         """Append what an observation changed, None for nothing. Raises StaleObservation and StoreError."""
         if observation is None:
-            await known.doubts.clear(instant)
+            await project_log.doubts.clear(instant)
             return None
         serials = await self.serials()
         if serials.proved and observation.page and observation.page.serial is not None:
             observation = msgspec.structs.replace(observation, etag=None)  # the list tells what has changed
-        before = known.serial_since(serials.since)
-        entry = await known.append(observation, serials, always=always, believed=believed)
-        await known.doubts.clear(instant)
+        before = project_log.serial_since(serials.since)
+        entry = await project_log.append(observation, serials, always=always, believed=believed)
+        await project_log.doubts.clear(instant)
         if entry and entry.changed and not serials.proved and 0 <= before < (entry.serial or 0):
-            await self._proofs.add(Proof(entry.instant, known.project, before, entry.serial or 0))
+            await self._proofs.add(Proof(entry.instant, project_log.project, before, entry.serial or 0))
         return entry
 
-    async def _note(self, known: Known) -> None:
+    async def _note(self, project_log: ProjectLog) -> None:
         """Note that a project was requested, if there is one."""
-        if known.has_page and not known.noted:
-            await self.requested.note(known.project)
-            known.noted = True
+        if project_log.has_page and not project_log.noted:
+            await self.requested.note(project_log.project)
+            project_log.noted = True
 
     async def has(self, project: str) -> bool:
         """Whether the last observation found the project (normalised). Asks no upstream."""
-        return (await self._known(project)).has_page
+        return (await self._project_log(project)).has_page
 
-    def _goes_with(self, known: Known, look: Look, instant: int, since: int) -> bool:
+    def _goes_with(self, project_log: ProjectLog, look: ListEntry, instant: int, since: int) -> bool:
         """Whether a project that was asked for goes with a list of the instant `since`: else one of the two is old.
 
         `instant` is what the answer shows. A page that the list does not have any more is gone, or quarantined.
         """
-        quarantined = known.status is not None and known.status.status == QUARANTINED
+        quarantined = project_log.status is not None and project_log.status.status == QUARANTINED
         if not look.listed:
-            return instant >= since or not known.has_page or quarantined
+            return instant >= since or not project_log.has_page or quarantined
         if look.serial is None:
             return instant >= since - LAG
-        numbered = known.serial_since(self.asking.since) >= look.serial
-        return known.has_page and numbered and (instant >= since or not quarantined)
+        numbered = project_log.serial_since(self.client.since) >= look.serial
+        return project_log.has_page and numbered and (instant >= since or not quarantined)
 
     async def had(self, project: str, instant: int) -> bool:
         """Whether the log shows that there was such a project at an instant (microseconds). Asks no upstream."""
-        known = await self._known(project)
-        if not known.covers(instant):
+        project_log = await self._project_log(project)
+        if not project_log.covers(instant):
             return False
-        return await known.as_of(instant) is not None
+        return await project_log.as_of(instant) is not None
 
 
-def _check_known(known: Known, instant: int) -> None:
+def _check_instant(project_log: ProjectLog, instant: int) -> None:
     """Raise BadAddress for an instant of which nothing can be known."""
-    if known.earliest is not None and instant < known.earliest:
+    if project_log.earliest is not None and instant < project_log.earliest:
         raise BadAddress(
-            f"the registry does not say when the files of {known.project} were uploaded, so nothing is known of them "
-            f"before they were first observed: ask for {to_segment(known.earliest)} or later; "
-            f"the first date is {date_from(known.earliest)} (00:00 UTC)"
+            f"the registry does not say when the files of {project_log.project} were uploaded, so nothing is "
+            f"known of them before they were first observed: ask for {to_segment(project_log.earliest)} or later; "
+            f"the first date is {date_from(project_log.earliest)} (00:00 UTC)"
         )

@@ -7,7 +7,7 @@ import anyio
 from httpcache.store.base import Log, Store
 
 
-class Requested:
+class RequestedProjects:
     """The names (normalised) in the store: shared by all processes."""
 
     def __init__(self, store: Store, registry: str) -> None:
@@ -26,7 +26,7 @@ class Requested:
         async with self._lock:
             return list(await self._read())
 
-    async def number(self, project: str) -> int | None:
+    async def position(self, project: str) -> int | None:
         """Return the place of a project in the order, None if it was never requested. Raises StoreError."""
         async with self._lock:
             return (await self._read()).get(project)

@@ -13,12 +13,12 @@ from httpcache.store.base import Log, Store
 from pypi_adapter.history.doubts import Noted, doubts_log
 from pypi_adapter.history.history import decode_entry
 from pypi_adapter.history.project_log import project_log
-from pypi_adapter.history.rescue_log import Outcome, rescues_log
+from pypi_adapter.history.rescue_log import RescueOutcome, rescues_log
 from pypi_adapter.history.serials import Proof, serials_log
 
 from .passes import LISTED, Passes, decode_pass, passes_log
 from .project_list import decode_change, projects_log
-from .requested_projects import Requested
+from .requested_projects import RequestedProjects
 
 
 async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[str]:
@@ -52,7 +52,7 @@ async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[s
 
 async def _projects(store: Store, registry: str) -> set[str]:
     """Return the names of all projects that can have a log: requested ones, listed ones, those of a capture's file."""
-    names = set(await Requested(store, registry).all())
+    names = set(await RequestedProjects(store, registry).all())
     for value in await projects_log(store, registry).read():
         names.update(decode_change(value).added)
     for done in await Passes(store, registry).all():
@@ -66,7 +66,7 @@ def _observed(value: bytes) -> int:
 
 
 def _rescued(value: bytes) -> int:
-    return msgspec.msgpack.decode(value, type=Outcome).instant
+    return msgspec.msgpack.decode(value, type=RescueOutcome).instant
 
 
 def _doubted(value: bytes) -> int:

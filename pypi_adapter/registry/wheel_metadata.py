@@ -31,11 +31,11 @@ from packaging.utils import canonicalize_name
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, UnderWay, UpstreamError
 from httpcache.freezing.download import Digest
-from httpcache.freezing.flight import Passed
+from httpcache.freezing.flight import PassedThrough
 from httpcache.freezing.mirror import NOBODY, Mirror, Want
 from httpcache.store.record import Record
 from httpcache.target import Target
-from httpcache.upstream.client import Answer, Headers
+from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.upstream.decoding import BadCoding, codings, decoded
 
 log = logging.getLogger("httpcache")
@@ -74,14 +74,14 @@ def metadata_url(url: str) -> str:
 
 
 Found = TypeVar("Found")
-Ask = Callable[[Headers], AbstractAsyncContextManager[Answer]]
+Ask = Callable[[Headers], AbstractAsyncContextManager[UpstreamResponse]]
 
 
 class NoRangesError(Exception):
     """The upstream does not answer ranges of this file."""
 
 
-def ranged(answer: Answer) -> tuple[int, int]:
+def ranged(answer: UpstreamResponse) -> tuple[int, int]:
     """Return where the part of a file begins that an answer has, and the size of the file (bytes).
 
     Raises NoRangesError for an answer to something else than the range that was asked for.
@@ -103,7 +103,7 @@ def from_file(path: Path, filename: str) -> bytes:
         return _read(_Budgeted(file), filename)
 
 
-async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> tuple[bytes, Answer]:
+async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> tuple[bytes, UpstreamResponse]:
     """Return METADATA read out of a wheel by ranges, and the first answer.
 
     `ask` sends a GET for the wheel with additional headers. `digests` were announced for it: a wheel so small that
@@ -142,17 +142,17 @@ def looks_like_metadata(body: bytes) -> bool:
     return re.search(rb"^metadata-version\s*:", body[:MAX_METADATA], re.IGNORECASE | re.MULTILINE) is not None
 
 
-def given(body: bytes, url: str, sent: Headers) -> Answer:
+def given(body: bytes, url: str, sent: Headers) -> UpstreamResponse:
     """Return bytes as if an upstream had answered with them to a request with the credential headers `sent`."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield body
 
     headers = httpx.Headers({"content-type": CONTENT_TYPE, "content-length": str(len(body))})
-    return Answer(200, headers, url, chunks(), sent)
+    return UpstreamResponse(200, headers, url, chunks(), sent)
 
 
-async def read_bounded(answer: Answer, limit: int, what: str) -> bytes:
+async def read_bounded(answer: UpstreamResponse, limit: int, what: str) -> bytes:
     """Return the whole body of an answer. Raises BadUpstream where it is longer than `limit` bytes."""
     body = bytearray()
     async for chunk in answer.body:
@@ -200,7 +200,7 @@ class _Remote(io.RawIOBase):
         self._size = 0
         self._parts: list[tuple[int, bytes]] = []
 
-    async def open(self) -> Answer:
+    async def open(self) -> UpstreamResponse:
         self._end = anyio.current_time() + PATIENCE
         return await self._fetch(f"bytes=-{READ_AHEAD}", READ_AHEAD)
 
@@ -209,7 +209,7 @@ class _Remote(io.RawIOBase):
         whole = next((part for _, part in self._parts if len(part) == self._size), None)
         return whole is None or digest.is_of(whole)
 
-    async def _fetch(self, wanted: str, count: int) -> Answer:
+    async def _fetch(self, wanted: str, count: int) -> UpstreamResponse:
         if self._left < count or anyio.current_time() > self._end:
             raise BadUpstream(f"to read its METADATA takes more than {BUDGET} bytes of it, or {PATIENCE:.0f} seconds")
         self._left -= count
@@ -337,24 +337,24 @@ class MetadataSource:
 
     filename: str
     url: str
-    own: Callable[[], AbstractAsyncContextManager[Answer]] | None
+    own: Callable[[], AbstractAsyncContextManager[UpstreamResponse]] | None
     frozen: Callable[[], Awaitable[Record | None]]
     ask: Ask
-    freeze: Callable[[], Awaitable[Record | Passed]]
+    freeze: Callable[[], Awaitable[Record | PassedThrough]]
     path: Callable[[str], Path]
     digests: tuple[Digest, ...]
     announced: tuple[Digest, ...]
     credentials: Credentials = NOBODY
 
     @asynccontextmanager
-    async def __call__(self) -> AsyncIterator[Answer]:
+    async def __call__(self) -> AsyncIterator[UpstreamResponse]:
         """Give the metadata as an answer with status 200, or where the wheel cannot be had, the wheel's answer."""
         first, second = self._from_frozen, self._from_own
         if self.announced:
             first, second = second, first
         yield await first() or await second() or await self._from_wheel()
 
-    async def _from_own(self) -> Answer | None:
+    async def _from_own(self) -> UpstreamResponse | None:
         if self.own is None:
             return None
         try:
@@ -376,11 +376,11 @@ class MetadataSource:
             return looks_like_metadata(body)
         return any(digest.is_of(body) for digest in self.announced)
 
-    async def _from_frozen(self) -> Answer | None:
+    async def _from_frozen(self) -> UpstreamResponse | None:
         record = await self.frozen()
         return await self._from_record(record) if record else None
 
-    async def _from_wheel(self) -> Answer:
+    async def _from_wheel(self) -> UpstreamResponse:
         try:
             return await self._from_ranges() or await self._from_whole()
         except BadUpstream as error:
@@ -389,21 +389,21 @@ class MetadataSource:
             wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in self.announced)
             raise BadUpstream(f"metadata with the announced {wanted} cannot be had: {error.text}") from error
 
-    async def _from_ranges(self) -> Answer | None:
+    async def _from_ranges(self) -> UpstreamResponse | None:
         try:
             body, answer = await from_ranges(self.ask, self.filename, self.digests)
         except NoRangesError:
             return None
         return given(body, answer.base, answer.sent)
 
-    async def _from_whole(self) -> Answer:
+    async def _from_whole(self) -> UpstreamResponse:
         outcome = await self.freeze()
         if isinstance(outcome, Record):
             return await self._from_record(outcome)
         answer = given(outcome.body, self.url, ())
         return replace(answer, status=outcome.status, headers=httpx.Headers(outcome.headers))
 
-    async def _from_record(self, record: Record) -> Answer:
+    async def _from_record(self, record: Record) -> UpstreamResponse:
         body = await from_wheel(self.path(record.digest), self.filename)
         sent = () if record.scope == PUBLIC else self.credentials.levels[-1]
         return replace(given(body, record.final, sent), scope=record.scope)

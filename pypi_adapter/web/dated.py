@@ -22,20 +22,20 @@ from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
 from httpcache.errors import BadAddress, NotFound
-from httpcache.request import Incoming
+from httpcache.request import Request
 from httpcache.store.base import Store
 from httpcache.store.record import Record
 from httpcache.target import origin
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
 from pypi_adapter.addresses import AsOf, Now, When, linked, meant, now, parse_when
-from pypi_adapter.history.snapshot import Moment
+from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.registry.registry import View
 from pypi_adapter.registry.wheel_metadata import SUFFIX
 from pypi_adapter.simple.json_api import project_json
 from pypi_adapter.simple.model import SHA256, File, ProjectList, is_derived, is_distribution, map_files
 
-from .groups import Source, listed, owner
+from .groups import Source, all_names, first_with
 from .index_response import chosen, in_form, index_response
 from .page_cache import PASSING
 
@@ -61,14 +61,14 @@ class Dated:
         own = [source for source in sources if source.registry.path == path]
         self._own = own[0] if own else None  # a group has no files of its own
 
-    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+    async def answer(self, request: Request) -> ASGIApp | None:
         """Answer the addresses above, None for others. Raises MirrorError."""
-        parts = incoming.path.removeprefix("/").split("/")
+        parts = request.path.removeprefix("/").split("/")
         if self._path:
             name, *parts = parts
             if f"/{name}" != self._path:  # taken literally, and so is all but the colon of an instant
                 return None
-        base = f"{incoming.root}{self._path}"
+        base = f"{request.root}{self._path}"
         if parts[:1] == ["files"] and self._own:
             return await self._file(self._own, base, [unquote(part) for part in parts[1:]])
         first, *rest = [part for part in parts if part] or [""]
@@ -79,27 +79,27 @@ class Dated:
         if when is None:
             return None
         whole = "" not in parts[:-1]  # else there are slashes too many in it
-        return await self._view(incoming, when, f"{base}/{first}/", rest, whole=whole, slash=parts[-1] == "")
+        return await self._view(request, when, f"{base}/{first}/", rest, whole=whole, slash=parts[-1] == "")
 
     async def _view(
-        self, incoming: Incoming, when: When, prefix: str, rest: Sequence[str], *, whole: bool, slash: bool
+        self, request: Request, when: When, prefix: str, rest: Sequence[str], *, whole: bool, slash: bool
     ) -> ASGIApp:
         """Answer what stands behind a date or `live`."""
         wanted = rest[1:] if len(rest) > 2 and rest[0] == SIMPLE else rest
         match wanted:
             case ["pypi", project, "json"]:
-                return await self._json(incoming, when, unquote(project), None)
+                return await self._json(request, when, unquote(project), None)
             case [project, "json"] if project != SIMPLE:  # that is the page of a project `json`
-                return await self._json(incoming, when, unquote(project), None)
+                return await self._json(request, when, unquote(project), None)
             case ["pypi", project, version, "json"]:
-                return await self._json(incoming, when, unquote(project), unquote(version))
+                return await self._json(request, when, unquote(project), unquote(version))
         if len(rest) == 2 and rest[0] == SIMPLE:  # what some clients put behind the address of any index
             prefix, rest = f"{prefix}{SIMPLE}/", rest[1:]
         if len(rest) > 1:
             raise NotFound(f"there is no such page: an index is at {prefix}, a project at {prefix}<project>/")
         if rest:
-            return await self._page(incoming, when, prefix, unquote(rest[0]), canonical=whole and slash)
-        return await self._list(incoming, when, prefix) if whole else redirect(prefix)
+            return await self._page(request, when, prefix, unquote(rest[0]), canonical=whole and slash)
+        return await self._list(request, when, prefix) if whole else redirect(prefix)
 
     def _how(self, base: str) -> str:
         files = f", a file at {base}/files/<project>/<sha256>/<filename>" if self._own else ""
@@ -113,54 +113,58 @@ class Dated:
         name = self._path.removeprefix("/")
         return " ".join(filter(None, ("the registry" if self._own else "the group", name)))
 
-    async def _page(self, incoming: Incoming, when: When, prefix: str, project: str, *, canonical: bool) -> ASGIApp:
+    async def _page(self, request: Request, when: When, prefix: str, project: str, *, canonical: bool) -> ASGIApp:
         name = _normal(project)
         if name != project or not canonical:
             return redirect(f"{prefix}{name}/")
-        source, view = await owner(self._sources, name, when)
+        source, view = await first_with(self._sources, name, when)
         page = view.page
         if page is None and name == SIMPLE and not prefix.endswith(f"/{SIMPLE}/"):
-            return await self._list(incoming, when, f"{prefix}{SIMPLE}/")
+            return await self._list(request, when, f"{prefix}{SIMPLE}/")
         if page is None:
             raise self._none(name, when, source, view)
-        policy, ranges = await source.rulebook.current(), source.registry.files.ranges
-        if isinstance(page, Moment):
-            form = chosen(incoming.accept)
-            slow = await ranges.known_to_ignore(page.compact.hosts)
-            derived = not slow or len(slow) < len(page.compact.hosts)
-            body, cache_control = await source.moments.body(name, page, form, policy, view.status, derived=derived)
+        policy, ranges = await source.policy.current(), source.registry.files.ranges
+        if isinstance(page, SnapshotPage):
+            form = chosen(request.accept)
+            slow = await ranges.known_to_ignore(page.snapshot.hosts)
+            derived = not slow or len(slow) < len(page.snapshot.hosts)
+            body, cache_control = await source.page_cache.body(name, page, form, policy, view.status, derived=derived)
             status = STORED if view.observed else HIT
             return in_form(form, body, cache_control, status, lasting=not view.observed)
         slow = await ranges.known_to_ignore({origin(file.url) for file in page.files if is_derived(file)})
         return await index_response(
             policy.page(page, view.status),
-            incoming.accept,
-            link=lambda file: linked(file, incoming.root + source.registry.path, name, slow),
+            request.accept,
+            link=lambda file: linked(file, request.root + source.registry.path, name, slow),
             prefix=prefix,
             cache_control=PASSING,
             cache_status=_renewed(view.stale),
             lasting=False,
         )
 
-    async def _json(self, incoming: Incoming, when: When, project: str, version: str | None) -> ASGIApp:
+    async def _json(self, request: Request, when: When, project: str, version: str | None) -> ASGIApp:
         """Answer as PyPI's JSON API does, from the same history: pip-compile takes the digests from it.
 
         It compares whole addresses, so this is the one answer that has links with the `Host` of the request in them,
         and it is not to be stored.
         """
         name = _normal(project)
-        source, view = await owner(self._sources, name, when)
+        source, view = await first_with(self._sources, name, when)
         if view.page is None:
             raise self._none(name, when, source, view)
-        page, policy = view.page, await source.rulebook.current()
-        base = incoming.root + source.registry.path
+        page, policy = view.page, await source.policy.current()
+        base = request.root + source.registry.path
 
         def render() -> bytes | None:
-            whole = page.page() if isinstance(page, Moment) else map_files(page, lambda file: linked(file, base, name))
+            whole = (
+                page.page()
+                if isinstance(page, SnapshotPage)
+                else map_files(page, lambda file: linked(file, base, name))
+            )
             kept = policy.page(whole, view.status)
             if not all("sha256" in file.hashes for file in kept.files):
                 raise NotFound(f"the registry does not tell a sha256 of every file of {name}, so this is not to be had")
-            return project_json(map_files(kept, lambda file: _absolute(file, incoming)), version)
+            return project_json(map_files(kept, lambda file: _absolute(file, request)), version)
 
         body = await anyio.to_thread.run_sync(render)
         if body is None:
@@ -172,11 +176,11 @@ class Dated:
         owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
         return NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")
 
-    async def _list(self, incoming: Incoming, when: When, prefix: str) -> ASGIApp:
-        names, observed = await listed(self._sources, when)
+    async def _list(self, request: Request, when: When, prefix: str) -> ASGIApp:
+        names, observed = await all_names(self._sources, when)
         return await index_response(
             ProjectList(tuple(sorted(names))),
-            incoming.accept,
+            request.accept,
             link=lambda file: file,
             prefix=prefix,
             cache_control=_LIST if isinstance(when, AsOf) else PASSING,
@@ -198,14 +202,14 @@ class Dated:
         else:
             file = await listed()
         status = await registry.status(project)
-        policy = await source.rulebook.current()
+        policy = await source.policy.current()
         policy.check(project, file, status)
         find = None if file.url else listed
         if filename == wanted:
             outcome = await registry.files.open(project, file, find, whole=policy.needs_content(project, file))
             if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced it
                 hashed = msgspec.structs.replace(file, hashes={"sha256": outcome.digest})
-                (await source.rulebook.current()).check(project, hashed, status)
+                (await source.policy.current()).check(project, hashed, status)
             return answer_with(self._store, outcome, vary=None)
         if not wanted.endswith(".whl"):
             raise NotFound("only wheels have a metadata file here (PEP 658)")
@@ -219,10 +223,10 @@ def _normal(project: str) -> str:
     return canonicalize_name(project)
 
 
-def _absolute(file: File, incoming: Incoming) -> File:
+def _absolute(file: File, request: Request) -> File:
     """Return a file with its whole address, as a client makes it of a link on a page."""
-    host = incoming.headers.get("host", "")
-    secure = "https" in (incoming.scope["scheme"], incoming.headers.get("x-forwarded-proto"))
+    host = request.headers.get("host", "")
+    secure = "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto"))
     address = f"http{'s' if secure else ''}://{host}" if _HOST.fullmatch(host) else ""
     return msgspec.structs.replace(file, url=address + file.url)
 

@@ -15,7 +15,7 @@ from httpcache.errors import MirrorError, UpstreamError, redact
 from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.store.record import Record
 from httpcache.target import Address, Target, origin
-from httpcache.upstream.client import Answer, Headers
+from httpcache.upstream.client import Headers, UpstreamResponse
 from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
 from pypi_adapter.registry.files import REFUSED, detached, file_digests
 from pypi_adapter.registry.wheel_metadata import metadata_url, read_bounded
@@ -39,7 +39,7 @@ class LinkedFiles:
     @asynccontextmanager
     async def ask(
         self, file: Target, url: str, headers: Headers, credentials: Credentials, *, metadata: bool = False
-    ) -> AsyncIterator[Answer]:
+    ) -> AsyncIterator[UpstreamResponse]:
         """Ask for a file at the address that a page of its pin has, and where that is refused at its newest one.
 
         `metadata`: ask for its metadata file. `credentials` go to the origin of `file` alone. Raises MirrorError.
@@ -51,7 +51,7 @@ class LinkedFiles:
                 return
             answer = await detached(answer)
         newer = await self._newer(file, url, answer, credentials)  # after the exchange: none may wait for another
-        if isinstance(newer, Answer):
+        if isinstance(newer, UpstreamResponse):
             yield newer
             return
         address, sent = newer
@@ -61,8 +61,8 @@ class LinkedFiles:
             yield replace(answer, sent=answer.sent or sent)  # what is found by a private page is as private
 
     async def _newer(
-        self, file: Target, url: str, refusal: Answer, credentials: Credentials
-    ) -> tuple[Address, Headers] | Answer:
+        self, file: Target, url: str, refusal: UpstreamResponse, credentials: Credentials
+    ) -> tuple[Address, Headers] | UpstreamResponse:
         """Return where a file is linked now, and the credentials that showed it; the refusal where it is not."""
         listings = await self._listings.find(file)
         reason = ""
@@ -115,7 +115,7 @@ def _path(url: str) -> str:
     return url[len(origin(url)) :].partition("?")[0]
 
 
-def _expired(file: Target, refusal: Answer, reason: str) -> Answer:
+def _expired(file: Target, refusal: UpstreamResponse, reason: str) -> UpstreamResponse:
     """Return a refusal with a text that says what can be done."""
     text = (
         f"the upstream answers {refusal.status} to the link that the frozen page of the pin {file.pin} has of "

@@ -10,14 +10,14 @@ from typing import NamedTuple
 import anyio
 
 from httpcache.errors import BadUpstream
-from httpcache.freezing.flight import Live
+from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.store.record import Record
-from httpcache.upstream.client import Answer
+from httpcache.upstream.client import UpstreamResponse
 from httpcache.upstream.decoding import BadCoding, decoded
 from httpcache.upstream.sign_in import leads_elsewhere
-from pypi_adapter.offload import PARSERS, in_parser
+from pypi_adapter.offload import PARSERS, in_parser_thread
 from pypi_adapter.simple.html_page import other_links
 from pypi_adapter.simple.model import BadPage, Page, ProjectList, is_distribution
 from pypi_adapter.simple.negotiation import choose
@@ -75,7 +75,7 @@ class FrozenPages:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._limit = mirror.settings.max_page
-        self._read: Kept[str, Reading] = Kept(READ_BYTES)
+        self._read: SizedLRU[str, Reading] = SizedLRU(READ_BYTES)
         self._reading = anyio.CapacityLimiter(PARSERS)
 
     async def read(self, record: Record, file: Path | None = None) -> Reading:
@@ -97,7 +97,9 @@ class FrozenPages:
                 return Reading(None, "it is neither JSON nor HTML", False, False, 0)
             return await self.interpret(await self._mirror.read(record), record.headers, record.final)
         read = file.read_bytes
-        return await in_parser(lambda: _interpreted(read(), record.headers, record.final, self._limit), record.size)
+        return await in_parser_thread(
+            lambda: _interpreted(read(), record.headers, record.final, self._limit), record.size
+        )
 
     def too_long(self, headers: Mapping[str, str]) -> Reading:
         """Return what an answer with these headers is that is longer than a page may be."""
@@ -106,14 +108,14 @@ class FrozenPages:
 
     async def interpret(self, body: bytes, headers: Mapping[str, str], url: str) -> Reading:
         """Return what the body of an answer is that has these headers and came from `url`."""
-        return await in_parser(lambda: _interpreted(body, headers, url, self._limit), len(body))
+        return await in_parser_thread(lambda: _interpreted(body, headers, url, self._limit), len(body))
 
-    async def read_live(self, live: Live) -> Reading:
+    async def read_live(self, live: FlightReader) -> Reading:
         """Return what an answer is that has come and is not frozen. Raises MirrorError."""
         body = b"".join([chunk async for chunk in live.read()])
         return await self.interpret(body, live.head.headers, live.head.url)
 
-    async def is_same(self, record: Record, answer: Answer, body: bytes) -> bool:
+    async def is_same(self, record: Record, answer: UpstreamResponse, body: bytes) -> bool:
         """Whether an answer is the index page of a record as it is by now: it has a file in common with it."""
         shown = await self.interpret(body, answer.headers, answer.base)
         return has_in_common((await self.read(record)).page, shown.page)
@@ -121,7 +123,7 @@ class FrozenPages:
     async def others(self, record: Record) -> tuple[str, ...]:
         """Return where a page links besides to files: see `other_links`. Raises Damaged."""
         body = await self._mirror.read(record)
-        return await in_parser(lambda: _others(body, record, self._limit), len(body))
+        return await in_parser_thread(lambda: _others(body, record, self._limit), len(body))
 
     async def check(self, record: Record, file: Path, *, installer: bool) -> None:
         """Refuse to freeze what is an index page and cannot be understood, and what is none. Raises BadUpstream."""

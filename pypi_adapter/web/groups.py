@@ -16,11 +16,11 @@ from dataclasses import dataclass, field
 
 from httpcache.errors import MirrorError
 from pypi_adapter.addresses import AsOf, When
-from pypi_adapter.policy.rule_log import Rulebook
-from pypi_adapter.registry.project_list import Catalog
+from pypi_adapter.policy.rule_log import CurrentPolicy
+from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import Registry, View
 
-from .page_cache import Moments
+from .page_cache import PageCache
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class Source:
     """A registry as it is served: with its list of projects and the rules for it."""
 
     registry: Registry
-    catalog: Catalog
-    rulebook: Rulebook
-    moments: Moments = field(default_factory=Moments)
+    project_list: ProjectListLog
+    policy: CurrentPolicy
+    page_cache: PageCache = field(default_factory=PageCache)
 
     async def view(self, project: str, when: When) -> View:
         """Return what the registry had of a project (normalised). Raises MirrorError."""
         if isinstance(when, AsOf):
             return await self.registry.as_of(project, when.instant)
-        exempt = (await self.rulebook.current()).exempt
+        exempt = (await self.policy.current()).exempt
         return await self.registry.live(project, 0 if project in exempt else when.days)
 
     async def names(self, when: When) -> tuple[set[str], bool]:
@@ -45,14 +45,14 @@ class Source:
         Raises MirrorError.
         """
         if isinstance(when, AsOf):
-            page, observed = await self.catalog.as_of(when.instant)
+            page, observed = await self.project_list.as_of(when.instant)
         else:
-            page, observed = await self.catalog.live(), True
-        rules = (await self.rulebook.current()).rules
+            page, observed = await self.project_list.live(), True
+        rules = (await self.policy.current()).rules
         return {name for name in page.names if not rules.project(name)}, observed
 
 
-async def owner(sources: Sequence[Source], project: str, when: When) -> tuple[Source, View]:
+async def first_with(sources: Sequence[Source], project: str, when: When) -> tuple[Source, View]:
     """Return the first source that had a project (normalised) by then, else the last one; and its view.
 
     Raises MirrorError where one that comes before cannot tell.
@@ -65,7 +65,7 @@ async def owner(sources: Sequence[Source], project: str, when: When) -> tuple[So
     return source, view
 
 
-async def listed(sources: Sequence[Source], when: When) -> tuple[set[str], bool]:
+async def all_names(sources: Sequence[Source], when: When) -> tuple[set[str], bool]:
     """Return the names that any of the sources lists, and whether a list was observed for it. Raises MirrorError."""
     names: set[str] = set()
     observed = False

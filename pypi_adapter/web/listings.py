@@ -21,11 +21,11 @@ from packaging.utils import canonicalize_name
 
 from httpcache.errors import BadAddress
 from httpcache.freezing.download import Digest
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.store.base import Log, Store
 from httpcache.store.record import Record, decode
 from httpcache.target import Address, Target, canonical_url, origin, read_url
-from pypi_adapter.offload import in_parser
+from pypi_adapter.offload import in_parser_thread
 from pypi_adapter.registry.files import file_digests, metadata_digests
 from pypi_adapter.simple.model import File, Page
 
@@ -74,7 +74,7 @@ class Listings:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._done: Kept[tuple[str, str], bool] = Kept(NOTED)
+        self._done: SizedLRU[tuple[str, str], bool] = SizedLRU(NOTED)
 
     def is_noted(self, key: str | None, record: Record) -> bool:
         """Whether nothing is left to note of a page; `key` is that of its record, None where that is gone."""
@@ -86,7 +86,7 @@ class Listings:
             return
         own = origin(canonical_url(record.final))
         only = None if await self._is_known(pin, own) else own
-        notes = await in_parser(lambda: _notes(key, record, page, only), FILE_BYTES * len(page.files))
+        notes = await in_parser_thread(lambda: _notes(key, record, page, only), FILE_BYTES * len(page.files))
         for group, value in notes.items():
             if not await self._log(pin, own, group).note(value, LOG_BYTES):
                 log.warning("%s lists more files than are kept in mind for this pin: not all are checked", record.url)

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import TypeAlias
 
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import FOREVER
-from pypi_adapter.history.snapshot import Moment
-from pypi_adapter.offload import beside
+from pypi_adapter.history.snapshot import SnapshotPage
+from pypi_adapter.offload import off_loop
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.simple.html_page import to_html
 from pypi_adapter.simple.json_page import to_json
@@ -28,17 +28,17 @@ _QUICK = 20  # times as many files as of other work are joined in the same time
 _Key: TypeAlias = tuple[str, int | None, MediaType, tuple[ProjectStatus | None] | None, bool]
 
 
-class Moments:
+class PageCache:
     """The bodies of the pages of a registry's projects at their instants."""
 
     def __init__(self) -> None:
         self._policy = Policy()
-        self._kept: Kept[_Key, tuple[Body, str]] = Kept(LIMIT)
+        self._kept: SizedLRU[_Key, tuple[Body, str]] = SizedLRU(LIMIT)
 
     async def body(
         self,
         project: str,
-        moment: Moment,
+        snapshot_page: SnapshotPage,
         form: MediaType,
         policy: Policy,
         status: ProjectStatus | None,
@@ -47,26 +47,26 @@ class Moments:
     ) -> tuple[Body, str]:
         """Return the page of a project at a moment without what is withheld, and its `Cache-Control`.
 
-        `status` is the project's as last observed; for `derived` see Moment.page.
+        `status` is the project's as last observed; for `derived` see SnapshotPage.page.
         """
         if policy is not self._policy:
-            self._policy, self._kept = policy, Kept(LIMIT)
+            self._policy, self._kept = policy, SizedLRU(LIMIT)
         pages = self._kept
-        ruled = (status,) if policy.may_change(moment.name, moment.contents, status) else None
-        key = (project, moment.since, form, ruled, derived)
+        ruled = (status,) if policy.may_change(snapshot_page.name, snapshot_page.contents, status) else None
+        key = (project, snapshot_page.since, form, ruled, derived)
         found = pages.get(key)
         if found is None:
             joined = form is MediaType.JSON and not ruled and derived
 
             def make() -> tuple[Body, str]:
                 if joined:
-                    return Body(moment.json()), DATED
-                plain, cache_control = _changed(moment.page(derived=derived), form, policy, status)
+                    return Body(snapshot_page.json()), DATED
+                plain, cache_control = _changed(snapshot_page.page(derived=derived), form, policy, status)
                 if not derived:  # what is known of a host is forgotten again
                     cache_control = PASSING
                 return Body(plain), cache_control
 
-            found = await beside(make, moment.size // _QUICK if joined else moment.size)
+            found = await off_loop(make, snapshot_page.size // _QUICK if joined else snapshot_page.size)
         pages.put(key, found, found[0].size)  # which grows with the codings that are asked for
         return found
 

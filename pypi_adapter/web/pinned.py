@@ -18,13 +18,13 @@ from starlette.types import ASGIApp
 from httpcache.accept import admits
 from httpcache.credentials import Credentials
 from httpcache.errors import BadUpstream
-from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.flight import FlightReader, PassedThrough
 from httpcache.freezing.mirror import ANY, NOBODY, Expected, Mirror, Want
-from httpcache.lru import Kept
-from httpcache.request import Incoming
+from httpcache.lru import SizedLRU
+from httpcache.request import Request
 from httpcache.store.record import Record
 from httpcache.target import Target, looks_like_url, origin, read_url, split_path
-from httpcache.upstream.client import Answer, Headers
+from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import FOREVER, HIT, STORED, answer_with, fetched
 from pypi_adapter.addresses import advertised
@@ -53,55 +53,59 @@ class Pinned:
         self._listings = Listings(mirror.store)
         self._links = LinkedFiles(mirror, self._pages, self._listings)
         self._ranges = Ranges(mirror.store)
-        self._bodies: Kept[tuple[str, str, MediaType, bool, int], Body] = Kept(RENDERED_BYTES)
+        self._bodies: SizedLRU[tuple[str, str, MediaType, bool, int], Body] = SizedLRU(RENDERED_BYTES)
 
-    async def answer(self, incoming: Incoming) -> ASGIApp | None:
+    async def answer(self, request: Request) -> ASGIApp | None:
         """Answer what is frozen under a pin; None for other addresses. Raises MirrorError."""
-        if not looks_like_url(split_path(incoming.path).rest):
+        if not looks_like_url(split_path(request.path).rest):
             return None
-        target = incoming.target
-        incoming = replace(incoming, credentials=self._mirror.credentials(target, incoming.credentials))
+        target = request.target
+        request = replace(request, credentials=self._mirror.credentials(target, request.credentials))
         metadata = _metadata_of(target)
         if metadata:
-            return await self._metadata(incoming, *metadata)
+            return await self._metadata(request, *metadata)
         if is_distribution(filename_of(target.url)):
-            return await self._file(incoming, target)
-        return await self._any(incoming, target)
+            return await self._file(request, target)
+        return await self._any(request, target)
 
-    async def _any(self, incoming: Incoming, target: Target) -> ASGIApp:
+    async def _any(self, request: Request, target: Target) -> ASGIApp:
         """Answer what may be an index page, and is served as it came where it is none, or its own bytes are wanted."""
-        installer = is_installer(incoming.accept) and not incoming.raw
-        want = self._any_want(incoming, target, installer)
+        installer = is_installer(request.accept) and not request.raw
+        want = self._any_want(request, target, installer)
         started = time.time()
-        if incoming.raw:
+        if request.raw:
             outcome = await self._mirror.answer(target, want)
         else:
             outcome = await self._settled(target, want, installer)
             if isinstance(outcome, Record) and (installer or may_be_page(outcome.headers)):
-                page = await self._rewritten(incoming, target, want, outcome, started)
+                page = await self._rewritten(request, target, want, outcome, started)
                 if page:
-                    return await self._absent(incoming, target, want) or page
-            if isinstance(outcome, Live) and outcome.unkept and (installer or may_be_page(outcome.head.headers)):
-                page = await self._unkept(incoming, target, outcome, installer)
+                    return await self._absent(request, target, want) or page
+            if (
+                isinstance(outcome, FlightReader)
+                and outcome.unkept
+                and (installer or may_be_page(outcome.head.headers))
+            ):
+                page = await self._unkept(request, target, outcome, installer)
                 if page:
                     return page
         status = STORED if isinstance(outcome, Record) and outcome.created >= started else HIT
-        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned, slashed=incoming.slashed, status=status)
+        return answer_with(self._mirror.store, outcome, pinned=request.pinned, slashed=request.slashed, status=status)
 
-    async def _absent(self, incoming: Incoming, target: Target, want: Want) -> ASGIApp | None:
+    async def _absent(self, request: Request, target: Target, want: Want) -> ASGIApp | None:
         """Return the absence of a page that an installer was told of before the page was frozen: it holds for all."""
         outcome = await self._mirror.answer(target, replace(want, freeze_absence=True))
-        if isinstance(outcome, Live):
+        if isinstance(outcome, FlightReader):
             outcome.close()
-        if not isinstance(outcome, Passed):
+        if not isinstance(outcome, PassedThrough):
             return None
-        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+        return answer_with(self._mirror.store, outcome, pinned=request.pinned)
 
-    def _any_want(self, incoming: Incoming, target: Target, installer: bool) -> Want:
+    def _any_want(self, request: Request, target: Target, installer: bool) -> Want:
         async def verify(record: Record, file: Path) -> None:
             await self._pages.check(record, file, installer=installer)
 
-        async def frozen(record: Record) -> None:
+        async def on_frozen(record: Record) -> None:
             if installer or may_be_page(record.headers):
                 page = (await self._pages.read(record)).page
                 if isinstance(page, Page):
@@ -110,25 +114,25 @@ class Pinned:
         def takes(kind: str) -> bool:
             if installer:
                 return may_be_page({"content-type": kind})
-            return admits(incoming.accept, kind) or admitted(kind, incoming.accept)
+            return admits(request.accept, kind) or admitted(kind, request.accept)
 
-        accept = INDEX_ACCEPT if installer else incoming.accept
+        accept = INDEX_ACCEPT if installer else request.accept
         want = Want(
             accept,
             takes,
-            incoming.credentials,
+            request.credentials,
             INSTALLER if installer else "",
             verify=verify,
-            frozen=frozen,
+            on_frozen=on_frozen,
             is_same=self._pages.is_same,
             freeze_absence=installer,
         )
         return want
 
-    async def _settled(self, target: Target, want: Want, installer: bool) -> Record | Live | Passed:
+    async def _settled(self, target: Target, want: Want, installer: bool) -> Record | FlightReader | PassedThrough:
         """Return what the mirror answers: what may be an index page once it is frozen, everything else at once."""
         outcome = await self._mirror.answer(target, want)
-        if not isinstance(outcome, Live) or not (installer or may_be_page(outcome.head.headers)):
+        if not isinstance(outcome, FlightReader) or not (installer or may_be_page(outcome.head.headers)):
             return outcome
         with ExitStack() as stack:
             stack.callback(outcome.close)
@@ -142,22 +146,22 @@ class Pinned:
             await outcome.finished()
         return await self._settled(target, want, installer)  # what is there now: it may have been removed since
 
-    async def _check_live(self, live: Live, installer: bool) -> None:
+    async def _check_live(self, live: FlightReader, installer: bool) -> None:
         """Raise BadUpstream for a page that is too long to be read."""
         if not await live.ends_within(self._mirror.settings.max_page):
             reading = self._pages.too_long(live.head.headers)
             if reading.is_refused(installer=installer):
                 raise bad_page(live.head.url, reading.reason)
 
-    async def _unkept(self, incoming: Incoming, target: Target, live: Live, installer: bool) -> ASGIApp | None:
+    async def _unkept(self, request: Request, target: Target, live: FlightReader, installer: bool) -> ASGIApp | None:
         """Return an index page that is passed on and not frozen, None where it is none. Raises BadUpstream."""
         with ExitStack() as stack:
             stack.callback(live.close)
             if await live.ends_within(self._mirror.settings.max_page):
                 reading = await self._pages.read_live(live)
                 if reading.page and reading.is_page(installer=False):
-                    form = chosen(incoming.accept) if installer else choose(incoming.accept) or MediaType.LEGACY
-                    body = await _body(reading.page, form, f"{incoming.root}/{target.pin}/", live.head.url, (), ())
+                    form = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
+                    body = await _body(reading.page, form, f"{request.root}/{target.pin}/", live.head.url, (), ())
                     return in_form(form, body, "no-store", fetched(live), lasting=False)
                 if reading.looks and installer:
                     raise BadUpstream(f"{live.head.url} is not kept ({live.unkept}), and lists no files")
@@ -165,12 +169,12 @@ class Pinned:
         return None
 
     async def _rewritten(
-        self, incoming: Incoming, target: Target, want: Want, record: Record, started: float
+        self, request: Request, target: Target, want: Want, record: Record, started: float
     ) -> ASGIApp | None:
         """Return an index page in the form that the client takes, None for what is none. Raises BadUpstream."""
-        installer = is_installer(incoming.accept)
-        form = chosen(incoming.accept) if installer else choose(incoming.accept) or MediaType.LEGACY
-        pinned = f"{incoming.root}/{target.pin}/"
+        installer = is_installer(request.accept)
+        form = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
+        pinned = f"{request.root}/{target.pin}/"
         kept = (page_key(record), pinned, form, installer, self._ranges.learned)
         body = self._bodies.get(kept)
         key = await self._mirror.record_key(target, want)
@@ -183,7 +187,7 @@ class Pinned:
             if isinstance(reading.page, Page):
                 await self._listings.note(target.pin, key, record, reading.page)
             others = () if installer or form is MediaType.JSON else await self._pages.others(record)
-            slow = await self._slow(incoming, reading.page)
+            slow = await self._slow(request, reading.page)
             kept = (*kept[:4], self._ranges.learned)
             body = body or await _body(reading.page, form, pinned, record.final, others, slow)
         self._bodies.put(kept, body, body.size)
@@ -195,26 +199,26 @@ class Pinned:
             lasting=not record.scope and record.created < started,
         )
 
-    async def _slow(self, incoming: Incoming, page: Page | ProjectList) -> Container[str]:
+    async def _slow(self, request: Request, page: Page | ProjectList) -> Container[str]:
         """Return the hosts of a page's wheels that have no metadata files and ignore ranges."""
 
-        def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[Answer]:
-            own = origin(url) == incoming.target.origin  # the credentials are for the page's origin alone
-            credentials = incoming.credentials if own else NOBODY
+        def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[UpstreamResponse]:
+            own = origin(url) == request.target.origin  # the credentials are for the page's origin alone
+            credentials = request.credentials if own else NOBODY
             return self._mirror.upstream.ask(url, headers=(("Accept", ANY), *headers), credentials=credentials)
 
         files = page.files if isinstance(page, Page) else ()
         links = [link(file.url) for file in files if file.filename.endswith(".whl") and not file.core_metadata]
         return await self._ranges.ignoring({origin(found.url): found.wire for found in links if found}, ask)
 
-    async def _file(self, incoming: Incoming, target: Target) -> ASGIApp:
-        outcome = await self._mirror.answer(target, self._file_want(incoming, target))
-        return answer_with(self._mirror.store, outcome, pinned=incoming.pinned)
+    async def _file(self, request: Request, target: Target) -> ASGIApp:
+        outcome = await self._mirror.answer(target, self._file_want(request, target))
+        return answer_with(self._mirror.store, outcome, pinned=request.pinned)
 
-    def _file_want(self, incoming: Incoming, target: Target) -> Want:
+    def _file_want(self, request: Request, target: Target) -> Want:
         @asynccontextmanager
-        async def source(credentials: Credentials) -> AsyncIterator[Answer]:
-            wire, accept = await self._spelling(target), (("Accept", incoming.accept),)
+        async def source(credentials: Credentials) -> AsyncIterator[UpstreamResponse]:
+            wire, accept = await self._spelling(target), (("Accept", request.accept),)
             async with self._links.ask(target, wire, accept, credentials) as answer:
                 expected = await expect()
                 announced = Announced(filename_of(target.url), expected.digests, expected.size)
@@ -226,14 +230,14 @@ class Pinned:
             sizes = {file.size for file in listed}
             return Expected(tuple(sorted(digests)), sizes.pop() if len(sizes) == 1 else None)
 
-        async def frozen(wheel: Record) -> None:
+        async def on_frozen(wheel: Record) -> None:
             listed = await self._listed(target)
             if filename_of(target.url).endswith(".whl") and not any(map(metadata_digests, listed)):
                 metadata = Target(target.pin, metadata_url(target.url))
-                want = Want(credentials=incoming.credentials)
+                want = Want(credentials=request.credentials)
                 await settle(self._mirror, metadata, want, filename_of(target.url), wheel)
 
-        return Want(incoming.accept, credentials=incoming.credentials, source=source, expect=expect, frozen=frozen)
+        return Want(request.accept, credentials=request.credentials, source=source, expect=expect, on_frozen=on_frozen)
 
     async def _listed(self, target: Target) -> list[File]:
         return [listing.file for listing in await self._listings.find(target)]
@@ -243,41 +247,41 @@ class Pinned:
         listed = [read_url(file.url).wire for file in await self._listed(target)]
         return target.wire if target.wire in listed or not listed else listed[0]
 
-    async def _metadata(self, incoming: Incoming, wheel: Target, metadata: Target) -> ASGIApp:
+    async def _metadata(self, request: Request, wheel: Target, metadata: Target) -> ASGIApp:
         async def expect() -> Expected:
             listed = await self._listed(wheel)
             return Expected(tuple(sorted({digest for file in listed for digest in metadata_digests(file)})))
 
-        async def frozen(record: Record) -> None:
-            found = await self._mirror.kept(wheel, self._file_want(incoming, wheel))
+        async def on_frozen(record: Record) -> None:
+            found = await self._mirror.kept(wheel, self._file_want(request, wheel))
             if found and not any(map(metadata_digests, await self._listed(wheel))):
                 await confirm(self._mirror, metadata, want, filename_of(wheel.url), found)
 
         want = Want(
-            credentials=incoming.credentials,
-            source=lambda credentials: self._metadata_source(incoming, wheel, credentials),
+            credentials=request.credentials,
+            source=lambda credentials: self._metadata_source(request, wheel, credentials),
             expect=expect,
-            frozen=frozen,
+            on_frozen=on_frozen,
         )
         outcome = await soon(self._mirror.answer(metadata, want), filename_of(wheel.url))
         return answer_with(self._mirror.store, outcome)
 
     @asynccontextmanager
     async def _metadata_source(
-        self, incoming: Incoming, wheel: Target, credentials: Credentials
-    ) -> AsyncIterator[Answer]:
-        def ask(headers: Headers, *, metadata: bool = False) -> AbstractAsyncContextManager[Answer]:
+        self, request: Request, wheel: Target, credentials: Credentials
+    ) -> AsyncIterator[UpstreamResponse]:
+        def ask(headers: Headers, *, metadata: bool = False) -> AbstractAsyncContextManager[UpstreamResponse]:
             accept = (("Accept", ANY), *headers)
             return self._links.ask(wheel, url, accept, credentials, metadata=metadata)
 
-        want = self._file_want(incoming, wheel)
+        want = self._file_want(request, wheel)
         listed = await self._listed(wheel)
         url = await self._spelling(wheel)
         source = MetadataSource(
             filename=filename_of(wheel.url),
             url=url,
             own=(lambda: ask((), metadata=True)) if not listed or any(file.core_metadata for file in listed) else None,
-            frozen=lambda: self._mirror.frozen(wheel, want),
+            frozen=lambda: self._mirror.lookup(wheel, want),
             ask=lambda headers: self._ranges.watching(url, ask(headers)),
             freeze=lambda: self._mirror.whole(wheel, want),
             path=self._mirror.store.blob_path,

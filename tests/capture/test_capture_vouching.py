@@ -305,12 +305,12 @@ def test_a_quarantine_is_not_missed_for_ever(here: Here) -> None:
 
 
 def test_a_longer_rest_holds_for_those_who_rest_already() -> None:
-    """Patience.run sleeps once: a rest that was made longer meanwhile is not kept."""
+    """SharedBackoff.run sleeps once: a rest that was made longer meanwhile is not kept."""
     from pypi_adapter.capture import retry
     from pypi_adapter.registry import client
 
     async def work() -> list[float]:
-        shared, asked = retry.Patience(), []
+        shared, asked = retry.SharedBackoff(), []
         retry.FIRST, retry.TRIES = 0.01, 2
         begun = anyio.current_time()
 
@@ -322,7 +322,7 @@ def test_a_longer_rest_holds_for_those_who_rest_already() -> None:
                     return
                 tries.append(1)
                 await anyio.sleep(delay)
-                raise client.Later("x", 429, after)
+                raise client.RetryLater("x", 429, after)
 
             return ask_it
 

@@ -16,7 +16,7 @@ from pypi_adapter.capture import retry
 from pypi_adapter.capture.rescue import AT_ONCE, Outcomes, Rescue
 from pypi_adapter.history.history import History, Missing, Observation
 from pypi_adapter.history.project_log import read_entries
-from pypi_adapter.history.rescue_log import Ledger
+from pypi_adapter.history.rescue_log import RescueLog
 from pypi_adapter.registry.registry import Registry
 from pypi_adapter.simple.model import File, ProjectStatus, identity
 from tests.history.test_history import history_of, observed, unaddressed
@@ -305,7 +305,7 @@ def test_what_fails_is_tried_again(
             else:
                 demo.files.pages[path] = response
                 assert await settle_in(mirror, demo.url, look=True) == Outcomes(rescued=1, failed=1)
-            assert TWO.filename not in [each.filename for each in await Ledger(mirror.store, "pypi", "demo").read()]
+            assert TWO.filename not in [each.filename for each in await RescueLog(mirror.store, "pypi", "demo").read()]
             assert [record.levelname for record in caplog.records if "not rescued yet" in record.getMessage()]
             demo.files.pages[path] = TWO.data
             assert (await settle_in(mirror, demo.url)).failed == 0

@@ -20,7 +20,7 @@ from benchmarks.catalogue import Running
 from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
 from pypi_adapter.history.history import decode_entry
-from pypi_adapter.history.rescue_log import Outcome
+from pypi_adapter.history.rescue_log import RescueOutcome
 from pypi_adapter.registry.passes import Passes
 from pypi_adapter.registry.project_list import decode_change
 from tests.support.command import run
@@ -69,7 +69,8 @@ def logs(data: Path, url: str) -> dict[str, object]:
             entries = [decode_entry(value) for value in await Log(store, f"pypi/{name}").read()]
             found[name] = [msgspec.structs.replace(entry, instant=0, etag=None) for entry in entries]
             outcomes = [
-                msgspec.msgpack.decode(value, type=Outcome) for value in await Log(store, f"pypi/{name} rescues").read()
+                msgspec.msgpack.decode(value, type=RescueOutcome)
+                for value in await Log(store, f"pypi/{name} rescues").read()
             ]
             found[f"{name} rescues"] = sorted((each.filename, each.content, each.outcome) for each in outcomes)
         passes = [(done.scope, done.serial, done.failed) for done in await Passes(store, "pypi").all()]

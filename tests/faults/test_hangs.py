@@ -37,10 +37,10 @@ HOLDER: Final = """
 import fcntl, os, signal, sqlite3, sys
 from math import inf
 from pathlib import Path
-from httpcache.store.generation import Changes
+from httpcache.store.generation import Generation
 folder, kind = Path(sys.argv[1]), sys.argv[2]
 if kind == "changes":
-    with Changes(folder / "index" / "changes").change(inf):
+    with Generation(folder / "index" / "changes").change(inf):
         os.kill(os.getpid(), signal.SIGSTOP)
 elif kind == "sqlite":
     with sqlite3.connect(folder / "index" / "cache.db", isolation_level=None) as database:

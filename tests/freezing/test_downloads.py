@@ -14,7 +14,7 @@ import pytest
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
 from httpcache.freezing import mirror as mirror_module
 from httpcache.freezing.download import Digest
-from httpcache.freezing.flight import Live, Passed
+from httpcache.freezing.flight import FlightReader, PassedThrough
 from httpcache.freezing.mirror import Expected, Want
 from httpcache.store.local import LocalStore
 from httpcache.store.record import Record
@@ -28,7 +28,7 @@ BODY = bytes(range(256)) * 100
 
 async def read(live: object) -> tuple[bytes, MirrorError | None]:
     """What a reader gets of a download, and the error it ends with."""
-    assert isinstance(live, Live)
+    assert isinstance(live, FlightReader)
     received = b""
     try:
         async for chunk in live.read():
@@ -72,16 +72,16 @@ def test_the_last_byte_waits_for_the_record(headers: dict[str, str], upstream: U
         store = Held(tmp_path / "data")
         async with running(tmp_path, store) as mirror:
             live = await mirror.answer(target(upstream), Want())
-            assert isinstance(live, Live)
+            assert isinstance(live, FlightReader)
             received = b""
             async for chunk in live.read():
                 received += chunk
                 if len(received) == len(BODY) - 1:
                     await store.asked.wait()
-                    assert await mirror.frozen(target(upstream), Want()) is None
+                    assert await mirror.lookup(target(upstream), Want()) is None
                     store.let.set()
                 elif len(received) == len(BODY):
-                    assert await mirror.frozen(target(upstream), Want()) is not None
+                    assert await mirror.lookup(target(upstream), Want()) is not None
             live.close()
             assert received == BODY
 
@@ -142,7 +142,7 @@ class Late(LocalStore):
 def test_what_was_removed_is_not_given_to_who_asks_after_that(upstream: Upstream, tmp_path: Path) -> None:
     """The download that brought it has not ended yet, and others can still board it."""
     upstream.pages["/file"] = b"removed"
-    found: list[Record | Passed] = []
+    found: list[Record | PassedThrough] = []
 
     async def work() -> None:
         store = Late(tmp_path / "data")
@@ -243,17 +243,17 @@ def test_two_machines_with_the_same_bytes_both_finish(upstream: Upstream, tmp_pa
     anyio.run(work)
 
 
-async def _nothing(live: Live) -> None:
+async def _nothing(live: FlightReader) -> None:
     live.close()
 
 
-async def _all(live: Live) -> None:
+async def _all(live: FlightReader) -> None:
     await read(live)
 
 
 @pytest.mark.parametrize("reader", [_nothing, _all], ids=["without a client", "with a client"])
 def test_the_end_waits_for_downloads_and_no_longer(
-    reader: Callable[[Live], Awaitable[None]],
+    reader: Callable[[FlightReader], Awaitable[None]],
     upstream: Upstream,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -266,7 +266,7 @@ def test_the_end_waits_for_downloads_and_no_longer(
     async def work() -> None:
         async with anyio.create_task_group() as group, running(tmp_path) as mirror:
             live = await mirror.answer(target(upstream), Want())
-            assert isinstance(live, Live)
+            assert isinstance(live, FlightReader)
             group.start_soon(reader, live)
             release.set()
 
@@ -299,7 +299,7 @@ def test_an_absence_is_remembered(upstream: Upstream, tmp_path: Path, monkeypatc
         async with running(tmp_path) as mirror:
             for _ in range(3):
                 answer = await mirror.answer(target(upstream), Want())
-                assert isinstance(answer, Passed)
+                assert isinstance(answer, PassedThrough)
                 assert answer.status == 404
 
     anyio.run(work)
@@ -313,7 +313,7 @@ def test_an_absence_is_forgotten(upstream: Upstream, tmp_path: Path, monkeypatch
         async with running(tmp_path) as mirror:
             while upstream.count("/file") < 2:
                 answer = await mirror.answer(target(upstream), Want())
-                assert isinstance(answer, Passed)
+                assert isinstance(answer, PassedThrough)
                 assert answer.status == 404
 
     anyio.run(work)
@@ -341,7 +341,7 @@ def test_an_absence_that_is_to_be_kept(upstream: Upstream, tmp_path: Path) -> No
         for _ in range(2):
             async with running(tmp_path) as mirror:
                 answer = await mirror.answer(target(upstream), want)
-                assert isinstance(answer, Passed)
+                assert isinstance(answer, PassedThrough)
                 assert (answer.status, answer.hit) == (404, upstream.pages != {})
             upstream.pages["/file"] = BODY
         async with running(tmp_path) as mirror:
@@ -379,7 +379,7 @@ def test_an_answer_that_is_passed_on_is_not_remembered(status: int, upstream: Up
         async with running(tmp_path) as mirror:
             for number in range(1, 31):
                 answer = await mirror.answer(target(upstream), Want())
-                assert isinstance(answer, Passed)
+                assert isinstance(answer, PassedThrough)
                 assert answer.status == status
                 assert upstream.count("/file") == number
 

@@ -20,7 +20,7 @@ from httpcache.settings import Settings
 from httpcache.store.base import Store
 from httpcache.store.record import KEPT_HEADERS, Record, decode, encode
 from httpcache.target import canonical_url, looks_like_url, origin, parse_target, read_url
-from httpcache.upstream.client import Answer, Upstream, _redirected
+from httpcache.upstream.client import UpstreamClient, UpstreamResponse, _redirected
 from httpcache.web.conditional import MAX_RANGES, plan
 from tests.fuzz.fields import CREDENTIAL, fields, header, quoted, scratch
 
@@ -170,7 +170,10 @@ async def _is_sound(record: Record) -> bool:
 
 
 _TARGET = parse_target("/pin/https://example.com/file")
-_NO_STORE, _NO_UPSTREAM = cast(Store, None), cast(Upstream, None)  # what an answer's head says is read without them
+_NO_STORE, _NO_UPSTREAM = (
+    cast(Store, None),
+    cast(UpstreamClient, None),
+)  # what an answer's head says is read without them
 _DOWNLOAD = Download(_TARGET, Want(), _NO_STORE, _NO_UPSTREAM, Settings(data=Path()), b"secret", _is_sound)
 
 
@@ -187,7 +190,7 @@ def answers(data: bytes) -> None:
     names = (re.sub(rb"[^A-Za-z0-9-]", b"", name) or b"x" for name in parts[::2])  # h11 lets tokens through
     values = (header(value).encode("latin-1") for value in parts[1::2])
     response = httpx.Response(200, headers=list(zip(names, values, strict=False)))
-    answer = Answer(200, response.headers, "https://example.com/", response.aiter_raw())
+    answer = UpstreamResponse(200, response.headers, "https://example.com/", response.aiter_raw())
     assert answer.length is None or answer.length >= 0
     assert answer.is_delimited or answer.length is None
     assert all(name == name.lower() for name in _vary(answer))

@@ -11,8 +11,8 @@ from hypothesis import HealthCheck, given, settings
 
 from pypi_adapter.addresses import linked
 from pypi_adapter.history.history import Entry, History, NotObserved, Observation, Showing, decode_entry, encode_entry
-from pypi_adapter.history.snapshot import Compact, compacted
-from pypi_adapter.history.snapshot_cache import FORMAT, Form
+from pypi_adapter.history.snapshot import Snapshot, take_snapshot
+from pypi_adapter.history.snapshot_cache import FORMAT, StoredSnapshot
 from pypi_adapter.simple.html_page import to_html
 from pypi_adapter.simple.json_page import to_json
 from pypi_adapter.simple.model import File, Page, ProjectStatus, map_files
@@ -43,24 +43,24 @@ def vary(file: File) -> File:
     )
 
 
-def stepwise(entries: list[Entry]) -> Compact:
+def stepwise(entries: list[Entry]) -> Snapshot:
     """The form that is taken on from entry to entry where that can be, and else is made anew."""
-    history, compact = History(entries[:1]), compacted(History(entries[:1]), link)
+    history, snapshot = History(entries[:1]), take_snapshot(History(entries[:1]), link)
     for entry in entries[1:]:
         history.extend(entry)
-        compact = compact.followed_by(entry) or compacted(history, link)
-    return compact
+        snapshot = snapshot.followed_by(entry) or take_snapshot(history, link)
+    return snapshot
 
 
-def check_same(history: History, compact: Compact, instant: int) -> None:
+def check_same(history: History, snapshot: Snapshot, instant: int) -> None:
     """The answer for an instant, in all forms."""
     try:
         page = history.as_of(instant)
     except NotObserved:
         with pytest.raises(NotObserved):
-            compact.at(instant)
+            snapshot.at(instant)
         return
-    moment = compact.at(instant)
+    moment = snapshot.at(instant)
     assert (moment is None) == (page is None)
     if moment and page:
         served = map_files(page, link)
@@ -71,7 +71,7 @@ def check_same(history: History, compact: Compact, instant: int) -> None:
         assert {file.hashes["sha256"] for file in page.files if "sha256" in file.hashes} <= moment.contents()
 
 
-def facts(known: History | Compact) -> list[object]:
+def facts(known: History | Snapshot) -> list[object]:
     return [known.instant, known.serial, known.numbered, known.etag, known.first, known.earliest, known.states]
 
 
@@ -83,16 +83,16 @@ def test_it_gives_what_the_history_gives_at_every_instant(examples: int) -> None
         index, model, entries = run(kind, steps)
         entries = [varied(entry) for entry in entries]
         history = History(entries)
-        made = compacted(history, link)
-        form = Form("pypi/p", BASE, len(entries), b"", made)
-        read = msgspec.msgpack.decode(msgspec.msgpack.encode(form), type=Form)
+        made = take_snapshot(history, link)
+        form = StoredSnapshot("pypi/p", BASE, len(entries), b"", made)
+        read = msgspec.msgpack.decode(msgspec.msgpack.encode(form), type=StoredSnapshot)
         assert read == form
-        for compact in (made, read.compact, *([stepwise(entries)] if entries else [])):
-            assert facts(compact) == facts(history)
-            assert (compact.status, compact.exists) == (history.status, history.exists)
+        for snapshot in (made, read.snapshot, *([stepwise(entries)] if entries else [])):
+            assert facts(snapshot) == facts(history)
+            assert (snapshot.status, snapshot.exists) == (history.status, history.exists)
         breaks = sorted({instant + near for instant in made.breaks for near in (-1, 0, 1)})
         for instant in (*instants(index, model), *breaks):
-            check_same(history, read.compact, instant)
+            check_same(history, read.snapshot, instant)
             if entries:
                 check_same(history, stepwise(entries), instant)
 
@@ -111,9 +111,9 @@ def test_what_is_kept_of_a_moment_stays_right_when_the_history_grows(examples: i
         every = instants(index, model)
         kept: dict[int | None, bytes] = {}
         for length in range(1, len(entries) + 1):
-            compact = compacted(History(entries[:length]), link)
+            snapshot = take_snapshot(History(entries[:length]), link)
             for instant in every:
-                moment = compact.at(instant) if instant <= entries[length - 1].instant else None
+                moment = snapshot.at(instant) if instant <= entries[length - 1].instant else None
                 if moment:
                     assert kept.setdefault(moment.since, moment.json()) == moment.json()
 
@@ -147,9 +147,9 @@ def seen(*pages: Page | None) -> History:
 def test_a_change_that_is_not_served_makes_no_row() -> None:
     """An index whose addresses are signed moves all of its files at each look."""
     pages = [Page("p", tuple(file(n, url=f"https://host/{look}/{n}") for n in range(5))) for look in range(20)]
-    compact = compacted(seen(*pages), link)
-    assert len(compact.rows.files) == 5
-    assert len(compact.breaks) == 2  # the birth of all, and the first look
+    snapshot = take_snapshot(seen(*pages), link)
+    assert len(snapshot.rows.files) == 5
+    assert len(snapshot.breaks) == 2  # the birth of all, and the first look
 
 
 def test_a_form_is_what_it_was_when_its_format_got_its_number() -> None:
@@ -160,6 +160,6 @@ def test_a_form_is_what_it_was_when_its_format_got_its_number() -> None:
         None,
         Page("p", (file(1, size=None), two), None, 9, ProjectStatus("archived", "old")),
     )
-    form = Form("pypi/p", BASE, 3, b"last", compacted(seen(*pages), link))
+    form = StoredSnapshot("pypi/p", BASE, 3, b"last", take_snapshot(seen(*pages), link))
     digest = sha256(msgspec.msgpack.encode(form)).hexdigest()
     assert (FORMAT, digest[:16]) == (3, "7330388895e4e522")

@@ -1,4 +1,4 @@
-"""Compact forms in the data folder: when one counts, what is done where none does, and when one is written."""
+"""Snapshots in the data folder: when one counts, what is done where none does, and when one is written."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from httpcache.store.local import LocalStore
 from pypi_adapter.addresses import linked
 from pypi_adapter.history import snapshot_cache as shelves
 from pypi_adapter.history.history import UNPROVED, Entry, History, Observation, encode_entry
-from pypi_adapter.history.project_log import LONG, MANY, Known, read_entries
+from pypi_adapter.history.project_log import LONG, MANY, ProjectLog, read_entries
 from pypi_adapter.history.serials import Proof, Proofs
-from pypi_adapter.history.snapshot import compacted
-from pypi_adapter.history.snapshot_cache import FORMAT, Form, Shelf
-from pypi_adapter.registry.registry import Look, Registry
+from pypi_adapter.history.snapshot import take_snapshot
+from pypi_adapter.history.snapshot_cache import FORMAT, SnapshotCache, StoredSnapshot
+from pypi_adapter.registry.registry import ListEntry, Registry
 from pypi_adapter.simple.model import File, Page
 from tests.support.inprocess import running
 
@@ -52,24 +52,24 @@ class Process:
     def __init__(self, folder: Path, store: LocalStore, base: str = BASE) -> None:
         self.store = store
         self.works: list[Callable[[], Awaitable[object]]] = []
-        self.shelf = Shelf(folder / "cache", self.works.append)
-        self.known = Known(store, "pypi", "p", base, self.shelf)
+        self.snapshots = SnapshotCache(folder / "cache", self.works.append)
+        self.known = ProjectLog(store, "pypi", "p", base, self.snapshots)
 
     async def json(self, number: int) -> bytes:
         """The page at a look, which has to be known; whatever was to be done beside is done."""
         await self.known.read_log()
-        moment = await self.known.as_of(look(number))
+        snapshot_page = await self.known.as_of(look(number))
         for work in self.works:
             await work()
-        assert moment
-        return moment.json()
+        assert snapshot_page
+        return snapshot_page.json()
 
     async def truth(self, number: int) -> bytes:
         """The page as the log alone has it."""
         history = History(await read_entries(self.store, "pypi", "p"))
-        moment = compacted(history, lambda file: linked(file, BASE, "p")).at(look(number))
-        assert moment
-        return moment.json()
+        snapshot_page = take_snapshot(history, lambda file: linked(file, BASE, "p")).at(look(number))
+        assert snapshot_page
+        return snapshot_page.json()
 
 
 async def observe(process: Process, number: int, seen: Page | None) -> None:
@@ -146,18 +146,18 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-SPOILT: dict[str, Callable[[Shelf, Path, Form], None]] = {
-    "empty": lambda shelf, path, form: path.write_bytes(b"") and None,
-    "cut": lambda shelf, path, form: path.write_bytes(path.read_bytes()[:-1]) and None,
-    "damaged checksum": lambda shelf, path, form: flip(path, 0),
-    "damaged": lambda shelf, path, form: flip(path, -1),
-    "other format": lambda shelf, path, form: shelf.write(msgspec.structs.replace(form, format=FORMAT + 1)),
-    "other base": lambda shelf, path, form: shelf.write(msgspec.structs.replace(form, base="")),
-    "other last entry": lambda shelf, path, form: shelf.write(msgspec.structs.replace(form, last=b"x")),
-    "longer than the log": lambda shelf, path, form: shelf.write(msgspec.structs.replace(form, length=99)),
-    "of no entry": lambda shelf, path, form: shelf.write(msgspec.structs.replace(form, length=0)),
-    "a folder": lambda shelf, path, form: path.unlink() or path.mkdir(),
-    "not there": lambda shelf, path, form: path.unlink(),
+SPOILT: dict[str, Callable[[SnapshotCache, Path, StoredSnapshot], None]] = {
+    "empty": lambda snapshots, path, form: path.write_bytes(b"") and None,
+    "cut": lambda snapshots, path, form: path.write_bytes(path.read_bytes()[:-1]) and None,
+    "damaged checksum": lambda snapshots, path, form: flip(path, 0),
+    "damaged": lambda snapshots, path, form: flip(path, -1),
+    "other format": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, format=FORMAT + 1)),
+    "other base": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, base="")),
+    "other last entry": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, last=b"x")),
+    "longer than the log": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, length=99)),
+    "of no entry": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, length=0)),
+    "a folder": lambda snapshots, path, form: path.unlink() or path.mkdir(),
+    "not there": lambda snapshots, path, form: path.unlink(),
 }
 
 
@@ -168,18 +168,20 @@ def test_a_form_that_does_not_count_is_as_if_it_were_not_there(how: str, tmp_pat
             good = process()
             await good.json(0)
             (path,) = forms(tmp_path)
-            form = await good.shelf.get("pypi/p", BASE)
+            form = await good.snapshots.get("pypi/p", BASE)
             assert form
-            wrong = Form(form.log, form.base, form.length, form.last, compacted(History(), lambda file: file))
-            good.shelf.write(wrong)  # would be believed
-            assert await good.shelf.get("pypi/p", BASE) == wrong
-            SPOILT[how](good.shelf, path, wrong)
+            wrong = StoredSnapshot(
+                form.log, form.base, form.length, form.last, take_snapshot(History(), lambda file: file)
+            )
+            good.snapshots.write(wrong)  # would be believed
+            assert await good.snapshots.get("pypi/p", BASE) == wrong
+            SPOILT[how](good.snapshots, path, wrong)
             again = process()
             for number in range(LONG + 2):
                 assert await again.json(number) == await again.truth(number)
             assert again.works  # it is made again
             if how != "a folder":
-                assert await good.shelf.get("pypi/p", BASE) == form
+                assert await good.snapshots.get("pypi/p", BASE) == form
 
     anyio.run(work)
 
@@ -191,7 +193,7 @@ def test_a_form_of_another_log_under_its_name(tmp_path: Path) -> None:
             await good.json(0)
             (path,) = forms(tmp_path)
             os.replace(path, path.with_name(sha256(b"pypi/q").hexdigest()))
-            assert await good.shelf.get("pypi/q", BASE) is None
+            assert await good.snapshots.get("pypi/q", BASE) is None
 
     anyio.run(work)
 
@@ -220,7 +222,7 @@ def test_many_entries_without_a_change_are_taken_into_the_form(tmp_path: Path) -
             for number in range(1, LONG + 3):
                 await one.known.confirm(look(number))
             await one.json(0)
-            form = await one.shelf.get("pypi/p", BASE)
+            form = await one.snapshots.get("pypi/p", BASE)
             assert form
             assert form.length == LONG + 2
             assert await process().json(LONG + 2) == await one.truth(0)
@@ -248,12 +250,12 @@ def test_a_folder_that_cannot_be_used_fails_no_request(tmp_path: Path, caplog: p
 
 def test_the_oldest_forms_are_removed_where_all_take_too_much(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shelves, "LIMIT", 3 * 4096)
-    monkeypatch.setattr(shelves, "LOOK", 0)
-    shelf = Shelf(tmp_path / "cache", lambda work: None)
-    compact = compacted(History([Entry(START)]), lambda file: file)
+    monkeypatch.setattr(shelves, "CHECK_BYTES", 0)
+    snapshots = SnapshotCache(tmp_path / "cache", lambda work: None)
+    snapshot = take_snapshot(History([Entry(START)]), lambda file: file)
     for number in range(6):
-        shelf.write(Form(f"log {number}", BASE, 1, b"", compact))
-        os.utime(shelf._path(f"log {number}"), (number, number))
+        snapshots.write(StoredSnapshot(f"log {number}", BASE, 1, b"", snapshot))
+        os.utime(snapshots._path(f"log {number}"), (number, number))
     left = {path.name for path in forms(tmp_path)}
     newest = [sha256(f"log {number}".encode()).hexdigest() for number in (3, 4, 5)]
     assert newest[-1] in left
@@ -273,7 +275,7 @@ def test_a_capture_writes_no_form(tmp_path: Path) -> None:
                 assert await log.append(number, encode_entry(entry))
             registry = Registry("pypi", "http://127.0.0.1:9/simple/", mirror)
             await Proofs(mirror.store, "pypi").add(Proof(look(1), "p", 0, 1))
-            captured = await registry.capture("p", Look(listed=True, serial=LONG, always=False), 0)
+            captured = await registry.capture("p", ListEntry(listed=True, serial=LONG, always=False), 0)
             assert not captured.asked
             await anyio.wait_all_tasks_blocked()
             assert forms(tmp_path / "data") == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from pypi_adapter.history.history import Entry, History, Observation, Showing
-from pypi_adapter.history.rescue_log import GONE, RESCUED, WITHHELD, Outcome
+from pypi_adapter.history.rescue_log import GONE, RESCUED, WITHHELD, RescueOutcome
 from pypi_adapter.history.timeline import HOUR, Event, Kind, render, timeline
 from pypi_adapter.simple.model import File, Identity, Page, ProjectStatus, identity
 from tests.history.test_history import observed
@@ -79,9 +79,11 @@ def test_what_became_of_missing_files_stands_among_the_observations() -> None:
     one, two, three = make_file("1.0.zip"), make_file("1.0.whl"), make_file("2.0.zip")
     entries = log({1: page(one, two, three), 2: page(serial=2), 5: page(make_file("3.0.zip"))})
     outcomes = [
-        Outcome(4 * SECOND, "p-1.0.zip", "aa", 2 * SECOND, RESCUED, size=12_345),
-        Outcome(3 * SECOND, "p-1.0.whl", "aa", 2 * SECOND, GONE, "its address answers 404"),
-        Outcome(3 * SECOND, "p-2.0.zip", "aa", 2 * SECOND, WITHHELD, "by this mirror: a\x1b[31m worm\n" + "m" * 10_000),
+        RescueOutcome(4 * SECOND, "p-1.0.zip", "aa", 2 * SECOND, RESCUED, size=12_345),
+        RescueOutcome(3 * SECOND, "p-1.0.whl", "aa", 2 * SECOND, GONE, "its address answers 404"),
+        RescueOutcome(
+            3 * SECOND, "p-2.0.zip", "aa", 2 * SECOND, WITHHELD, "by this mirror: a\x1b[31m worm\n" + "m" * 10_000
+        ),
     ]
     rendered = [line[len("1970-01-01T00:00:0") :] for line in render(timeline(entries, outcomes))]
     assert rendered[-5] == "2Z  p-2.0.zip: gone"

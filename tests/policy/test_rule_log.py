@@ -22,7 +22,7 @@ from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
 from pypi_adapter.addresses import now
 from pypi_adapter.policy.policy import Policy
-from pypi_adapter.policy.rule_log import Order, Orders, Rulebook, What, parse_what
+from pypi_adapter.policy.rule_log import CurrentPolicy, RuleCommand, RuleLog, Subject, parse_subject
 from pypi_adapter.policy.rules import Rule, Rules
 from tests.support import http
 from tests.support.clients import ClientError, Clients
@@ -283,7 +283,7 @@ def test_commands_at_once_all_land(running: Mirror) -> None:
 )  # fmt: skip
 def test_what_no_rule_can_be_about(what: str) -> None:
     with pytest.raises(MirrorError, match=r"evil.*'evil>=1\.2,<2'.*sha256:.*evil@sha256:") as caught:
-        parse_what(what)
+        parse_subject(what)
     assert caught.value.text.isprintable()
 
 
@@ -324,27 +324,27 @@ digests = st.text("0123456789abcdefABCDEF", min_size=64, max_size=64)
 
 @given(names, st.lists(specifiers), spaces)
 def test_projects_and_versions(name: str, written: list[str], space: str) -> None:
-    what = parse_what(f"{space}{name}{space}" + f"{space},{space}".join(written))
+    what = parse_subject(f"{space}{name}{space}" + f"{space},{space}".join(written))
     assert (what.project, what.sha256, what.versions is None) == (canonicalize_name(name), None, not written)
     assert set((what.versions or "").split(",")) <= {part.replace(" ", "") for part in written} | {""}
-    assert parse_what(f"{name}{','.join(reversed(written))}") == parse_what(str(what)) == what
+    assert parse_subject(f"{name}{','.join(reversed(written))}") == parse_subject(str(what)) == what
 
 
 @given(st.none() | names, digests, spaces)
 def test_contents(name: str | None, digest: str, space: str) -> None:
-    what = parse_what(f"{name}{space}@{space}sha256:{digest}" if name else f"sha256:{digest}")
-    assert what == What(name and canonicalize_name(name), None, digest.lower())
-    assert parse_what(str(what)) == what
+    what = parse_subject(f"{name}{space}@{space}sha256:{digest}" if name else f"sha256:{digest}")
+    assert what == Subject(name and canonicalize_name(name), None, digest.lower())
+    assert parse_subject(str(what)) == what
 
 
 @given(st.text() | st.text("evil0.@=<>, sha256:*+!~-"))
 def test_anything_is_read_or_refused(text: str) -> None:
     try:
-        what = parse_what(text)
+        what = parse_subject(text)
     except MirrorError:
         return
     assert str(what).isprintable()
-    assert parse_what(str(what)) == what
+    assert parse_subject(str(what)) == what
 
 
 # The rulebook alone
@@ -355,19 +355,19 @@ def test_a_command_is_followed_at_once(tmp_path: Path) -> None:
 
     async def check(store: LocalStore) -> None:
         policy = Policy(Rules([_rule("bad")], [_rule("kept")]), frozenset(["ours"]))
-        book, orders = Rulebook(store, policy), Orders(store)
+        book, orders = CurrentPolicy(store, policy), RuleLog(store)
         assert await book.current() is policy
         assert await book.current() is policy
         await store.add("m/other", b"1")
         assert await book.current() is policy
-        await orders.append(Order(now(), "block", What("demo"), "stolen"))
+        await orders.append(RuleCommand(now(), "block", Subject("demo"), "stolen"))
         current = await book.current()
         assert current.exempt == policy.exempt
         assert [bool(current.rules.project(name)) for name in ("bad", "demo", "good")] == [True, True, False]
         assert await book.current() is current
-        await orders.append(Order(now(), "allow", What("bad"), "false alarm"))
-        await orders.append(Order(now(), "block", What("kept"), "in vain"))
-        await orders.append(Order(now(), "unblock", What("demo")))
+        await orders.append(RuleCommand(now(), "allow", Subject("bad"), "false alarm"))
+        await orders.append(RuleCommand(now(), "block", Subject("kept"), "in vain"))
+        await orders.append(RuleCommand(now(), "unblock", Subject("demo")))
         current = await book.current()
         assert [bool(current.rules.project(name)) for name in ("bad", "demo", "kept")] == [False] * 3
         assert policy.rules.project("bad")
@@ -383,8 +383,8 @@ def test_many_ask_at_once(tmp_path: Path) -> None:
     """They share one reading, and one policy comes of it."""
 
     async def check(store: LocalStore) -> None:
-        await Orders(store).append(Order(now(), "block", What("demo")))
-        book = Rulebook(store, Policy())
+        await RuleLog(store).append(RuleCommand(now(), "block", Subject("demo")))
+        book = CurrentPolicy(store, Policy())
         found: list[Policy] = []
 
         async def asked() -> None:
@@ -411,9 +411,9 @@ def test_a_damaged_entry(value: bytes, tmp_path: Path) -> None:
     """It stays an error, and is none that is skipped at the next reading."""
 
     async def check(store: LocalStore) -> None:
-        await Orders(store).append(Order(now(), "block", What("demo")))
+        await RuleLog(store).append(RuleCommand(now(), "block", Subject("demo")))
         await Log(store, "pypi/ rules").append(1, value)
-        book = Rulebook(store, Policy())
+        book = CurrentPolicy(store, Policy())
         for _ in range(2):
             with pytest.raises(StoreError, match="the log of rules is damaged"):
                 await book.current()

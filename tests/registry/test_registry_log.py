@@ -178,7 +178,7 @@ def test_a_slow_registry_behind_a_cache_is_asked_once_for_all_who_wait(
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(read)
                     await anyio.to_thread.run_sync(upstream.wait, PROJECT)
-                    known = await registry._known("thing")
+                    known = await registry._project_log("thing")
                     for _ in range(19):
                         tasks.start_soon(read)
                     while known.observing.statistics().tasks_waiting < 19:

@@ -16,7 +16,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from httpcache.store.generation import SIZE, Changes
+from httpcache.store.generation import SIZE, Generation
 from httpcache.store.local import LocalStore
 
 WRITERS = 6
@@ -27,9 +27,9 @@ WRITER = """
 import os, signal, sys
 from math import inf
 from pathlib import Path
-from httpcache.store.generation import Changes
+from httpcache.store.generation import Generation
 folder, times, killed = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-changes = Changes(folder / "changes")
+changes = Generation(folder / "changes")
 for number in range(times):
     with changes.change(inf):
         value = int((folder / "value").read_text() or 0)
@@ -50,39 +50,39 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def changes(folder: Path) -> Iterator[Changes]:
-    with closing(Changes(folder / "changes")) as opened:
+def generation(folder: Path) -> Iterator[Generation]:
+    with closing(Generation(folder / "changes")) as opened:
         yield opened
 
 
-def test_it_is_none_inside_and_another_number_after_each_change(changes: Changes) -> None:
-    before = changes.count()
-    with changes.change(inf):
-        assert changes.count() is None
-    after = changes.count()
-    with pytest.raises(KeyError), changes.change(inf):
+def test_it_is_none_inside_and_another_number_after_each_change(generation: Generation) -> None:
+    before = generation.value()
+    with generation.change(inf):
+        assert generation.value() is None
+    after = generation.value()
+    with pytest.raises(KeyError), generation.change(inf):
         raise KeyError
-    assert len({before, after, changes.count(), None}) == 4
+    assert len({before, after, generation.value(), None}) == 4
 
 
 def test_processes_that_make_the_file_and_change_at_once(folder: Path) -> None:
     running = [writer(folder, EACH) for _ in range(WRITERS)]
     assert [each.wait() for each in running] == [0] * WRITERS
     assert (folder / "value").read_text() == str(WRITERS * EACH)
-    with closing(Changes(folder / "changes")) as changes:
-        assert changes.count() == 2 * WRITERS * EACH
+    with closing(Generation(folder / "changes")) as generation:
+        assert generation.value() == 2 * WRITERS * EACH
 
 
-def test_a_count_that_stays_means_that_nothing_has_changed(changes: Changes, folder: Path) -> None:
+def test_a_count_that_stays_means_that_nothing_has_changed(generation: Generation, folder: Path) -> None:
     done = threading.Event()
     values = folder / "value"
 
     def look() -> int:
         same = 0
         while not done.is_set():
-            before = changes.count()
+            before = generation.value()
             first, second = values.read_text(), values.read_text()
-            if before is not None and changes.count() == before:
+            if before is not None and generation.value() == before:
                 assert first == second
                 same += 1
         return same
@@ -97,26 +97,26 @@ def test_a_count_that_stays_means_that_nothing_has_changed(changes: Changes, fol
         assert looking.result() > 0
 
 
-def test_a_writer_that_is_killed_leaves_no_count_and_no_lock(changes: Changes, folder: Path) -> None:
-    before = changes.count()
+def test_a_writer_that_is_killed_leaves_no_count_and_no_lock(generation: Generation, folder: Path) -> None:
+    before = generation.value()
     killed = writer(folder, EACH, killed=EACH // 2)
     assert killed.wait() == -signal.SIGKILL
-    assert changes.count() is None
-    with closing(Changes(folder / "changes")) as another:
-        assert another.count() is None
+    assert generation.value() is None
+    with closing(Generation(folder / "changes")) as another:
+        assert another.value() is None
         with another.change(inf):
             pass
-    assert changes.count() not in (None, before)
-    assert changes.count() == 2 * (EACH // 2 + 1)
+    assert generation.value() not in (None, before)
+    assert generation.value() == 2 * (EACH // 2 + 1)
 
 
-def test_who_has_another_file_changes_nothing(changes: Changes, folder: Path) -> None:
+def test_who_has_another_file_changes_nothing(generation: Generation, folder: Path) -> None:
     path = folder / "changes"
     path.unlink()
-    with pytest.raises(FileNotFoundError), changes.change(inf):
+    with pytest.raises(FileNotFoundError), generation.change(inf):
         raise AssertionError
-    with closing(Changes(path)) as another:
-        with pytest.raises(OSError, match="replaced"), changes.change(inf):
+    with closing(Generation(path)) as another:
+        with pytest.raises(OSError, match="replaced"), generation.change(inf):
             raise AssertionError
         with another.change(inf):
             pass
@@ -128,14 +128,14 @@ def test_the_store_tells_of_changes_after_one_that_was_cut_off(tmp_path: Path) -
         path = tmp_path / "index" / "changes"
         count = int.from_bytes(path.read_bytes(), sys.byteorder)
         path.write_bytes((count + 1).to_bytes(SIZE, sys.byteorder))  # as it is left
-        cut = store.state()
-        assert (store.state(), other.state()) == (cut, other.state())
+        cut = store.generation()
+        assert (store.generation(), other.generation()) == (cut, other.generation())
         await other.remove("r/a")
-        after = store.state()
+        after = store.generation()
         assert after not in (cut, count)
-        assert store.state() == after
+        assert store.generation() == after
         await store.add("r/a", b"second")
-        assert store.state() not in (cut, count, after)
+        assert store.generation() not in (cut, count, after)
         assert os.stat(path).st_size == SIZE
 
     with closing(LocalStore(tmp_path)) as store, closing(LocalStore(tmp_path)) as other:

@@ -155,13 +155,13 @@ def test_the_state_tells_of_what_is_added_and_removed_and_of_nothing_else(
     store: Store, maker: Maker, tmp_path: Path
 ) -> None:
     async def work(other: Store) -> None:
-        seen = [store.state()]
+        seen = [store.generation()]
 
         async def changed() -> None:
             """The state is one that never was before, and stays."""
-            now = store.state()
+            now = store.generation()
             assert now not in seen
-            assert (now, await store.get("m/x"), store.state()) == (now, None, now)
+            assert (now, await store.get("m/x"), store.generation()) == (now, None, now)
             seen.append(now)
 
         for writer in (store, other):
@@ -182,12 +182,12 @@ def test_the_state_does_not_tell_of_what_is_frozen_where_nothing_was(
     store: Store, maker: Maker, tmp_path: Path
 ) -> None:
     async def work(other: Store) -> None:
-        first = store.state()
+        first = store.generation()
         for number, writer in enumerate((store, other)):
             await writer.freeze(f"r/{number}", b"record", DIGEST, file(tmp_path))
-            assert store.state() == first
+            assert store.generation() == first
         await store.remove("r/0")
-        assert store.state() != first
+        assert store.generation() != first
 
     with closing(maker.open(tmp_path)) as other:
         run(work(other))
@@ -207,10 +207,10 @@ def test_what_was_read_after_the_state_is_at_least_as_new(store: Store, maker: M
     async def look() -> None:
         same = 0
         while await count() < 20 or not same:
-            before = store.state()
+            before = store.generation()
             found = await count()
             again = await count()
-            if store.state() == before:
+            if store.generation() == before:
                 assert found == again
                 same += 1
 

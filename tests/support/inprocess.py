@@ -14,7 +14,7 @@ from httpcache.freezing.challenges import StoredChallenges
 from httpcache.freezing.mirror import Mirror
 from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
-from httpcache.upstream.client import Upstream
+from httpcache.upstream.client import UpstreamClient
 
 PATIENCE = 10  # seconds; a bound against hanging
 
@@ -33,10 +33,10 @@ async def running(folder: Path, store: LocalStore | None = None, spool: Path | N
 
 
 @asynccontextmanager
-async def asking(settings: Settings) -> AsyncIterator[Upstream]:
+async def asking(settings: Settings) -> AsyncIterator[UpstreamClient]:
     """The asking side of a mirror alone."""
     store = LocalStore(settings.data)
-    upstream = Upstream(settings, StoredChallenges(store), "httpcache-test")
+    upstream = UpstreamClient(settings, StoredChallenges(store), "httpcache-test")
     try:
         yield upstream
     finally:

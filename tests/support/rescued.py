@@ -7,7 +7,7 @@ from pathlib import Path
 import anyio
 
 from httpcache.store.local import LocalStore
-from pypi_adapter.history.rescue_log import Ledger, Outcome
+from pypi_adapter.history.rescue_log import RescueLog, RescueOutcome
 from tests.support.mirror import Mirror
 from tests.support.packages import Dist
 from tests.support.registries import PyPI
@@ -20,13 +20,13 @@ def unlist(pypi: PyPI, *dists: Dist) -> None:
         pypi.delete(dist)
 
 
-def outcomes(data: Path, project: str) -> list[Outcome]:
+def outcomes(data: Path, project: str) -> list[RescueOutcome]:
     """What a data folder says that became of the missing files of a project, by their names."""
 
-    async def read() -> list[Outcome]:
+    async def read() -> list[RescueOutcome]:
         store = LocalStore(data)
         try:
-            return await Ledger(store, "pypi", project).read()
+            return await RescueLog(store, "pypi", project).read()
         finally:
             store.close()
 

@@ -352,7 +352,7 @@ def test_unix_sockets() -> None:
 
 def ask(monkeypatch: pytest.MonkeyPatch, network: Recording, url: str, *, trusted: bool = False) -> int:
     """The status of a URL, asked through the guard on a network that is not there."""
-    monkeypatch.setattr(transport, "Backend", lambda: network)
+    monkeypatch.setattr(transport, "SocketBackend", lambda: network)
 
     async def asked(data: Path) -> int:
         async with asking(Settings(data)) as asker, asker.ask(url, trusted=trusted) as answer:

@@ -258,7 +258,7 @@ def test_an_answer_for_an_instant_never_changes(tmp_path: Path, monkeypatch: pyt
 
     And what the first registry has, or has once shown, is never seen to be the second's.
     """
-    monkeypatch.setattr(registry_module, "SECOND_LOOK", 0)
+    monkeypatch.setattr(registry_module, "RECHECK_SECONDS", 0)
     world = World(tmp_path)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(world.group()) as client:
 

@@ -8,17 +8,17 @@ from pathlib import Path
 import anyio
 import pytest
 
-from httpcache.lru import Kept
+from httpcache.lru import SizedLRU
 from httpcache.store.local import LocalStore
 from httpcache.web.content_coding import Body
 from pypi_adapter.addresses import linked
 from pypi_adapter.history.history import History, Observation
-from pypi_adapter.history.snapshot import compacted
+from pypi_adapter.history.snapshot import take_snapshot
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rules import Rule, Rules
 from pypi_adapter.simple.model import File, Page, ProjectStatus
 from pypi_adapter.simple.negotiation import MediaType
-from pypi_adapter.web.page_cache import Moments
+from pypi_adapter.web.page_cache import PageCache
 from tests.support import http
 from tests.support.index import BROWSER, PIP, ask, filenames, instant
 from tests.support.mirror import Mirror
@@ -45,7 +45,7 @@ ONE, TWO = file("p-1.0.tar.gz"), file("p-2.0.tar.gz")
 HISTORY = History()
 for at, seen in ((100, (ONE,)), (200, (ONE,)), (300, (ONE, TWO))):
     HISTORY.extend(HISTORY.observe(Observation(at, Page("p", seen))))
-COMPACT = compacted(HISTORY, lambda file: linked(file, "", "p"))
+COMPACT = take_snapshot(HISTORY, lambda file: linked(file, "", "p"))
 QUARANTINED = ProjectStatus("quarantined")
 
 
@@ -53,14 +53,14 @@ class Client:
     """Asks for pages."""
 
     def __init__(self) -> None:
-        self._moments = Moments()
+        self._moments = PageCache()
 
     def body(
         self, at: int, policy: Policy, status: ProjectStatus | None = None, form: MediaType = MediaType.JSON
     ) -> tuple[Body, str]:
-        moment = COMPACT.at(at)
-        assert moment
-        return anyio.run(self._moments.body, "p", moment, form, policy, status)
+        snapshot_page = COMPACT.at(at)
+        assert snapshot_page
+        return anyio.run(self._moments.body, "p", snapshot_page, form, policy, status)
 
     def read(
         self, at: int, policy: Policy, status: ProjectStatus | None = None, form: MediaType = MediaType.JSON
@@ -121,7 +121,7 @@ def test_a_quarantine_counts_from_when_it_is_observed_until_it_ends() -> None:
 
 
 def test_what_was_used_last_is_kept_up_to_so_many_bytes() -> None:
-    kept: Kept[str, int] = Kept(10)
+    kept: SizedLRU[str, int] = SizedLRU(10)
     for name in "abc":
         kept.put(name, 0, 4)
     assert [kept.get(name) for name in "abc"] == [None, 0, 0]

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from httpcache.web.error_log import MINUTE, MOST, Telling
+from httpcache.web.error_log import MINUTE, MOST, ErrorLog
 from pypi_adapter.addresses import meant, parse_when
 from tests.support import http
 from tests.support.clients import NOWHERE, PIP, UV, Clients
@@ -137,15 +137,15 @@ def test_errors_are_in_the_log_once_and_without_secrets(asked: Mirror) -> None:
 def test_the_log_cannot_be_flooded(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "httpcache")
     seconds = [0.0]
-    telling = Telling(lambda: seconds[0])
+    error_log = ErrorLog(lambda: seconds[0])
     for number in range(3 * MOST):
-        telling.tell(404, f"no {number}\n")
-        telling.tell(404, "no 7\n")
+        error_log.tell(404, f"no {number}\n")
+        error_log.tell(404, "no 7\n")
     assert len(caplog.messages) == MOST
     assert "answered 404: no 7\\n" in caplog.messages
     caplog.clear()
     seconds[0] += MINUTE
-    telling.tell(400, "another")
+    error_log.tell(400, "another")
     assert caplog.messages == [
         f"answered 404, {3 * MOST} times more: no 7\\n",
         f"answered {2 * MOST} more requests with errors that are not told here",

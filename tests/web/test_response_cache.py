@@ -28,7 +28,7 @@ from httpcache.store.local import LocalStore
 from httpcache.store.record import Record
 from httpcache.web import response_cache as ready_module
 from httpcache.web.app import build
-from httpcache.web.response_cache import MAX_BODY, MAX_BYTES, MAX_KEY, OVERHEAD, Key, Ready, ReadyAnswers
+from httpcache.web.response_cache import MAX_BODY, MAX_BYTES, MAX_KEY, OVERHEAD, CachedResponse, Key, ResponseCache
 from httpcache.web.responses import FrozenResponse
 from tests.support import http
 from tests.support.command import run
@@ -276,22 +276,22 @@ def scope(path: bytes = b"/a", *headers: tuple[bytes, bytes], method: str = "GET
     return {"method": method, "raw_path": path, "query_string": b"", "headers": [(b"host", b"mirror"), *headers]}
 
 
-def answer(size: int, *headers: tuple[bytes, bytes]) -> Ready:
-    return Ready({"headers": list(headers)}, {"body": bytes(size)}, lambda: True)
+def answer(size: int, *headers: tuple[bytes, bytes]) -> CachedResponse:
+    return CachedResponse({"headers": list(headers)}, {"body": bytes(size)}, lambda: True)
 
 
 @pytest.mark.parametrize(
     "name", [b"authorization", b"range", b"if-none-match", b"if-modified-since", b"x-secret", b"cdn-loop"]
 )
 def test_a_request_with_more_to_it_has_no_key(name: bytes) -> None:
-    answers = ReadyAnswers(lambda: 0, ["x-secret"])
+    answers = ResponseCache(lambda: 0, ["x-secret"])
     assert answers.key(scope()) is not None
     assert answers.key(scope(b"/a", (name, b"x"))) is None
     assert answers.key(scope(method="HEAD")) is None
 
 
 def test_what_is_accepted_is_in_the_key() -> None:
-    answers = ReadyAnswers(lambda: 0, [])
+    answers = ResponseCache(lambda: 0, [])
     accept, coding = b"accept", b"accept-encoding"
     headers = [[], [(accept, b"")], [(accept, b"a")], [(accept, b"b")], [(coding, b"gzip")], [(coding, b"zstd, gzip")]]
     keys = [answers.key(scope(b"/a", *lines)) for lines in headers]
@@ -304,13 +304,13 @@ def test_what_is_accepted_is_in_the_key() -> None:
 @pytest.mark.parametrize("values", [(b"", b"a"), (b"a", b""), (b"a", b"a")])
 def test_who_accepts_twice_has_no_key(name: bytes, values: tuple[bytes, bytes]) -> None:
     """Which of them counts is decided in one place only, and it is not here."""
-    assert ReadyAnswers(lambda: 0, []).key(scope(b"/a", *((name, value) for value in values))) is None
+    assert ResponseCache(lambda: 0, []).key(scope(b"/a", *((name, value) for value in values))) is None
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, MAX_BODY // 3, MAX_BODY - OVERHEAD, MAX_BODY]))))
 def test_what_is_kept_is_bounded_and_the_last_is_there(kept: list[tuple[int, int]]) -> None:
-    answers = ReadyAnswers(lambda: 0, [])
-    held: dict[Key, Ready] = {}
+    answers = ResponseCache(lambda: 0, [])
+    held: dict[Key, CachedResponse] = {}
     for number, size in kept:
         key = answers.key(scope(str(number).encode()))
         assert key is not None
@@ -326,7 +326,7 @@ def test_what_is_kept_is_bounded_and_the_last_is_there(kept: list[tuple[int, int
 
 @pytest.mark.parametrize("header", [0, 60_000])
 def test_all_that_an_answer_takes_counts(header: int) -> None:
-    answers = ReadyAnswers(lambda: 0, [])
+    answers = ResponseCache(lambda: 0, [])
     made = answer(0, (b"content-disposition", bytes(header)))
     keys: list[Key] = [(b"/%d" % number, b"", b"", "") for number in range(MAX_BYTES // (OVERHEAD + header) + 10)]
     for key in keys:
@@ -346,13 +346,13 @@ def test_an_answer_holds_nothing_that_was_not_counted(tmp_path: Path) -> None:
     async def work(store: LocalStore) -> None:
         body.write_bytes(b"body")
         await store.freeze("r/a", b"record", digest, body)
-        answers = ReadyAnswers(store.state, [])
+        answers = ResponseCache(store.generation, [])
         plain = {"method": "GET", "extensions": {"http.response.pathsend": {}}}
         for number in range(1000):
             record = Record("t", "pin", "http://h/", f"http://h/{number:060000}", digest, 4, 0.0)
             made = await FrozenResponse(store, record).ready(plain)
             assert made
-            answers.keep((b"/%d" % number, b"", None, ""), store.state(), made)
+            answers.keep((b"/%d" % number, b"", None, ""), store.generation(), made)
         assert answers.find((b"/0", b"", None, ""))
 
     tracemalloc.start()
@@ -367,7 +367,7 @@ def test_an_answer_holds_nothing_that_was_not_counted(tmp_path: Path) -> None:
 
 def test_nothing_is_given_from_another_state() -> None:
     state = 0
-    answers = ReadyAnswers(lambda: state, [])
+    answers = ResponseCache(lambda: state, [])
     key: Key = (b"/a", b"", b"", "")
     answers.keep(key, state, answer(1))
     assert answers.find(key)
