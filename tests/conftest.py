@@ -64,6 +64,11 @@ def _quick_is_quick(request: pytest.FixtureRequest) -> Iterator[None]:
     watch.running = False
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Name bytes by their argument: what gzip makes has the time in it, and each worker must find the same tests."""
+    return argname if isinstance(val, bytes) and len(val) > 20 else None
+
+
 @pytest.fixture
 def upstreams() -> Iterator[Callable[..., Upstream]]:
     """Start upstreams: `upstreams(ranges=True)`; each has a port of its own."""
