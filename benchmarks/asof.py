@@ -19,8 +19,8 @@ from typing import Final, Literal
 import anyio
 import msgspec
 
-from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
+from httpcache.store.log import Log
 from pypi_adapter.history.history import DAY, Entry, History, Observation, encode_entry
 from pypi_adapter.history.project_log import ProjectLog
 from pypi_adapter.history.snapshot_cache import SnapshotCache, StoredSnapshot

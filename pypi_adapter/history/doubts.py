@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 from pypi_adapter.addresses import to_segment
 
 from .history import Doubtful

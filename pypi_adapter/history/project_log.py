@@ -16,7 +16,8 @@ import anyio
 import msgspec
 
 from httpcache.errors import StoreError
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 from pypi_adapter.addresses import linked
 from pypi_adapter.offload import in_parser_thread, off_loop
 from pypi_adapter.simple.model import File, Identity, ProjectStatus, identity

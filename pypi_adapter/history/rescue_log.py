@@ -8,7 +8,8 @@ import anyio
 import msgspec
 
 from httpcache.errors import StoreError
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 
 RESCUED, GONE, WITHHELD = "rescued", "gone", "withheld"
 

@@ -17,7 +17,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from httpcache.errors import MirrorError, StoreError
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 
 from .policy import Policy
 from .rules import Rule

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from httpcache.errors import MirrorError
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 from pypi_adapter.addresses import now
 
 

@@ -15,7 +15,8 @@ import msgspec
 from packaging.utils import InvalidName, canonicalize_name
 
 from httpcache.errors import MirrorError, StoreError
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 from httpcache.units import span
 from pypi_adapter.addresses import now
 

@@ -13,7 +13,8 @@ from packaging.utils import canonicalize_name
 
 from httpcache.errors import BadUpstream, StoreError
 from httpcache.freezing.mirror import Mirror
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 from pypi_adapter.addresses import now
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import Doubtful, Serials, StaleObservation, is_loss

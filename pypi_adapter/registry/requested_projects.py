@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 
 
 class RequestedProjects:

@@ -9,7 +9,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
+from httpcache.store.log import Log
 from pypi_adapter.history.doubts import Noted, doubts_log
 from pypi_adapter.history.history import decode_entry
 from pypi_adapter.history.project_log import project_log

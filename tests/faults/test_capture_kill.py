@@ -17,8 +17,8 @@ import msgspec
 import pytest
 
 from benchmarks.catalogue import Running
-from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
+from httpcache.store.log import Log
 from pypi_adapter.history.history import decode_entry
 from pypi_adapter.history.rescue_log import RescueOutcome
 from pypi_adapter.registry.passes import Passes

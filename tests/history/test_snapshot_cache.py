@@ -13,8 +13,8 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
-from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
+from httpcache.store.log import Log
 from pypi_adapter.addresses import linked
 from pypi_adapter.history import snapshot_cache as shelves
 from pypi_adapter.history.history import UNPROVED, Entry, History, Observation, encode_entry

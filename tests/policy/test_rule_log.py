@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 from packaging.utils import canonicalize_name
 
 from httpcache.errors import MirrorError, StoreError
-from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
+from httpcache.store.log import Log
 from pypi_adapter.addresses import now
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rule_log import CurrentPolicy, RuleCommand, RuleLog, Subject, parse_subject

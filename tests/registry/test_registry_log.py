@@ -11,7 +11,7 @@ import anyio.to_thread
 import pytest
 
 from httpcache.freezing.mirror import Mirror as Inner
-from httpcache.store.base import Log
+from httpcache.store.log import Log
 from pypi_adapter.addresses import now
 from pypi_adapter.history.history import Entry, History, decode_entry
 from pypi_adapter.registry.registry import Registry

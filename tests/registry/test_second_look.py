@@ -14,8 +14,8 @@ import anyio
 import msgspec
 import pytest
 
-from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
+from httpcache.store.log import Log
 from tests.support.capture import Here
 from tests.support.command import told
 from tests.support.index import ago, ask, filenames, html_page, instant, json_file, json_files, json_page

@@ -11,8 +11,8 @@ from typing import Any
 import anyio
 import pytest
 
-from httpcache.store.base import Log
 from httpcache.store.local import LocalStore
+from httpcache.store.log import Log
 from tests.support import http
 from tests.support.index import ago, document, html_page, instant, json_file, json_files, json_page, shared_pypi
 from tests.support.inside import until

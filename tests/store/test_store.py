@@ -23,8 +23,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from httpcache.errors import StoreError
-from httpcache.store.base import Log, Store
+from httpcache.store.base import Store
 from httpcache.store.local import CHUNK, LocalStore
+from httpcache.store.log import Log
 from tests.support.examples import examples
 
 T = TypeVar("T")
