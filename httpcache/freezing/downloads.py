@@ -33,7 +33,7 @@ from httpcache.errors import BadUpstream, Busy, MirrorError, OtherBytes
 from httpcache.executors import prestarted_executor
 from httpcache.fields import named
 from httpcache.store.base import Store
-from httpcache.store.layout import store_error
+from httpcache.store.errors import store_error
 from httpcache.store.record import KEPT_HEADERS, Record, decode, encode, shown
 from httpcache.upstream.client import UpstreamResponse
 

@@ -1,4 +1,4 @@
-"""The data folder: its format, its index opened, and what its errors mean.
+"""The data folder: its format, and its index opened.
 
 DIR/
   VERSION          the format of the folder, "2"; written last, so that what has one is complete
@@ -16,7 +16,6 @@ import errno
 import os
 import re
 import shutil
-import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -26,15 +25,13 @@ import diskcache
 
 from httpcache.errors import Damaged, StoreError, StoreFull
 
+from .errors import RESTORE, mapped
 from .fsync import sync_file, sync_folder
-from .locks import PATIENCE, held
+from .locks import PATIENCE
 
 VERSION = "2"
 RESERVE = 1024 * 1024  # bytes that are kept back for a full disk
-RESTORE = "stop the mirror and restore the data folder from a copy"
 _NEVER = 2**62
-_HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
-_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 _OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what a start that was cut short leaves
 
 
@@ -171,30 +168,6 @@ class _BytesDisk(diskcache.Disk):  # type: ignore[misc]
         if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
             raise StoreError("the index holds a value that this program did not write")
         return value
-
-
-@contextmanager
-def mapped() -> Iterator[None]:
-    """Turn the errors of files and SQLite into the mirror's."""
-    try:
-        yield
-    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
-        raise store_error(error) from error
-
-
-def store_error(error: Exception) -> StoreError:
-    """Return the mirror's error for one of files or SQLite; its text names no path: clients get to see it."""
-    if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, sqlite3.Error):
-        error = error.__context__  # diskcache calls every failure to begin a transaction a timeout
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
-        return StoreFull("the mirror's store is full: make room on its disk")
-    if getattr(error, "errno", None) == errno.EROFS:
-        return StoreError("the mirror's data folder is read-only: what is frozen can be had, nothing new can be kept")
-    if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
-        return Damaged(f"the index of the mirror's store is damaged ({error}): {RESTORE}")
-    if getattr(error, "sqlite_errorcode", None) in _HELD:
-        return held()
-    return StoreError(f"the mirror's store cannot be used: {getattr(error, 'strerror', None) or error}")
 
 
 @contextmanager

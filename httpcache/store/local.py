@@ -14,7 +14,7 @@ from contextlib import closing, contextmanager, suppress
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import ParamSpec, TypeVar
+from typing import TypeVar
 
 import anyio.to_thread
 import diskcache
@@ -24,9 +24,10 @@ from httpcache.executors import prestarted_executor
 
 from .base import Condition
 from .blobs import Blobs
+from .errors import RESTORE, guarded, mapped, store_error
 from .generation import Generation
 from .index import Reader, address
-from .layout import RESTORE, is_read_only, mapped, open_index, store_error
+from .layout import is_read_only, open_index
 from .locks import PATIENCE, locked, mine
 
 CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
@@ -37,7 +38,6 @@ REMOVED_AT_ONCE = 100  # blobs, while nothing is frozen
 READ_AHEAD = 4 * 1024 * 1024  # bytes that are read at once for all clients together, but LEAST for each
 
 T = TypeVar("T")
-P = ParamSpec("P")
 
 
 class LocalStore:
@@ -278,7 +278,7 @@ class LocalStore:
         raise StoreError("the index of the mirror's store was replaced while it was in use: start the mirror anew")
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
-        return await asyncio.get_running_loop().run_in_executor(threads, _guarded, self._connected, work)
+        return await asyncio.get_running_loop().run_in_executor(threads, guarded, self._connected, work)
 
     def _connected(self, work: Callable[[], T]) -> T:
         """Do some work with this thread's connection; one that failed may be read-only from then on: a new one next."""
@@ -348,9 +348,4 @@ def _unsealed(key: str, sealed: bytes) -> bytes:
 
 
 async def _in_thread(work: Callable[[], T]) -> T:
-    return await anyio.to_thread.run_sync(_guarded, work)
-
-
-def _guarded(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    with mapped():
-        return work(*arguments, **named)
+    return await anyio.to_thread.run_sync(guarded, work)

@@ -1,0 +1,52 @@
+"""What errors of files and of SQLite mean, as errors of the mirror."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import ParamSpec, TypeVar
+
+import diskcache
+
+from httpcache.errors import Damaged, StoreError, StoreFull
+
+from .locks import held
+
+T = TypeVar("T")
+P = ParamSpec("P")
+
+RESTORE = "stop the mirror and restore the data folder from a copy"
+_HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+
+
+@contextmanager
+def mapped() -> Iterator[None]:
+    """Turn the errors of files and SQLite into the mirror's."""
+    try:
+        yield
+    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+        raise store_error(error) from error
+
+
+def store_error(error: Exception) -> StoreError:
+    """Return the mirror's error for one of files or SQLite; its text names no path: clients get to see it."""
+    if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, sqlite3.Error):
+        error = error.__context__  # diskcache calls every failure to begin a transaction a timeout
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
+        return StoreFull("the mirror's store is full: make room on its disk")
+    if getattr(error, "errno", None) == errno.EROFS:
+        return StoreError("the mirror's data folder is read-only: what is frozen can be had, nothing new can be kept")
+    if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
+        return Damaged(f"the index of the mirror's store is damaged ({error}): {RESTORE}")
+    if getattr(error, "sqlite_errorcode", None) in _HELD:
+        return held()
+    return StoreError(f"the mirror's store cannot be used: {getattr(error, 'strerror', None) or error}")
+
+
+def guarded(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
+    """Do some work in a thread. Raises StoreError."""
+    with mapped():
+        return work(*arguments, **named)
