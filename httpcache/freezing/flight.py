@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import anyio
 
 from httpcache.errors import MirrorError
-from httpcache.store.local import read_file
+from httpcache.store.file_reader import read_file
 from httpcache.store.record import Record
 from httpcache.upstream.client import Headers
 

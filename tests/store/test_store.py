@@ -24,7 +24,8 @@ from hypothesis import strategies as st
 
 from httpcache.errors import StoreError
 from httpcache.store.base import Store
-from httpcache.store.local import CHUNK, LocalStore
+from httpcache.store.file_reader import CHUNK
+from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
 from tests.support.examples import examples
 
