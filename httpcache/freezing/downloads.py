@@ -39,7 +39,8 @@ from httpcache.upstream.client import UpstreamResponse
 
 from .download import Digest, Download, Expected
 from .flight import Flight, FlightReader, PassedThrough
-from .spool import Claim, Head, Holder, Spool, Writer
+from .spool import Claim, Head, Holder, Spool
+from .writer import Writer
 
 log = logging.getLogger("httpcache")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import anyio
 import pytest
 
-from httpcache.freezing.spool import BATCH, SYNCED, WAITING, Writer
+from httpcache.freezing.writer import BATCH, SYNCED, WAITING, Writer
 
 PIECE = 64 * 1024
 

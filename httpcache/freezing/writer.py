@@ -1,0 +1,121 @@
+"""Writes a body to a file in a thread, while more of it comes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from contextlib import asynccontextmanager, suppress
+from functools import partial
+from typing import Self
+
+import anyio
+
+BATCH = 1024 * 1024  # bytes of a body that may wait to be written; the fewer there are, the more handing over costs
+WAITING = 32 * BATCH  # bytes that may wait of all bodies together; the threads may have as many once more
+SYNCED = 64 * BATCH  # bytes after which the disk is asked for them: it must not be given all at the end, when all wait
+PIECE = 256  # bytes that a piece takes besides its own
+
+
+class Writer:
+    """Writes a body to its part in a thread, and takes more of it meanwhile, up to BATCH bytes or its share of WAITING.
+
+    What has come by the time the thread is free is the next batch. Another thread has the disk write meanwhile: at most
+    twice SYNCED bytes are not on it.
+    """
+
+    _count = 0
+
+    def __init__(
+        self,
+        threads: Executor,
+        fd: int,
+        first: Callable[[], object] | None,
+        see: Callable[[bytes], object],
+        told: Callable[[int], object],
+    ) -> None:
+        """`threads` has all its threads already (executors.py).
+
+        In the thread, `first`, if given, is called before anything is written, and `see` is given every piece.
+        `told` is told how many bytes the part has by now.
+        """
+        self.taken = 0
+        self._threads = threads
+        self._fd = fd
+        self._see = see
+        self._told = told
+        self._work: list[Callable[[], object]] = [first] if first else []
+        self._waiting = 0  # bytes that the thread has yet to be given
+        self._batch: asyncio.Future[None] | None = None
+        self._synced = 0  # bytes that there were when the disk was asked for them last
+        self._sync: asyncio.Future[None] | None = None
+        self._error: BaseException | None = None
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[Self]:
+        """Take pieces inside the block. At its end all are written; after it nothing is, whatever ended it."""
+        Writer._count += 1
+        try:
+            yield self
+            await self._until(0, 0)
+        finally:
+            Writer._count -= 1
+            self._work.clear()
+            with anyio.CancelScope(shield=True):  # threads have the number of a file that is about to be closed
+                while under_way := self._batch or self._sync:
+                    await asyncio.wait([under_way])
+
+    async def take(self, piece: bytes) -> None:
+        """Take a piece, and wait while too much of the body waits. Raises OSError for this piece or one before."""
+        self.taken += len(piece)
+        self._waiting += len(piece) + PIECE
+        self._work.append(partial(self._write, piece))
+        if self._batch is None and self._error is None:
+            self._start()
+        await self._until(min(BATCH, WAITING // Writer._count), 2 * SYNCED)
+        await asyncio.sleep(0)  # an upstream with many small pieces must not keep all others waiting
+
+    async def _until(self, waiting: int, unsynced: int) -> None:
+        while self._batch and self._waiting >= waiting:
+            await asyncio.wait([self._batch])
+        while self._sync and self.taken - self._synced >= unsynced:
+            await asyncio.wait([self._sync])
+        if self._error:
+            raise self._error
+
+    def _start(self) -> None:
+        work, self._work, self._waiting = self._work, [], 0
+        self._batch = asyncio.get_running_loop().run_in_executor(self._threads, _do, work)
+        self._batch.add_done_callback(partial(self._ended, self.taken))
+
+    def _ended(self, written: int, batch: asyncio.Future[None]) -> None:
+        self._batch, self._error = None, self._error or batch.exception()
+        if self._error is None:
+            self._told(written)
+            if self._sync is None and written - self._synced >= SYNCED:
+                self._start_sync(written)
+            if self._work:
+                self._start()
+
+    def _start_sync(self, written: int) -> None:
+        self._synced = written
+        # In one of the loop's threads: those that write small bodies would wait for the disk with this one. Where it
+        # cannot be started all is asked for at the end, as of small bodies.
+        with suppress(RuntimeError):
+            self._sync = asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._fd)
+            self._sync.add_done_callback(self._sync_ended)
+
+    def _sync_ended(self, sync: asyncio.Future[None]) -> None:
+        self._sync, self._error = None, self._error or sync.exception()  # a disk tells of a fault only once
+
+    def _write(self, piece: bytes) -> None:
+        self._see(piece)
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(self._fd, view) :]
+
+
+def _do(work: list[Callable[[], object]]) -> None:
+    for each in work:
+        each()
