@@ -24,7 +24,8 @@ from .cors import Cors
 from .error_log import ErrorLog
 from .git import SMART, answer_git, is_git
 from .response_cache import ResponseCache
-from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response, text
+from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response
+from .sending import text
 
 log = logging.getLogger("httpcache")
 

@@ -13,7 +13,8 @@ from httpcache.freezing.mirror import Mirror, Want
 from httpcache.request import Request
 from httpcache.target import Target, looks_like_url, split_path
 
-from .responses import answer_with, text
+from .responses import answer_with
+from .sending import text
 
 SERVICE = "service=git-upload-pack"
 SMART = (

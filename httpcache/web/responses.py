@@ -6,8 +6,6 @@ it, guess its type, or tell others where it was.
 
 from __future__ import annotations
 
-import logging
-import secrets
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import suppress
@@ -19,7 +17,7 @@ from typing import TypeVar
 import anyio
 import msgspec
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from httpcache.credentials import PUBLIC
 from httpcache.errors import MirrorError, UpstreamError
@@ -31,9 +29,20 @@ from httpcache.store.record import Record, damaged
 from .conditional import Plan, plan
 from .content_coding import IDENTITY, Body
 from .response_cache import CachedResponse
+from .sending import (
+    DEFAULT_TYPE,
+    PlainResponse,
+    Readable,
+    can_send_paths,
+    head,
+    request_headers,
+    respond,
+    start_response,
+    stream,
+    text,
+)
 
 T = TypeVar("T")
-log = logging.getLogger("httpcache")
 
 FOREVER = "max-age=31536000, immutable"
 HIT = "httpcache; hit"
@@ -42,13 +51,7 @@ SOON = 5.0  # seconds within which an answer begins if it can: pip waits 15, uv 
 STORED = "httpcache; fwd=uri-miss; stored"
 RENEWED = "httpcache; fwd=stale"
 PROBLEM = "application/problem+json"
-DEFAULT_TYPE = "application/octet-stream"
 SMALL = 64 * 1024  # bytes of a file that is kept in memory: to open one takes longer than to send so much
-SAFETY = {
-    "x-content-type-options": "nosniff",
-    "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
-}
 
 
 class Cacheable(ABC):
@@ -84,15 +87,15 @@ class FrozenResponse(Cacheable):
         modified = record.headers.get("last-modified")
         since = formatdate(record.created, usegmt=True)
         planned = plan(
-            scope["method"], _asked(scope), etag=record.etag, modified=modified, size=record.size, since=since
+            scope["method"], request_headers(scope), etag=record.etag, modified=modified, size=record.size, since=since
         )
         is_sound = condition is Condition.SOUND
-        if planned.status == 200 and record.size and is_sound and _can_send_paths(scope):
-            await _start(send, 200, lines | {"content-length": str(record.size)})
+        if planned.status == 200 and record.size and is_sound and can_send_paths(scope):
+            await start_response(send, 200, lines | {"content-length": str(record.size)})
             await send({"type": "http.response.pathsend", "path": str(self._store.blob_path(record.digest))})
             return
-        body = _Body(record.size, self._read if is_sound else self._read_checked)
-        await _respond(scope, receive, send, planned, lines, body)
+        body = Readable(record.size, self._read if is_sound else self._read_checked)
+        await respond(scope, receive, send, planned, lines, body)
 
     @property
     def outcome(self) -> Record:
@@ -110,9 +113,9 @@ class FrozenResponse(Cacheable):
         holds = partial(_is_sound, self._store, record.digest, record.size)
         if self._status_text != HIT or record.scope != PUBLIC or not record.size:
             return None
-        if not _can_send_paths(scope) or not holds():
+        if not can_send_paths(scope) or not holds():
             return None
-        start = _head(200, self._lines() | {"content-length": str(record.size)})
+        start = head(200, self._lines() | {"content-length": str(record.size)})
         if record.size > SMALL:
             path = str(self._store.blob_path(record.digest))
             return CachedResponse(start, {"type": "http.response.pathsend", "path": path}, holds)
@@ -176,9 +179,9 @@ class LiveResponse:
             self._live.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        live, asked, method = self._live, _asked(scope), scope["method"]
+        live, asked, method = self._live, request_headers(scope), scope["method"]
         if live.unkept:  # an answer to this one request: nothing that a client has can be compared with it
-            await _stream(scope, receive, send, live.head.status, self._lines(None), live.read())
+            await stream(scope, receive, send, live.head.status, self._lines(None), live.read())
             return
         record = await self._record(asked)
         lines, size = self._lines(record), record.size if record else live.head.length
@@ -191,7 +194,7 @@ class LiveResponse:
             lines["accept-ranges"] = "none"
         if size == 0:
             await live.finished()  # an empty body is complete with its head: keep the promise before sending it
-        await _respond(scope, receive, send, planned, lines, _Body(size, live.read))
+        await respond(scope, receive, send, planned, lines, Readable(size, live.read))
 
     async def _record(self, asked: Mapping[str, str]) -> Record | None:
         """Return the record where an answer is better that begins with it, None where that takes too long."""
@@ -246,15 +249,15 @@ class BytesResponse(Cacheable):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         lines, body = await self._coded(scope)
         # `Range` is ignored, as it may be (RFC 9110 section 14.2): nobody resumes a page.
-        planned = plan(scope["method"], _asked(scope), etag=lines["etag"], modified=None, size=None)
-        await _respond(scope, receive, send, planned, lines, _Body(len(body), lambda start, stop: _all(body)))
+        planned = plan(scope["method"], request_headers(scope), etag=lines["etag"], modified=None, size=None)
+        await respond(scope, receive, send, planned, lines, Readable(len(body), lambda start, stop: _all(body)))
 
     async def ready(self, scope: Scope) -> CachedResponse | None:
         """See Cacheable."""
         if not self._lasting:
             return None
         lines, body = await self._coded(scope)
-        start = _head(200, lines | {"content-length": str(len(body))})
+        start = head(200, lines | {"content-length": str(len(body))})
         return CachedResponse(start, {"type": "http.response.body", "body": body}, lambda: True)
 
     async def _coded(self, scope: Scope) -> tuple[dict[str, str], bytes]:
@@ -265,19 +268,6 @@ class BytesResponse(Cacheable):
 
 async def _all(body: bytes) -> AsyncIterator[bytes]:
     yield body
-
-
-class PlainResponse:
-    """A short answer without validators: an error, an answer passed on, a redirect."""
-
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
-        self._status = status
-        self._body = body
-        self._lines = {"cache-control": "no-store", **headers}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        await _start(send, self._status, self._lines | {"content-length": str(len(self._body))})
-        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._body})
 
 
 def answer_with(
@@ -333,131 +323,6 @@ def redirect(location: str, status: int = 307) -> ASGIApp:
     return PlainResponse(status, b"", {"location": location})
 
 
-def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> ASGIApp:
-    """Return a short plain text."""
-    lines = {"content-type": "text/plain; charset=utf-8", **(headers or {})}
-    return PlainResponse(status, f"{body}\n".encode(), lines)
-
-
-class _Body:
-    """Bytes that can be read from any place; `size` is None while it is not known."""
-
-    def __init__(self, size: int | None, read: Callable[[int, int | None], AsyncIterator[bytes]]) -> None:
-        self.size = size
-        self.read = read
-
-
-async def _respond(
-    scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: _Body
-) -> None:
-    if planned.status == 304:
-        kept = {name: value for name, value in lines.items() if not name.startswith("content-")}
-        await _start(send, 304, kept)
-        await send({"type": "http.response.body", "body": b""})
-    elif planned.status == 416:
-        said = {"content-range": f"bytes */{body.size}"} | _kept(lines, "cache-status")
-        await text(416, "the range is not satisfiable", said)(scope, receive, send)
-    elif planned.status == 412:
-        await text(412, "the precondition failed", _kept(lines, "cache-status", "etag"))(scope, receive, send)
-    elif len(planned.ranges) > 1:
-        await _send_multipart(scope, receive, send, planned, lines, body)
-    else:
-        start, stop = planned.ranges[0] if planned.ranges else (0, body.size)
-        if planned.ranges:
-            lines = lines | {"content-range": f"bytes {start}-{planned.ranges[0][1] - 1}/{body.size}"}
-        if stop is not None:
-            lines = lines | {"content-length": str(stop - start)}
-        await _stream(scope, receive, send, planned.status, lines, body.read(start, stop))
-
-
-def _kept(lines: Mapping[str, str], *names: str) -> dict[str, str]:
-    return {name: lines[name] for name in names if name in lines}
-
-
-async def _send_multipart(
-    scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: _Body
-) -> None:
-    """RFC 9110 section 14.6: multipart/byteranges."""
-    boundary = secrets.token_hex(16)
-    kind = lines.get("content-type", DEFAULT_TYPE)
-    heads = [
-        f"\r\n--{boundary}\r\nContent-Type: {kind}\r\n"
-        f"Content-Range: bytes {start}-{stop - 1}/{body.size}\r\n\r\n".encode("latin-1")
-        for start, stop in planned.ranges
-    ]
-    tail = f"\r\n--{boundary}--\r\n".encode()
-    length = sum(map(len, heads)) + sum(stop - start for start, stop in planned.ranges) + len(tail)
-
-    async def parts() -> AsyncIterator[bytes]:
-        for head, (start, stop) in zip(heads, planned.ranges, strict=True):
-            yield head
-            async for chunk in body.read(start, stop):
-                yield chunk
-        yield tail
-
-    lines = lines | {
-        "content-type": f"multipart/byteranges; boundary={boundary}",
-        "content-length": str(length),
-    }
-    await _stream(scope, receive, send, 206, lines, parts())
-
-
-async def _stream(
-    scope: Scope,
-    receive: Receive,
-    send: Send,
-    status: int,
-    lines: dict[str, str],
-    chunks: AsyncIterator[bytes],
-) -> None:
-    """Send the head and the chunks; stop when the client leaves, and break off where the chunks do.
-
-    Nothing is sent before the first chunk has come, so that what fails until then is an error with a text.
-    """
-    if scope["method"] == "HEAD":
-        await _start(send, status, lines)
-        await send({"type": "http.response.body", "body": b""})
-        return
-    first = await anext(chunks, b"")
-    await _start(send, status, lines)
-
-    async def watch(cancel: anyio.CancelScope) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        cancel.cancel()
-
-    async with anyio.create_task_group() as group:
-        group.start_soon(watch, group.cancel_scope)
-        try:
-            await send({"type": "http.response.body", "body": first, "more_body": True})
-            async for chunk in chunks:
-                await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-        except MirrorError as error:
-            # To return without the end of the body makes the server break the connection: the client must not take
-            # what it has for the whole.
-            log.warning("a client was cut off: %s", error.text)
-        group.cancel_scope.cancel()
-
-
-def _asked(scope: Scope) -> dict[str, str]:
-    """Return the headers of a request, those that came in several lines as the lists that they are (section 5.3)."""
-    asked: dict[str, str] = {}
-    for name, value in Headers(scope=scope).items():
-        asked[name] = f"{asked[name]}, {value}" if name in asked else value
-    return asked
-
-
-async def _start(send: Send, status: int, lines: Mapping[str, str]) -> None:
-    await send(_head(status, lines))
-
-
-def _head(status: int, lines: Mapping[str, str]) -> Message:
-    lines = SAFETY | dict(lines)
-    headers = [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in lines.items()]
-    return {"type": "http.response.start", "status": status, "headers": headers}
-
-
 def _described(kept: Mapping[str, str], pinned: str) -> dict[str, str]:
     """Return the headers for an upstream's bytes: a browser downloads them, whatever the upstream said (RFC 6266)."""
     _, semicolon, parameters = kept.get("content-disposition", "").partition(";")
@@ -471,7 +336,3 @@ def _led(lines: dict[str, str], pinned: str) -> dict[str, str]:
         return lines
     links = map_links(lines["link"], lambda url: pinned + url) if pinned else ""
     return {name: value for name, value in lines.items() if name != "link"} | ({"link": links} if links else {})
-
-
-def _can_send_paths(scope: Scope) -> bool:
-    return scope["method"] == "GET" and "http.response.pathsend" in scope.get("extensions", {})

@@ -1,0 +1,169 @@
+"""How an answer leaves: its head, ranges and multipart, and clients that leave on the way."""
+
+from __future__ import annotations
+
+import logging
+import secrets
+from collections.abc import AsyncIterator, Callable, Mapping
+
+import anyio
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from httpcache.errors import MirrorError
+
+from .conditional import Plan
+
+log = logging.getLogger("httpcache")
+DEFAULT_TYPE = "application/octet-stream"
+SAFETY = {
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'; sandbox",
+}
+
+
+class PlainResponse:
+    """A short answer without validators: an error, an answer passed on, a redirect."""
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+        self._status = status
+        self._body = body
+        self._lines = {"cache-control": "no-store", **headers}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await start_response(send, self._status, self._lines | {"content-length": str(len(self._body))})
+        await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._body})
+
+
+def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> ASGIApp:
+    """Return a short plain text."""
+    lines = {"content-type": "text/plain; charset=utf-8", **(headers or {})}
+    return PlainResponse(status, f"{body}\n".encode(), lines)
+
+
+class Readable:
+    """Bytes that can be read from any place; `size` is None while it is not known."""
+
+    def __init__(self, size: int | None, read: Callable[[int, int | None], AsyncIterator[bytes]]) -> None:
+        self.size = size
+        self.read = read
+
+
+async def respond(
+    scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: Readable
+) -> None:
+    """Send what was planned of a body (RFC 9110 sections 13 and 14)."""
+    if planned.status == 304:
+        kept = {name: value for name, value in lines.items() if not name.startswith("content-")}
+        await start_response(send, 304, kept)
+        await send({"type": "http.response.body", "body": b""})
+    elif planned.status == 416:
+        said = {"content-range": f"bytes */{body.size}"} | _kept(lines, "cache-status")
+        await text(416, "the range is not satisfiable", said)(scope, receive, send)
+    elif planned.status == 412:
+        await text(412, "the precondition failed", _kept(lines, "cache-status", "etag"))(scope, receive, send)
+    elif len(planned.ranges) > 1:
+        await _send_multipart(scope, receive, send, planned, lines, body)
+    else:
+        start, stop = planned.ranges[0] if planned.ranges else (0, body.size)
+        if planned.ranges:
+            lines = lines | {"content-range": f"bytes {start}-{planned.ranges[0][1] - 1}/{body.size}"}
+        if stop is not None:
+            lines = lines | {"content-length": str(stop - start)}
+        await stream(scope, receive, send, planned.status, lines, body.read(start, stop))
+
+
+def _kept(lines: Mapping[str, str], *names: str) -> dict[str, str]:
+    return {name: lines[name] for name in names if name in lines}
+
+
+async def _send_multipart(
+    scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: Readable
+) -> None:
+    """RFC 9110 section 14.6: multipart/byteranges."""
+    boundary = secrets.token_hex(16)
+    kind = lines.get("content-type", DEFAULT_TYPE)
+    heads = [
+        f"\r\n--{boundary}\r\nContent-Type: {kind}\r\n"
+        f"Content-Range: bytes {start}-{stop - 1}/{body.size}\r\n\r\n".encode("latin-1")
+        for start, stop in planned.ranges
+    ]
+    tail = f"\r\n--{boundary}--\r\n".encode()
+    length = sum(map(len, heads)) + sum(stop - start for start, stop in planned.ranges) + len(tail)
+
+    async def parts() -> AsyncIterator[bytes]:
+        for head, (start, stop) in zip(heads, planned.ranges, strict=True):
+            yield head
+            async for chunk in body.read(start, stop):
+                yield chunk
+        yield tail
+
+    lines = lines | {
+        "content-type": f"multipart/byteranges; boundary={boundary}",
+        "content-length": str(length),
+    }
+    await stream(scope, receive, send, 206, lines, parts())
+
+
+async def stream(
+    scope: Scope,
+    receive: Receive,
+    send: Send,
+    status: int,
+    lines: dict[str, str],
+    chunks: AsyncIterator[bytes],
+) -> None:
+    """Send the head and the chunks; stop when the client leaves, and break off where the chunks do.
+
+    Nothing is sent before the first chunk has come, so that what fails until then is an error with a text.
+    """
+    if scope["method"] == "HEAD":
+        await start_response(send, status, lines)
+        await send({"type": "http.response.body", "body": b""})
+        return
+    first = await anext(chunks, b"")
+    await start_response(send, status, lines)
+
+    async def watch(cancel: anyio.CancelScope) -> None:
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        cancel.cancel()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(watch, group.cancel_scope)
+        try:
+            await send({"type": "http.response.body", "body": first, "more_body": True})
+            async for chunk in chunks:
+                await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+        except MirrorError as error:
+            # To return without the end of the body makes the server break the connection: the client must not take
+            # what it has for the whole.
+            log.warning("a client was cut off: %s", error.text)
+        group.cancel_scope.cancel()
+
+
+def request_headers(scope: Scope) -> dict[str, str]:
+    """Return the headers of a request, those that came in several lines as the lists that they are (section 5.3)."""
+    asked: dict[str, str] = {}
+    for name, value in Headers(scope=scope).items():
+        asked[name] = f"{asked[name]}, {value}" if name in asked else value
+    return asked
+
+
+async def start_response(send: Send, status: int, lines: Mapping[str, str]) -> None:
+    """Send the head of an answer."""
+    await send(head(status, lines))
+
+
+def head(status: int, lines: Mapping[str, str]) -> Message:
+    """Return the head of an answer as ASGI has it, with what keeps browsers from running it."""
+    lines = SAFETY | dict(lines)
+    headers = [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in lines.items()]
+    return {"type": "http.response.start", "status": status, "headers": headers}
+
+
+def can_send_paths(scope: Scope) -> bool:
+    """Whether the server can be given the path of a file to send (`http.response.pathsend`)."""
+    return scope["method"] == "GET" and "http.response.pathsend" in scope.get("extensions", {})
