@@ -69,6 +69,15 @@ class UpstreamResponse:
         """Whether the end of the body can be told from a broken connection (RFC 9112 section 6.3)."""
         return self.ends_itself or "content-length" in self.headers or "transfer-encoding" in self.headers
 
+    async def read(self, limit: int, what: str) -> bytes:
+        """Return the whole body. Raises BadUpstream, which names `what`, where it is longer than `limit` bytes."""
+        body = bytearray()
+        async for chunk in self.body:
+            body += chunk
+            if len(body) > limit:
+                raise BadUpstream(f"{what} is longer than {limit} bytes")
+        return bytes(body)
+
 
 class Challenges(Protocol):
     """Which origins have asked for credentials; `prefix` is the name of a pin without its date."""

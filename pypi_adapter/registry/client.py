@@ -25,7 +25,6 @@ from pypi_adapter.simple.parser import parse
 
 from .clock import shown_at
 from .index_url import IndexUrlLog
-from .wheel_metadata import read_bounded
 
 # What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
@@ -124,7 +123,7 @@ class RegistryClient:
             if answer.status != 200:
                 raise BadUpstream(f"the registry answered {answer.status} for {what}")
             self._check_own(answer, what)
-            return _Got(project, instant, answer, await read_bounded(answer, self._max_page, what))
+            return _Got(project, instant, answer, await answer.read(self._max_page, what))
 
     def _check_own(self, answer: UpstreamResponse, what: str) -> None:
         """Raise BadUpstream for another host's page in the place of a named registry's: it would own every name."""

@@ -152,16 +152,6 @@ def given(body: bytes, url: str, sent: Headers) -> UpstreamResponse:
     return UpstreamResponse(200, headers, url, chunks(), sent)
 
 
-async def read_bounded(answer: UpstreamResponse, limit: int, what: str) -> bytes:
-    """Return the whole body of an answer. Raises BadUpstream where it is longer than `limit` bytes."""
-    body = bytearray()
-    async for chunk in answer.body:
-        body += chunk
-        if len(body) > limit:
-            raise BadUpstream(f"{what} is longer than {limit} bytes")
-    return bytes(body)
-
-
 class _Budgeted(io.RawIOBase):
     """A file of which so much is read and no more: zipfile reads as much as a hostile file tells it to."""
 
@@ -218,7 +208,7 @@ class _Remote(io.RawIOBase):
             if self._parts and size != self._size:
                 raise BadUpstream("the file changed while it was read")
             self._size = size
-            self._parts.append((start, await read_bounded(answer, count, "a range")))
+            self._parts.append((start, await answer.read(count, "a range")))
             return answer
 
     def seekable(self) -> bool:
@@ -361,7 +351,7 @@ class MetadataSource:
             async with self.own() as answer:
                 if answer.status != 200:
                     return None
-                body = await read_bounded(answer, MAX_METADATA, f"the metadata of {self.filename}")
+                body = await answer.read(MAX_METADATA, f"the metadata of {self.filename}")
         except UpstreamError:
             return None  # the wheel may be frozen, or to be had from another host
         found = [body]

@@ -18,7 +18,7 @@ from httpcache.target import Address, Target, origin
 from httpcache.upstream.client import Headers, UpstreamResponse
 from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
 from pypi_adapter.registry.files import REFUSED, detached, file_digests
-from pypi_adapter.registry.wheel_metadata import metadata_url, read_bounded
+from pypi_adapter.registry.wheel_metadata import metadata_url
 from pypi_adapter.simple.model import File, Page
 
 from .frozen_pages import FrozenPages
@@ -91,7 +91,7 @@ class LinkedFiles:
         async with ask(page.url, headers=_HEADERS, credentials=allowed, agent=INSTALLER) as answer:
             if answer.status != 200:
                 raise UpstreamError(f"{page.url} answers {answer.status}")
-            body = await read_bounded(answer, self._mirror.settings.max_page, page.url)
+            body = await answer.read(self._mirror.settings.max_page, page.url)
         found = (await self._pages.interpret(body, answer.headers, answer.base)).page
         return found.files if isinstance(found, Page) else (), answer.sent
 
