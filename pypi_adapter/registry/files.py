@@ -20,8 +20,8 @@ from pypi_adapter.simple.model import File, strongest
 
 from .client import RegistryClient
 from .file_coding import Announced, without_codings
+from .metadata_source import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from .ranges import Ranges
-from .wheel_metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 
 Find: TypeAlias = Callable[[], Awaitable[File]]
 """Finds the listing of a file."""

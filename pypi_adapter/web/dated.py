@@ -30,8 +30,8 @@ from httpcache.web.content_coding import Body
 from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
 from pypi_adapter.addresses import AsOf, Now, When, linked, meant, now, parse_when
 from pypi_adapter.history.snapshot import SnapshotPage
+from pypi_adapter.registry.metadata_source import SUFFIX
 from pypi_adapter.registry.registry import View
-from pypi_adapter.registry.wheel_metadata import SUFFIX
 from pypi_adapter.simple.json_api import project_json
 from pypi_adapter.simple.model import SHA256, File, ProjectList, is_derived, is_distribution, map_files
 

@@ -18,7 +18,7 @@ from httpcache.target import Address, Target, origin
 from httpcache.upstream.client import Headers, UpstreamResponse
 from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
 from pypi_adapter.registry.files import REFUSED, detached, file_digests
-from pypi_adapter.registry.wheel_metadata import metadata_url
+from pypi_adapter.registry.metadata_source import metadata_url
 from pypi_adapter.simple.model import File, Page
 
 from .frozen_pages import FrozenPages

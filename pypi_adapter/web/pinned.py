@@ -31,8 +31,8 @@ from pypi_adapter.addresses import advertised
 from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
 from pypi_adapter.registry.file_coding import Announced, without_codings
 from pypi_adapter.registry.files import file_digests, metadata_digests
+from pypi_adapter.registry.metadata_source import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from pypi_adapter.registry.ranges import Ranges
-from pypi_adapter.registry.wheel_metadata import SUFFIX, MetadataSource, confirm, metadata_url, settle, soon
 from pypi_adapter.simple.model import File, Page, ProjectList, is_distribution
 from pypi_adapter.simple.negotiation import MediaType, choose, is_installer
 

@@ -14,7 +14,8 @@ from httpcache.errors import BadAddress, BadUpstream
 from httpcache.target import read_url
 from httpcache.upstream.decoding import BadCoding, decoded
 from pypi_adapter.addresses import AsOf, parse_when
-from pypi_adapter.registry.wheel_metadata import MAX_METADATA, _read, _Remote, from_file, looks_like_metadata
+from pypi_adapter.registry.metadata_source import looks_like_metadata
+from pypi_adapter.registry.wheel_metadata import MAX_METADATA, _read, _Remote, from_file
 from pypi_adapter.simple.html_page import to_html
 from pypi_adapter.simple.json_page import to_json
 from pypi_adapter.simple.model import BadPage, File, Page, ProjectList, map_files, strongest

@@ -1,0 +1,181 @@
+"""The METADATA of a wheel without the wheel: the upstream's own file, else the zip member by ranges, else the wheel.
+
+PEP 658 puts the core metadata of `<file>` at `<file>.metadata`. Every wheel on a page that the mirror writes has one,
+so that no resolver downloads wheels to read them.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from pathlib import Path
+from typing import TypeVar
+
+import anyio
+import anyio.from_thread
+import anyio.to_thread
+import httpx
+
+from httpcache.credentials import PUBLIC, Credentials
+from httpcache.errors import BadUpstream, UnderWay, UpstreamError
+from httpcache.freezing.download import Digest
+from httpcache.freezing.flight import PassedThrough
+from httpcache.freezing.mirror import NOBODY, Mirror, Want
+from httpcache.store.record import Record
+from httpcache.target import Target
+from httpcache.upstream.client import Headers, UpstreamResponse
+from httpcache.upstream.decoding import BadCoding, decoded
+
+from .wheel_metadata import MAX_METADATA, Ask, NoRangesError, from_ranges, from_wheel
+
+log = logging.getLogger("httpcache")
+SUFFIX = ".metadata"
+CONTENT_TYPE = "text/plain; charset=utf-8"
+ANSWERED = 10.0  # seconds after which a client is told to come back: pip waits 15 for an answer, uv 30
+
+
+def metadata_url(url: str) -> str:
+    """Return where the metadata file of a wheel is (PEP 658): the suffix belongs to the path, not to the query."""
+    path, mark, query = url.partition("?")
+    return path + SUFFIX + mark + query
+
+
+Found = TypeVar("Found")
+
+
+async def soon(found: Awaitable[Found], filename: str) -> Found:
+    """Wait for metadata, but not longer than installers do: they ask again then. Raises UnderWay."""
+    with anyio.move_on_after(ANSWERED):
+        return await found
+    raise UnderWay(
+        f"the metadata of {filename} takes long, as its server is slow and gives no parts of files: it is being "
+        "fetched, ask again"
+    )
+
+
+def looks_like_metadata(body: bytes) -> bool:
+    """Whether bytes are a metadata file (and not, say, a login page that came with status 200)."""
+    return re.search(rb"^metadata-version\s*:", body[:MAX_METADATA], re.IGNORECASE | re.MULTILINE) is not None
+
+
+def given(body: bytes, url: str, sent: Headers) -> UpstreamResponse:
+    """Return bytes as if an upstream had answered with them to a request with the credential headers `sent`."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body
+
+    headers = httpx.Headers({"content-type": CONTENT_TYPE, "content-length": str(len(body))})
+    return UpstreamResponse(200, headers, url, chunks(), sent)
+
+
+async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> bool:
+    """Drop metadata that was kept and is not the wheel's: what was read by ranges is covered by no digest.
+
+    Both sides call it once they are frozen, so that whichever is last sees the other, whoever may read it. Return
+    whether it may stay.
+    """
+    kept = await mirror.kept(metadata, want)
+    if kept is None:
+        return True
+    path = mirror.store.blob_path(wheel.digest)
+    with suppress(BadUpstream):
+        if sha256(await from_wheel(path, filename)).hexdigest() == kept.digest:
+            return True
+    log.error("dropped the metadata of %s: it was read without the wheel, and is not the wheel's", filename)
+    await mirror.drop(metadata, want)
+    return False
+
+
+async def confirm(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> None:
+    """`settle` for the one who has just frozen metadata. Raises BadUpstream where it did not stay."""
+    if not await settle(mirror, metadata, want, filename, wheel):
+        raise BadUpstream(f"the metadata of {filename} is not that of the wheel that was frozen meanwhile: ask again")
+
+
+@dataclass(frozen=True)
+class MetadataSource:
+    """Asks for the metadata of one wheel: what a Want has as its `source`.
+
+    `filename`, `url`, `digests`: the wheel's, those that were announced. `announced` are those of the metadata: where
+    there are any, the upstream's own file is as good as the frozen wheel's, if it has one of them. `own`: asks for the
+    upstream's metadata file, None where it has none. `frozen`: looks for the frozen wheel. `ask`: asks for the wheel
+    with additional headers. `freeze`: freezes the wheel. `path`: the file of a frozen one. `credentials` are the
+    client's.
+    """
+
+    filename: str
+    url: str
+    own: Callable[[], AbstractAsyncContextManager[UpstreamResponse]] | None
+    frozen: Callable[[], Awaitable[Record | None]]
+    ask: Ask
+    freeze: Callable[[], Awaitable[Record | PassedThrough]]
+    path: Callable[[str], Path]
+    digests: tuple[Digest, ...]
+    announced: tuple[Digest, ...]
+    credentials: Credentials = NOBODY
+
+    @asynccontextmanager
+    async def __call__(self) -> AsyncIterator[UpstreamResponse]:
+        """Give the metadata as an answer with status 200, or where the wheel cannot be had, the wheel's answer."""
+        first, second = self._from_frozen, self._from_own
+        if self.announced:
+            first, second = second, first
+        yield await first() or await second() or await self._from_wheel()
+
+    async def _from_own(self) -> UpstreamResponse | None:
+        if self.own is None:
+            return None
+        try:
+            async with self.own() as answer:
+                if answer.status != 200:
+                    return None
+                body = await answer.read(MAX_METADATA, f"the metadata of {self.filename}")
+        except UpstreamError:
+            return None  # the wheel may be frozen, or to be had from another host
+        found = [body]
+        with suppress(BadCoding):
+            found.append(decoded(body, answer.headers.get("content-encoding"), MAX_METADATA))
+        right = next(filter(self._may_be, found), None)
+        return None if right is None else given(right, answer.base, answer.sent)
+
+    def _may_be(self, body: bytes) -> bool:
+        """Whether bytes have a digest that was announced of the metadata; or none was, and they look like some."""
+        if not self.announced:
+            return looks_like_metadata(body)
+        return any(digest.is_of(body) for digest in self.announced)
+
+    async def _from_frozen(self) -> UpstreamResponse | None:
+        record = await self.frozen()
+        return await self._from_record(record) if record else None
+
+    async def _from_wheel(self) -> UpstreamResponse:
+        try:
+            return await self._from_ranges() or await self._from_whole()
+        except BadUpstream as error:
+            if not self.announced:
+                raise
+            wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in self.announced)
+            raise BadUpstream(f"metadata with the announced {wanted} cannot be had: {error.text}") from error
+
+    async def _from_ranges(self) -> UpstreamResponse | None:
+        try:
+            body, answer = await from_ranges(self.ask, self.filename, self.digests)
+        except NoRangesError:
+            return None
+        return given(body, answer.base, answer.sent)
+
+    async def _from_whole(self) -> UpstreamResponse:
+        outcome = await self.freeze()
+        if isinstance(outcome, Record):
+            return await self._from_record(outcome)
+        answer = given(outcome.body, self.url, ())
+        return replace(answer, status=outcome.status, headers=httpx.Headers(outcome.headers))
+
+    async def _from_record(self, record: Record) -> UpstreamResponse:
+        body = await from_wheel(self.path(record.digest), self.filename)
+        sent = () if record.scope == PUBLIC else self.credentials.levels[-1]
+        return replace(given(body, record.final, sent), scope=record.scope)
