@@ -1,6 +1,8 @@
-"""Sizes and times as people read them."""
+"""Pure: sizes and times as people write and read them."""
 
 from __future__ import annotations
+
+_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def span(seconds: float) -> str:
@@ -10,3 +12,28 @@ def span(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def short_size(size: float) -> str:
+    """Write a number of bytes in three or four characters and a unit: `512 B`, `64 KB`, `1.2 TB`."""
+    for unit in ("B", "KB", "MB", "GB"):
+        if size < 1000:
+            return f"{size:.0f} {unit}"
+        size /= 1000
+    return f"{size:.1f} TB"
+
+
+def parse_size(text: str) -> int | None:
+    """Read a number of bytes: `65536`, `64K`, `128M`, `32G`; None for what is none, or not between 0 and 2**62."""
+    number, unit = (text[:-1], text[-1:].upper()) if not text.isdecimal() else (text, "")
+    if not number.isdecimal() or unit not in _UNITS or not 0 < int(number) * _UNITS[unit] < 2**62:
+        return None
+    return int(number) * _UNITS[unit]
+
+
+def exact_size(value: float) -> str:
+    """Write a number the short way: `64K` for 65536, `10` for 10.0."""
+    for unit, factor in reversed(_UNITS.items()):
+        if factor > 1 and value >= factor and not value % factor:
+            return f"{value // factor:g}{unit}"
+    return f"{value:g}"

@@ -26,6 +26,7 @@ from httpcache.settings import Settings
 from httpcache.store.base import Store
 from httpcache.store.layout import is_read_only
 from httpcache.store.local import LocalStore
+from httpcache.units import exact_size
 from httpcache.upstream import transport
 from httpcache.web.endpoints import today, usage
 
@@ -45,7 +46,6 @@ from .options import (
     prefix,
     seconds,
     size,
-    written,
 )
 from .progress import Bar, Lines
 
@@ -190,7 +190,7 @@ def _add_mirror(add: Options, found: Sequence[Adapter]) -> None:
         ("max-connections-per-origin", "N", count, "of these with one origin"),
     ):
         default = getattr(usual, name.replace("-", "_"))
-        shown = written(default) if metavar == "SIZE" else f"{default:g}"
+        shown = exact_size(default) if metavar == "SIZE" else f"{default:g}"
         add.one(name, default, read, metavar=metavar, help=f"{what} ({shown})")
 
 

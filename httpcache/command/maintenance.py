@@ -17,6 +17,7 @@ from httpcache.fields import map_links
 from httpcache.store.base import Store
 from httpcache.store.record import Absence, Entry, Record, decode
 from httpcache.target import Target, looks_like_url, parse_target, split_path
+from httpcache.units import short_size
 from httpcache.web.endpoints import today
 
 SETTLE = 0.5  # seconds after which a server has opened what it was about to send
@@ -30,7 +31,7 @@ async def ls(store: Store, *, pin: str | None) -> int:
             totals[entry.pin][0] += 1
             totals[entry.pin][1] += entry.size if isinstance(entry, Record) else 0
         for name, (count, size) in sorted(totals.items()):
-            print(f"{name:40} {count:8} {_bytes(size):>10}")
+            print(f"{name:40} {count:8} {short_size(size):>10}")
         return 0
     lines = sorted([_line(entry) async for _, entry in _entries(store, pin=pin)])
     if not lines:
@@ -76,7 +77,9 @@ async def verify(store: Store) -> int:
                 "from a copy, or ask for the address, and it is fetched again if the upstream has the same bytes"
             )
     size = sum(record.size for record in blobs.values())
-    print(f"{count} frozen entries and {len(blobs)} files ({_bytes(size)}) read: {len(problems) or 'nothing'} damaged")
+    print(
+        f"{count} frozen entries and {len(blobs)} files ({short_size(size)}) read: {len(problems) or 'nothing'} damaged"
+    )
     return 1 if problems else 0
 
 
@@ -99,7 +102,7 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
     if not found:
         raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
     size = sum(entry.size for _, entry in found if isinstance(entry, Record))
-    print(f"{len(found)} frozen entries, {_bytes(size)}; the next request fetches what the upstream has then:")
+    print(f"{len(found)} frozen entries, {short_size(size)}; the next request fetches what the upstream has then:")
     for line in sorted(_line(entry) for _, entry in found)[:10]:
         print(line)
     if not yes and not _confirmed():
@@ -108,7 +111,7 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
     targets = {entry.target for _, entry in found}
     grants = [key for key in await store.keys("g/") if key.split("/")[1] in targets]
     freed = await _remove(store, [key for key, _ in found] + grants)
-    print(f"{len(found)} entries removed, {_bytes(freed)} freed")
+    print(f"{len(found)} entries removed, {short_size(freed)} freed")
     return 0
 
 
@@ -173,20 +176,12 @@ def _named(value: bytes) -> str | None:
 def _line(entry: Entry) -> str:
     address = f"/{entry.pin}/{entry.url}"
     if isinstance(entry, Record):
-        return f"{_instant(entry.created)} {entry.digest[:12]} {_bytes(entry.size):>10}  {address}"
+        return f"{_instant(entry.created)} {entry.digest[:12]} {short_size(entry.size):>10}  {address}"
     return f"{_instant(entry.created)} {'absent':12} {'':>10}  {address}"
 
 
 def _instant(seconds: float) -> str:
     return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def _bytes(size: float) -> str:
-    for unit in ("B", "KB", "MB", "GB"):
-        if size < 1000:
-            return f"{size:.0f} {unit}"
-        size /= 1000
-    return f"{size:.1f} TB"
 
 
 def _confirmed() -> bool:

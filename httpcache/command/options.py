@@ -13,9 +13,9 @@ from typing import Any
 from httpcache.errors import BadAddress
 from httpcache.fields import why_not
 from httpcache.target import canonical_url, check_pin, origin, pin_prefix
+from httpcache.units import parse_size
 
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
-_UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 class Options:
@@ -103,18 +103,10 @@ def count(text: str) -> int:
 
 def size(text: str) -> int:
     """Read a number of bytes: `65536`, `64K`, `128M`, `32G`."""
-    number, unit = (text[:-1], text[-1:].upper()) if not text.isdecimal() else (text, "")
-    if not number.isdecimal() or unit not in _UNITS or not 0 < int(number) * _UNITS[unit] < 2**62:
+    found = parse_size(text)
+    if found is None:
         raise ArgumentTypeError(f"{text!r} is no size: use a number of bytes, or one with K, M or G behind it")
-    return int(number) * _UNITS[unit]
-
-
-def written(value: float) -> str:
-    """Write a number the short way: `64K` for 65536, `10` for 10.0."""
-    for unit, factor in reversed(_UNITS.items()):
-        if factor > 1 and value >= factor and not value % factor:
-            return f"{value // factor:g}{unit}"
-    return f"{value:g}"
+    return found
 
 
 def header_size(text: str) -> int:
