@@ -29,9 +29,10 @@ from pypi_adapter.web.dated import Dated
 from pypi_adapter.web.groups import Source
 from pypi_adapter.web.pinned import Pinned
 
-from .addresses import meant, now
+from .addresses import meant
 from .commands import COMMANDS
 from .config import Config, read_config
+from .instants import now
 
 
 class PypiAdapter:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Container
 from dataclasses import dataclass
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from hashlib import sha256
 from urllib.parse import quote
 
@@ -16,6 +15,8 @@ from httpcache.errors import BadAddress
 from httpcache.target import Target, origin
 from pypi_adapter.simple.model import SHA256, File, identity, is_derived
 
+from .instants import to_date, to_instant
+
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _INSTANT = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[Tt ].*")
 _LIVE = re.compile(r"live(?:-(\d{1,4})d)?")
@@ -23,7 +24,6 @@ _NEARLY_DATE = re.compile(r"(\d{4})[-_./]?(\d{1,2})?(?:[-_./]?(\d{1,2}))?[-_./A-
 _OTHER_ORDER = re.compile(r"\d{1,2}[-_.]\d{1,2}[-_.]\d{4}", re.ASCII)
 _NEARLY_LIVE = re.compile(r"live[-_]?\d{0,4}[-_]?[a-z]{0,5}", re.IGNORECASE | re.ASCII)
 _OTHER_WORDS = re.compile(r"latest|newest|current|now|today|yesterday|simple|pypi|index|legacy", re.IGNORECASE)
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,6 @@ class Now:
 
 
 When = AsOf | Now
-
-
-def now() -> int:
-    """Return the present instant in microseconds since the epoch."""
-    return time.time_ns() // 1000
 
 
 def parse_when(segment: str, now: int) -> When | None:
@@ -77,7 +72,7 @@ def meant(segment: str, now: int, base: str = "") -> str | None:
     """
     if not any(shape.fullmatch(segment) for shape in (_NEARLY_DATE, _OTHER_ORDER, _NEARLY_LIVE, _OTHER_WORDS)):
         return None
-    example = _nearest(segment) or (_EPOCH + timedelta(microseconds=now)).date().isoformat()
+    example = _nearest(segment) or to_date(now)
     return (
         f"{segment!r} is no date: write YYYY-MM-DD, for example {base}/{example}/<project>/ for the index as it stood "
         f"then at 00:00 UTC, or {base}/live/<project>/ as it is now, or {base}/live-7d/<project>/ for that less the "
@@ -97,25 +92,10 @@ def _nearest(text: str) -> str | None:
         return None
 
 
-def to_instant(moment: datetime) -> int:
-    """Return a moment in microseconds since the epoch."""
-    return (moment - _EPOCH) // timedelta(microseconds=1)
-
-
-def to_segment(instant: int) -> str:
-    """Return an instant (microseconds since the epoch) as it stands in an address."""
-    return (_EPOCH + timedelta(microseconds=instant)).replace(tzinfo=None).isoformat() + "Z"
-
-
-def date_from(instant: int) -> str:
-    """Return the first date that begins at an instant (microseconds since the epoch) or later."""
-    return (_EPOCH + timedelta(microseconds=instant) + timedelta(days=1, microseconds=-1)).date().isoformat()
-
-
 def _past(moment: datetime, text: str, now: int) -> AsOf:
     instant = to_instant(moment)
     if instant > now:
-        today = (_EPOCH + timedelta(microseconds=now)).date().isoformat()
+        today = to_date(now)
         raise BadAddress(
             f"{text} is in the future, where everything can still change: the newest date is {today} "
             "(00:00 UTC), the newest instant is now, and live in its place is the index as it is"

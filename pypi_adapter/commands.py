@@ -20,7 +20,7 @@ from pypi_adapter.registry.passes import Passes
 from pypi_adapter.registry.registry import PYPI
 from pypi_adapter.registry.undo import undo
 
-from .addresses import now, to_segment
+from .instants import now, to_segment
 
 
 async def history(store: Store, given: Mapping[str, Any]) -> list[str]:

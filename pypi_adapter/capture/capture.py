@@ -19,8 +19,8 @@ import anyio
 
 from httpcache.adapter import Progress
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
-from pypi_adapter.addresses import now
 from pypi_adapter.history.history import StaleObservation
+from pypi_adapter.instants import now
 from pypi_adapter.registry.clock import WrongClock
 from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Pass, Scope
 from pypi_adapter.registry.project_list import ProjectListLog

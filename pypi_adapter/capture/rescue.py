@@ -13,9 +13,10 @@ import anyio
 from httpcache.errors import BadUpstream, MirrorError, OtherBytes
 from httpcache.freezing.mirror import Mirror
 from httpcache.store.record import Record
-from pypi_adapter.addresses import now, token
+from pypi_adapter.addresses import token
 from pypi_adapter.history.history import Missing
 from pypi_adapter.history.rescue_log import GONE, RESCUED, WITHHELD, Loss, RescueLog, RescueOutcome
+from pypi_adapter.instants import now
 from pypi_adapter.policy.rule_log import RuleLog
 from pypi_adapter.registry.client import RetryLater
 from pypi_adapter.registry.registry import Registry

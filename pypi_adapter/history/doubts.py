@@ -6,7 +6,7 @@ import msgspec
 
 from httpcache.store.base import Store
 from httpcache.store.log import Log
-from pypi_adapter.addresses import to_segment
+from pypi_adapter.instants import to_segment
 
 from .history import Doubtful
 

@@ -20,12 +20,12 @@ from __future__ import annotations
 import zlib
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
 from operator import itemgetter
 from typing import NamedTuple, TypeAlias
 
 import msgspec
 
+from pypi_adapter.instants import read_instant
 from pypi_adapter.simple.model import QUARANTINED, File, Identity, Page, ProjectStatus, identity
 from pypi_adapter.simple.versions import by_version, versions_of
 
@@ -41,7 +41,6 @@ MANY, NEARLY_ALL = 10, 0.9
 FOREVER = 2**63 - 1
 """An instant after all others: the end of what has not ended."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _FIELDS = File.__struct_fields__
 
 
@@ -343,7 +342,7 @@ class History:
             key = name, _ = identity(showing.file)
             life = self._lives.get(key)
             if life is None:
-                uploaded = upload_instant(showing.file.upload_time)
+                uploaded = read_instant(showing.file.upload_time)
                 if uploaded is None and self.instant is None:
                     self.earliest = entry.instant
                 birth = _birth(uploaded, entry.instant, self.instant)
@@ -422,17 +421,6 @@ def _birth(uploaded: int | None, shown: int, previous: int | None) -> int:
     if uploaded is None or (previous is not None and previous >= uploaded):
         return shown
     return uploaded + 1
-
-
-def upload_instant(text: str | None) -> int | None:
-    """The instant of an ISO 8601 time, in UTC if it names no zone; None if it cannot be read."""
-    try:
-        time = datetime.fromisoformat(text or "")
-    except ValueError:
-        return None
-    if time.tzinfo is None:
-        time = time.replace(tzinfo=UTC)
-    return (time - _EPOCH) // timedelta(microseconds=1)
 
 
 def _page(project: Project, showings: list[Showing]) -> Page:

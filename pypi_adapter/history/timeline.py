@@ -6,22 +6,22 @@ Times are those that `History.as_of` goes by: a file's upload time where that co
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from enum import Enum, auto
 
 import msgspec
 
+from pypi_adapter.instants import read_instant, to_datetime, to_instant
 from pypi_adapter.simple.model import File, Identity, identity
 
-from .history import Entry, Project, Showing, upload_instant
+from .history import Entry, Project, Showing
 from .rescue_log import GONE, RESCUED, WITHHELD, RescueOutcome
 
 HOUR = 3_600_000_000
 """Microseconds in which files of one version count as uploaded together."""
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_FIRST = (datetime.min.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
-_LAST = (datetime.max.replace(tzinfo=UTC) - _EPOCH) // timedelta(microseconds=1)
+_FIRST = to_instant(datetime.min.replace(tzinfo=UTC))
+_LAST = to_instant(datetime.max.replace(tzinfo=UTC))
 _LONGEST = 200  # characters of a name or a reason that are shown
 
 
@@ -161,7 +161,7 @@ class _Teller:
             if other is None:
                 return _file_event(observed, observed, Kind.BACK, showing)
             return _file_event(observed, observed, Kind.OTHER_BACK, showing, other, content)
-        uploaded = upload_instant(showing.file.upload_time)
+        uploaded = read_instant(showing.file.upload_time)
         if uploaded is None or (self._previous is not None and self._previous >= uploaded):
             if other is None:
                 return _file_event(observed, observed, Kind.SEEN, showing, now=showing.file.upload_time)
@@ -289,7 +289,7 @@ def _file_text(event: Event) -> str:
 
 def _time(instant: int) -> str:
     """An instant to the second. What an upload time with a zone can name beyond the calendar is its end."""
-    time = _EPOCH + timedelta(microseconds=min(max(instant, _FIRST), _LAST))
+    time = to_datetime(min(max(instant, _FIRST), _LAST))
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 from collections.abc import Hashable, Iterable
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 import anyio
@@ -19,13 +18,13 @@ from packaging.utils import canonicalize_name
 from httpcache.errors import MirrorError, StoreError
 from httpcache.store.base import Store
 from httpcache.store.log import Log
+from pypi_adapter.instants import to_datetime
 
 from .policy import Policy
 from .rules import Rule
 
 _LOG = "pypi/ rules"  # the space is in no project's name
 _CONTENT = re.compile(r" *(?:([^@]+?) *@ *)?sha256:([0-9A-Fa-f]{64}) *")
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HOW = (
     "write a project (evil), some of its versions ('evil>=1.2,<2'), a content (sha256:<64 hex digits>) or "
     "a content in one project (evil@sha256:<64 hex digits>), without extras, markers or a URL"
@@ -73,7 +72,7 @@ class RuleCommand(msgspec.Struct, frozen=True, array_like=True):
     @property
     def time(self) -> str:
         """When it was given, in UTC (ISO 8601)."""
-        return (_EPOCH + timedelta(microseconds=self.instant)).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return to_datetime(self.instant).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 class RuleLog:

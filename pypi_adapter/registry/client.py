@@ -16,8 +16,8 @@ from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.target import canonical_url, origin, read_url
 from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.upstream.decoding import BadCoding, decoded
-from pypi_adapter.addresses import now
 from pypi_adapter.history.history import Observation
+from pypi_adapter.instants import now
 from pypi_adapter.offload import in_parser_thread
 from pypi_adapter.simple.html_page import Asked
 from pypi_adapter.simple.model import BadPage, Page, ProjectList

@@ -11,7 +11,7 @@ from datetime import UTC
 from email.utils import parsedate_to_datetime
 
 from httpcache.errors import BadUpstream
-from pypi_adapter.addresses import to_segment
+from pypi_adapter.instants import to_segment
 
 SECOND = 1_000_000  # microseconds
 TOLERANCE = 60 * SECOND

@@ -5,7 +5,7 @@ from __future__ import annotations
 from httpcache.errors import MirrorError
 from httpcache.store.base import Store
 from httpcache.store.log import Log
-from pypi_adapter.addresses import now
+from pypi_adapter.instants import now
 
 
 class IndexUrlLog:

@@ -18,7 +18,7 @@ from httpcache.errors import MirrorError, StoreError
 from httpcache.store.base import Store
 from httpcache.store.log import Log
 from httpcache.units import span
-from pypi_adapter.addresses import now
+from pypi_adapter.instants import now
 
 from .clock import TOLERANCE
 

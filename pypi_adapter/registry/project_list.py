@@ -15,9 +15,9 @@ from httpcache.errors import BadUpstream, StoreError
 from httpcache.freezing.mirror import Mirror
 from httpcache.store.base import Store
 from httpcache.store.log import Log
-from pypi_adapter.addresses import now
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import Doubtful, Serials, StaleObservation, is_loss
+from pypi_adapter.instants import now
 from pypi_adapter.simple.model import Page, ProjectList
 
 from .clock import ahead, is_ahead

@@ -15,7 +15,7 @@ from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
 from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.lru import SizedLRU
-from pypi_adapter.addresses import date_from, now, to_segment, token
+from pypi_adapter.addresses import token
 from pypi_adapter.history.history import (
     Doubtful,
     Entry,
@@ -30,6 +30,7 @@ from pypi_adapter.history.project_log import ProjectLog
 from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.history.snapshot_cache import SnapshotCache
+from pypi_adapter.instants import date_from, now, to_segment
 from pypi_adapter.simple.model import QUARANTINED, File, Page, ProjectStatus
 
 from .client import RegistryClient

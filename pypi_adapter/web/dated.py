@@ -28,8 +28,9 @@ from httpcache.store.record import Record
 from httpcache.target import origin
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
-from pypi_adapter.addresses import AsOf, Now, When, linked, meant, now, parse_when
+from pypi_adapter.addresses import AsOf, Now, When, linked, meant, parse_when
 from pypi_adapter.history.snapshot import SnapshotPage
+from pypi_adapter.instants import now
 from pypi_adapter.registry.metadata_source import SUFFIX
 from pypi_adapter.registry.registry import View
 from pypi_adapter.simple.json_api import project_json

@@ -15,7 +15,8 @@ from packaging.utils import canonicalize_name, parse_sdist_filename, parse_wheel
 from packaging.version import Version
 
 from benchmarks.catalogue import CORE_METADATA, DAY, FIRST_SERIAL, JSON, SECOND, START, Catalogue, Day, Running, State
-from pypi_adapter.history.history import History, Observation, StaleObservation, upload_instant
+from pypi_adapter.history.history import History, Observation, StaleObservation
+from pypi_adapter.instants import read_instant
 from pypi_adapter.simple.model import File, Page, ProjectList
 from pypi_adapter.simple.parser import parse
 from tests.support.mirror import Mirror
@@ -54,7 +55,7 @@ def states(catalogue: Catalogue) -> Iterator[State]:
 
 
 def instant(file: File) -> int:
-    found = upload_instant(file.upload_time)
+    found = read_instant(file.upload_time)
     assert found is not None
     return found
 

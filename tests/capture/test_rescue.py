@@ -11,12 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 
 from httpcache.freezing.mirror import Mirror as Inner
-from pypi_adapter.addresses import now
 from pypi_adapter.capture import retry
 from pypi_adapter.capture.rescue import AT_ONCE, Outcomes, Rescue
 from pypi_adapter.history.history import History, Missing, Observation
 from pypi_adapter.history.project_log import read_entries
 from pypi_adapter.history.rescue_log import RescueLog
+from pypi_adapter.instants import now
 from pypi_adapter.registry.registry import Registry
 from pypi_adapter.simple.model import File, ProjectStatus, identity
 from tests.history.test_history import history_of, observed, unaddressed

@@ -22,8 +22,8 @@ from pypi_adapter.history.history import (
     StaleObservation,
     decode_entry,
     encode_entry,
-    upload_instant,
 )
+from pypi_adapter.instants import read_instant
 from pypi_adapter.simple.model import File, Page, ProjectStatus, identity
 from tests.support.examples import examples
 
@@ -386,7 +386,7 @@ def test_versions_are_those_of_the_files_in_order() -> None:
     ],
 )
 def test_upload_instant(text: str | None, instant: int | None) -> None:
-    assert upload_instant(text) == instant
+    assert read_instant(text) == instant
 
 
 # --- random histories
@@ -453,7 +453,7 @@ def model(observations: list[Observation], instant: int) -> Page | None:
 
     def birth(key: tuple[str, str]) -> int:
         shown, first = next((at, files[key]) for at, files, _ in copies if key in files)
-        uploaded = upload_instant(first.upload_time)
+        uploaded = read_instant(first.upload_time)
         if uploaded is None or any(uploaded <= at < shown for at, _, _ in copies):
             return shown
         return uploaded + 1

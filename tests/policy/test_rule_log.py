@@ -20,7 +20,7 @@ from packaging.utils import canonicalize_name
 from httpcache.errors import MirrorError, StoreError
 from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
-from pypi_adapter.addresses import now
+from pypi_adapter.instants import now
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rule_log import CurrentPolicy, RuleCommand, RuleLog, Subject, parse_subject
 from pypi_adapter.policy.rules import Rule, Rules

@@ -12,8 +12,8 @@ import pytest
 
 from httpcache.freezing.mirror import Mirror as Inner
 from httpcache.store.log import Log
-from pypi_adapter.addresses import now
 from pypi_adapter.history.history import Entry, History, decode_entry
+from pypi_adapter.instants import now
 from pypi_adapter.registry.registry import Registry
 from tests.support import http
 from tests.support.command import run, told

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pypi_adapter.history.history import upload_instant
+from pypi_adapter.instants import read_instant
 from pypi_adapter.simple.upload_time import upload_time
 from tests.support.clients import NOWHERE, Clients
 from tests.support.config import configured, table
@@ -80,7 +80,7 @@ ZONES = st.integers(-1439, 1439).map(lambda minutes: timezone(timedelta(minutes=
 def test_any_offset_is_the_same_moment(moment: datetime) -> None:
     found = upload_time(moment.isoformat())
     assert found is not None
-    assert upload_instant(found) == upload_instant(moment.isoformat())
+    assert read_instant(found) == read_instant(moment.isoformat())
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", found)
     assert moment.astimezone(UTC).replace(tzinfo=None).isoformat() in found
     assert upload_time(found) == found
@@ -91,7 +91,7 @@ def test_any_offset_is_the_same_moment(moment: datetime) -> None:
 )
 def test_what_is_read_is_a_moment(text: str) -> None:
     found = upload_time(text)
-    assert found is None or upload_instant(found) is not None
+    assert found is None or read_instant(found) is not None
     assert found is None or upload_time(found) == found
 
 
