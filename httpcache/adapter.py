@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
@@ -110,3 +111,15 @@ def adapters() -> Iterator[Adapter]:
     """Load every adapter that is installed, once each, also if two installations name it."""
     for entry in sorted(set(entry_points(group="httpcache.adapters"))):
         yield entry.load()
+
+
+def usage(address: str, adapters: Sequence[Adapter], date: str) -> list[tuple[str, str]]:
+    """Return lines to copy, each with what it is for: the adapters' and the generic mirror's."""
+    lines = [line for adapter in adapters for line in adapter.usage(address, date)]
+    lines.append(("curl", f"curl -fLO {address}/mypin-{date}/https://example.com/file.tar.gz"))
+    return lines
+
+
+def today() -> str:
+    """Return today's date in UTC as YYYY-MM-DD."""
+    return datetime.now(UTC).date().isoformat()

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from httpcache import __version__, logs
-from httpcache.adapter import Adapter, Argument, Progress, adapters
+from httpcache.adapter import Adapter, Argument, Progress, adapters, today, usage
 from httpcache.errors import MirrorError, one_line
 from httpcache.freezing.spool import Spool
 from httpcache.settings import Settings
@@ -28,7 +28,6 @@ from httpcache.store.layout import is_read_only
 from httpcache.store.local import LocalStore
 from httpcache.units import exact_size
 from httpcache.upstream import transport
-from httpcache.web.endpoints import today, usage
 
 from . import maintenance, scheduler, users
 from .options import (

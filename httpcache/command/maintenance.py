@@ -11,14 +11,13 @@ from urllib.parse import unquote, urlsplit
 
 import anyio
 
-from httpcache.adapter import Adapter
+from httpcache.adapter import Adapter, today
 from httpcache.errors import Damaged, NotFound, StoreFull, one_line, redact
 from httpcache.fields import map_links
 from httpcache.store.base import Store
 from httpcache.store.record import Absence, Entry, Record, decode
 from httpcache.target import Target, looks_like_url, parse_target, split_path
 from httpcache.units import short_size
-from httpcache.web.endpoints import today
 
 SETTLE = 0.5  # seconds after which a server has opened what it was about to send
 

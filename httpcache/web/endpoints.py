@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import UTC, datetime
 from html import escape
 
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
-from httpcache.adapter import Adapter
+from httpcache.adapter import Adapter, today, usage
 from httpcache.errors import MirrorError
 from httpcache.request import HOST
 from httpcache.settings import Settings
@@ -20,18 +19,6 @@ _HEADERS = {
     "referrer-policy": "no-referrer",
     "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
 }
-
-
-def usage(address: str, adapters: Sequence[Adapter], date: str) -> list[tuple[str, str]]:
-    """Return lines to copy, each with what it is for: the adapters' and the generic mirror's."""
-    lines = [line for adapter in adapters for line in adapter.usage(address, date)]
-    lines.append(("curl", f"curl -fLO {address}/mypin-{date}/https://example.com/file.tar.gz"))
-    return lines
-
-
-def today() -> str:
-    """Return today's date in UTC as YYYY-MM-DD."""
-    return datetime.now(UTC).date().isoformat()
 
 
 def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request], Awaitable[Response]]:
