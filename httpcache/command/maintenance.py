@@ -14,6 +14,7 @@ import anyio
 from httpcache.adapter import Adapter, today
 from httpcache.errors import Damaged, NotFound, StoreFull, one_line, redact
 from httpcache.fields import map_links
+from httpcache.store import keys
 from httpcache.store.base import Store
 from httpcache.store.record import Absence, Entry, Record, decode
 from httpcache.target import Target, looks_like_url, parse_target, split_path
@@ -83,7 +84,7 @@ async def verify(store: Store) -> int:
 
 
 async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
-    for key in await store.keys("r/"):
+    for key in await store.keys(keys.RECORDS):
         with suppress(Damaged):
             value = await store.get(key)
             if value is not None:
@@ -108,19 +109,19 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
         print("nothing was removed")
         return 1
     targets = {entry.target for _, entry in found}
-    grants = [key for key in await store.keys("g/") if key.split("/")[1] in targets]
+    grants = [key for key in await store.keys(keys.GRANTS) if keys.target_of(key) in targets]
     freed = await _remove(store, [key for key, _ in found] + grants)
     print(f"{len(found)} entries removed, {short_size(freed)} freed")
     return 0
 
 
-async def _remove(store: Store, keys: Sequence[str]) -> int:
+async def _remove(store: Store, removed: Sequence[str]) -> int:
     """Remove entries, and the bytes that none names any more; return how many that were.
 
     To remove takes room too: on a full disk the bytes of those that are gone make it.
     """
     freed = 0
-    for key in keys:
+    for key in removed:
         try:
             await store.remove(key)
         except StoreFull:
@@ -148,7 +149,7 @@ def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
 async def _entries(
     store: Store, *, pin: str | None = None, target: Target | None = None
 ) -> AsyncIterator[tuple[str, Entry]]:
-    async for key, value in store.entries("r/"):
+    async for key, value in store.entries(keys.RECORDS):
         entry = decode(value)
         if pin in (None, entry.pin) and (target is None or entry.target == target.key):
             yield key, entry

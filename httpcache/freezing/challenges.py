@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
-
 from httpcache.lru import SizedLRU
+from httpcache.store import keys
 from httpcache.store.base import Store
 from httpcache.target import origin
 
@@ -35,4 +34,4 @@ class StoredChallenges:
         self._noted.put(key, True)
 
     def _key(self, url: str, prefix: str) -> str:
-        return f"o/{sha256(b'%s %s' % (prefix.encode(), origin(url).encode())).hexdigest()}"
+        return keys.challenge(prefix, origin(url))

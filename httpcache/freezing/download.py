@@ -14,6 +14,7 @@ from typing import NamedTuple
 from httpcache.accept import admits
 from httpcache.credentials import Credentials, scope
 from httpcache.settings import Settings
+from httpcache.store import keys
 from httpcache.store.base import Store
 from httpcache.store.record import Record, decode
 from httpcache.target import Target
@@ -103,7 +104,7 @@ class Download:
 
     def absence_key(self, sent: Headers) -> str:
         """An absence says nothing to those who ask with other credentials."""
-        return f"r/{_hash(self.target.key, 'absent', scope(self._secret, self.target.origin, sent))}"
+        return keys.record(_hash(self.target.key, "absent", scope(self._secret, self.target.origin, sent)))
 
     def scopes(self) -> frozenset[str]:
         return self.want.credentials.scopes(self._secret, self.target.origin)
@@ -122,7 +123,7 @@ class Download:
 
     def grant_key(self, record: Record, scope: str) -> str:
         """Return the key of the right to read one private copy with the credentials of a scope."""
-        return f"g/{self.target.key}/{record.digest}/{scope}"
+        return keys.grant(self.target.key, record.digest, scope)
 
     async def find(self, key: str) -> Record | None:
         """What was frozen already ends a download, unless it is to be mended."""
@@ -142,10 +143,10 @@ class Download:
         return key, entry
 
     def _keys(self) -> Iterator[str]:
-        yield f"r/{self.target.key}"
+        yield keys.record(self.target.key)
         for number in range(1, REPRESENTATIONS):
-            yield f"r/{_hash(self.target.key, 'representation', str(number))}"
-        yield f"r/{_hash(self.target.key, 'accept', self.accept)}"
+            yield keys.record(_hash(self.target.key, "representation", str(number)))
+        yield keys.record(_hash(self.target.key, "accept", self.accept))
 
     async def _entry(self, key: str) -> Record | None:
         value = await self._store.get(key)

@@ -25,6 +25,7 @@ from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
 from httpcache.lru import SizedLRU
 from httpcache.settings import Settings
+from httpcache.store import keys
 from httpcache.store.base import Condition, Store
 from httpcache.store.record import Absence, Record, damaged, decode, encode, shown
 from httpcache.target import Target, pin_prefix
@@ -346,7 +347,7 @@ async def running(
     `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) that upstreams get to see. `over` returns when
     downloads are waited for no longer; without it that is after `SHUTDOWN_SECONDS`.
     """
-    secret = await store.add("m/secret", secrets.token_bytes(32))
+    secret = await store.add(keys.SECRET, secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
     upstream = UpstreamClient(settings, StoredChallenges(store), name, agent)
     cache = Downloads(store, Spool(spool), FLIGHTS * settings.max_connections)

@@ -4,14 +4,7 @@ A store has two halves. *Entries* are small values under a key; the first writer
 overwritten. *Blobs* are files named by the sha256 of their bytes. A blob is there before the entry that names it, so a
 process may die at any instant: what has no entry does not exist, and what has one has all its bytes.
 
-Keys in use, `<hash>` being a sha256 in hex:
-
-    r/<hash>             Record or Absence of a target
-    g/<hash>/<scope>     the right of a scope to read a private record
-    l/<hash>/<number>    the entries of a log, numbered from 0
-    h/<hash>             when a host was found to ignore ranges
-    o/<hash>             an origin that has asked for credentials
-    m/<name>             what belongs to the store itself, such as its secret
+`keys` lists the keys.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ from .errors import RESTORE, guarded, mapped, store_error
 from .file_reader import read_file
 from .generation import Generation
 from .index import Reader, address
+from .keys import RECORDS
 from .layout import is_read_only, open_index
 from .locks import PATIENCE, locked, mine
 
@@ -226,7 +227,7 @@ class LocalStore:
             stamps = dict(self._blobs.stamps())
             with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
                 pass  # whoever put a blob before the look at it has written its entry by now
-            for key, value in self._entries("r/"):
+            for key, value in self._entries(RECORDS):
                 stamps.pop(named(_unsealed(key, value)) or "", None)
             freed, spare = 0, list(stamps.items())
             for start in range(0, len(spare), REMOVED_AT_ONCE):

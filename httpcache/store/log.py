@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from hashlib import sha256
 from itertools import takewhile
 
+from . import keys
 from .base import Store
 
 
@@ -16,7 +16,7 @@ class Log:
 
     def __init__(self, store: Store, name: str) -> None:
         self._store = store
-        self._prefix = f"l/{sha256(name.encode()).hexdigest()}/"
+        self._prefix = keys.log(name)
 
     async def read(self, start: int = 0) -> list[bytes]:
         """Return the values from number `start` on."""

@@ -12,6 +12,7 @@ from httpcache.adapter import Adapter, today, usage
 from httpcache.errors import MirrorError
 from httpcache.request import HOST
 from httpcache.settings import Settings
+from httpcache.store import keys
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -47,7 +48,7 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """The store can be read."""
     try:
-        await request.app.state.store.get("m/secret")
+        await request.app.state.store.get(keys.SECRET)
     except MirrorError as error:
         return PlainTextResponse(error.text + "\n", 503, headers=_HEADERS)
     return PlainTextResponse("ready\n", headers=_HEADERS)

@@ -9,13 +9,13 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from hashlib import sha256
 from typing import TypeAlias
 
 import anyio
 
 from httpcache.errors import MirrorError
 from httpcache.lru import SizedLRU
+from httpcache.store import keys
 from httpcache.store.base import Store
 from httpcache.target import origin
 from httpcache.upstream.client import Headers, UpstreamResponse
@@ -82,7 +82,7 @@ class Ranges:
             ranged(answer)
         except NoRangesError:
             if answer.status in (200, 206):
-                await self._store.add(_key(host), str(time.time()).encode())
+                await self._store.add(keys.host(host), str(time.time()).encode())
                 self._learn(host)
         else:
             self._remember(host, ignored=False, seconds=GOOD_FOR)
@@ -91,11 +91,11 @@ class Ranges:
         ignored, until = self._noted.get(host) or (False, 0.0)
         if until > time.monotonic():
             return ignored
-        value = await self._store.get(_key(host))
+        value = await self._store.get(keys.host(host))
         if value is None:
             return None
         if float(value) < time.time() - FORGOTTEN:
-            await self._store.remove(_key(host))
+            await self._store.remove(keys.host(host))
             return None
         self._learn(host)
         return True
@@ -112,7 +112,3 @@ class Ranges:
         """Whether a host was last seen to ignore ranges, however long ago."""
         ignored, _ = self._noted.get(host) or (False, 0.0)
         return ignored
-
-
-def _key(host: str) -> str:
-    return f"h/{sha256(host.encode()).hexdigest()}"
