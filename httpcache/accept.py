@@ -1,4 +1,4 @@
-"""Pure: whether an `Accept` admits a content type (RFC 9110 section 12.5.1)."""
+"""Pure: whether an `Accept` admits a content type (RFC 9110 section 12.5.1), and the weights of all such headers."""
 
 from __future__ import annotations
 
@@ -43,15 +43,21 @@ def admits(accept: str, content_type: str) -> bool:
     return bool(ranked) and max(ranked)[1] > 0
 
 
+def quality(text: str) -> float | None:
+    """Read the value of a `q`, a weight from 0 to 1 (RFC 9110 section 12.4.2); None where it is none."""
+    try:
+        weight = float(text)
+    except ValueError:
+        return None
+    return weight if 0 <= weight <= 1 else None
+
+
 def _range(element: str) -> _Range | None:
     name, parameters = _read(element)
     weights = [value for key, value in parameters if key == "q"]
-    try:
-        weight = float(weights[0]) if weights else 1.0
-    except ValueError:
-        return None
+    weight = quality(weights[0]) if weights else 1.0
     name = "*/*" if name == "*" else name  # as Java's HTTP client writes it
-    if name.count("/") != 1 or not 0 <= weight <= 1:
+    if name.count("/") != 1 or weight is None:
         return None
     return _Range(name, frozenset(pair for pair in parameters if pair[0] != "q"), weight)
 

@@ -12,6 +12,8 @@ from typing import NamedTuple
 
 import anyio.to_thread
 
+from httpcache.accept import quality
+
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
@@ -72,11 +74,7 @@ def _weight(parameter: str) -> float:
     name, _, value = parameter.partition("=")
     if not parameter:
         return 1.0
-    try:
-        weight = float(value)
-    except ValueError:
-        return 0.0
-    return weight if name.strip() == "q" and 0 <= weight <= 1 else 0.0
+    return quality(value) or 0.0 if name.strip() == "q" else 0.0
 
 
 def _made(coding: str, plain: bytes) -> Encoded:

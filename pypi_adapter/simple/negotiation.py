@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from enum import StrEnum
 
+from httpcache.accept import quality
+
 _SIMPLE = "application/vnd.pypi.simple."
 
 
@@ -55,11 +57,7 @@ def _weight(parameters: list[str]) -> float | None:
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
-            try:
-                weight = float(value)
-            except ValueError:
-                return None
-            return weight if 0 <= weight <= 1 else None
+            return quality(value)
     return 1.0
 
 
