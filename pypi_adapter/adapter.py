@@ -20,7 +20,7 @@ from httpcache.target import looks_like_url, read_address, split_path
 from pypi_adapter.capture.capture import Capture
 from pypi_adapter.capture.rescue import Rescue
 from pypi_adapter.policy.rule_log import CurrentPolicy
-from pypi_adapter.registry.passes import REQUESTED, Scope, read_scope
+from pypi_adapter.registry.passes import REQUESTED, Scope
 from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import LOSS_SECONDS, PYPI, Registry
 from pypi_adapter.simple.model import File, ProjectStatus
@@ -31,7 +31,7 @@ from pypi_adapter.web.pinned import Pinned
 
 from .addresses import meant
 from .commands import COMMANDS
-from .config import Config, read_config
+from .config import Config, read_config, read_scope
 from .instants import now
 
 

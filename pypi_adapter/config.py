@@ -24,13 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import msgspec
+from packaging.utils import InvalidName, canonicalize_name
 
 from httpcache.credentials import AUTHORIZATION, Credentials
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.mirror import NOBODY
 from httpcache.target import pin_prefix, read_address
 from pypi_adapter.policy.policy import Policy, Tables, read_policies
-from pypi_adapter.registry.passes import REQUESTED, Scope, read_scope
+from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Scope
 from pypi_adapter.registry.registry import PYPI
 
 from .addresses import is_when
@@ -209,3 +210,26 @@ def _group(given: _Group, registries: Sequence[_Registry]) -> GroupConfig:
     if not given.registries or len(set(given.registries)) < len(given.registries):
         raise MirrorError(f"[[group]] {given.name!r}: registries takes names of registries, each once")
     return GroupConfig(given.name, given.registries)
+
+
+def read_scope(text: str, folder: Path) -> Scope:
+    """Read a scope as an operator writes it: `requested`, `all`, or a file with one name a line (in `folder`).
+
+    In the file, what follows a `#` is no name. Raises MirrorError with a text that says what to write.
+    """
+    if text in (REQUESTED, ALL):
+        return Scope(text)
+    try:
+        lines = (folder / text).read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise MirrorError(
+            f"{text!r} is no scope of a capture: write requested, all, or the name of a file with one project a line "
+            f"({getattr(error, 'strerror', None) or error})"
+        ) from error
+    written = [name for line in lines if (name := line.partition("#")[0].strip())]
+    if not written:
+        raise MirrorError(f"{folder / text} has no name of a project in it: write one a line")
+    try:
+        return Scope(LISTED, tuple(sorted({canonicalize_name(name, validate=True) for name in written})))
+    except InvalidName as error:
+        raise MirrorError(f"{folder / text}: {error}: write one name of a project a line") from error

@@ -8,13 +8,11 @@ the list said that nothing had changed.
 from __future__ import annotations
 
 import zlib
-from pathlib import Path
 
 import anyio
 import msgspec
-from packaging.utils import InvalidName, canonicalize_name
 
-from httpcache.errors import MirrorError, StoreError
+from httpcache.errors import StoreError
 from httpcache.store.base import Store
 from httpcache.store.log import Log
 from httpcache.units import span
@@ -92,29 +90,6 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
         parts = [f"{self.changed:,} of {self.due:,} projects had changed", f"requests: {self.requests:,}"]
         parts += [f"{count:,} {what}" for count, what in counted if count]
         return f"{', '.join(parts)}, in {span((self.finished - self.started) / 1e6)}"
-
-
-def read_scope(text: str, folder: Path) -> Scope:
-    """Read a scope as an operator writes it: `requested`, `all`, or a file with one name a line (in `folder`).
-
-    In the file, what follows a `#` is no name. Raises MirrorError with a text that says what to write.
-    """
-    if text in (REQUESTED, ALL):
-        return Scope(text)
-    try:
-        lines = (folder / text).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise MirrorError(
-            f"{text!r} is no scope of a capture: write requested, all, or the name of a file with one project a line "
-            f"({getattr(error, 'strerror', None) or error})"
-        ) from error
-    written = [name for line in lines if (name := line.partition("#")[0].strip())]
-    if not written:
-        raise MirrorError(f"{folder / text} has no name of a project in it: write one a line")
-    try:
-        return Scope(LISTED, tuple(sorted({canonicalize_name(name, validate=True) for name in written})))
-    except InvalidName as error:
-        raise MirrorError(f"{folder / text}: {error}: write one name of a project a line") from error
 
 
 def decode_pass(value: bytes) -> Pass:
