@@ -39,7 +39,7 @@ _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
 # What has to change in a query: escapes, and bytes that may not stand in one (RFC 3986 section 3.4).
 _QUERY_PARTS = re.compile(rb"%([0-9A-Fa-f]{2})|[^A-Za-z0-9!$&'()*+,;=:@/?._~-]")
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+DEFAULT_PORTS = {"http": 80, "https": 443}
 # What may not stand in the target of a request (RFC 9112 section 3.2), and what others read as a slash.
 _NOT_SENT = re.compile(rb"[^!-~]|[#\\]")
 # An address in its one form already, as most links are: nothing in it to lower, quote or leave out.
@@ -249,10 +249,10 @@ def _canonical_authority(scheme: str, raw: str) -> str:
     found = _AUTHORITY.fullmatch(text)
     if not found:
         raise BadAddress(f"{text[:200]!r} is no host")
-    host, port = _canonical_host(found[1]), int(found[2] or _DEFAULT_PORTS[scheme])
+    host, port = _canonical_host(found[1]), int(found[2] or DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
         raise BadAddress(f"{port} is no port")
-    return host if port == _DEFAULT_PORTS[scheme] else f"{host}:{port}"
+    return host if port == DEFAULT_PORTS[scheme] else f"{host}:{port}"
 
 
 def _canonical_host(host: str) -> str:

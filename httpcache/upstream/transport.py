@@ -18,6 +18,7 @@ import httpx
 
 from httpcache.errors import BadAddress
 from httpcache.settings import Settings
+from httpcache.target import DEFAULT_PORTS
 
 from .guard import Guard, GuardedBackend
 from .network_backend import IN_HEAD, SocketBackend
@@ -42,7 +43,7 @@ class Transport(httpx.AsyncBaseTransport):
         """Send a request. Raises Refused, and the errors of httpcore."""
         url = request.url
         if self._guard:
-            await self._guard.check_name(url.host, url.port or {"http": 80, "https": 443}[url.scheme])
+            await self._guard.check_name(url.host, url.port or DEFAULT_PORTS[url.scheme])
         asked = httpcore.Request(
             request.method,
             # httpx would quote the target its own way
