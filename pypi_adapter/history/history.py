@@ -418,9 +418,16 @@ def last_status(states: Sequence[ProjectState]) -> ProjectStatus | None:
 
 def _birth(uploaded: int | None, shown: int, previous: int | None) -> int:
     """When a file was born that was first shown at `shown`, after an observation at `previous`."""
-    if uploaded is None or (previous is not None and previous >= uploaded):
-        return shown
-    return uploaded + 1
+    told = trusted_upload(uploaded, previous)
+    return shown if told is None else told + 1
+
+
+def trusted_upload(uploaded: int | None, previous: int | None) -> int | None:
+    """Return the upload time of a file where it tells when the file was born.
+
+    It does not where an observation at or after it (`previous`) did not have the file.
+    """
+    return None if uploaded is None or (previous is not None and previous >= uploaded) else uploaded
 
 
 def _page(project: Project, showings: list[Showing]) -> Page:

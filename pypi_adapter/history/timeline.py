@@ -14,7 +14,7 @@ import msgspec
 from pypi_adapter.instants import read_instant, to_datetime, to_instant
 from pypi_adapter.simple.model import File, Identity, identity
 
-from .history import Entry, Project, Showing
+from .history import Entry, Project, Showing, trusted_upload
 from .rescue_log import GONE, RESCUED, WITHHELD, RescueOutcome
 
 HOUR = 3_600_000_000
@@ -161,8 +161,8 @@ class _Teller:
             if other is None:
                 return _file_event(observed, observed, Kind.BACK, showing)
             return _file_event(observed, observed, Kind.OTHER_BACK, showing, other, content)
-        uploaded = read_instant(showing.file.upload_time)
-        if uploaded is None or (self._previous is not None and self._previous >= uploaded):
+        uploaded = trusted_upload(read_instant(showing.file.upload_time), self._previous)
+        if uploaded is None:
             if other is None:
                 return _file_event(observed, observed, Kind.SEEN, showing, now=showing.file.upload_time)
             return _file_event(observed, observed, Kind.OTHER_SEEN, showing, other, content)
