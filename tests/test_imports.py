@@ -47,10 +47,12 @@ PURE = [
     "httpcache/errors.py",
     "httpcache/settings.py",
     "httpcache/target.py",
+    "httpcache/units.py",
     "httpcache/web/conditional.py",
     "pypi_adapter/history/history.py",
     "pypi_adapter/history/snapshot.py",
     "pypi_adapter/history/timeline.py",
+    "pypi_adapter/instants.py",
     "pypi_adapter/policy/rules.py",
     "pypi_adapter/simple/*.py",
 ]

@@ -4,7 +4,7 @@ A download belongs to the cache, not to a request: it is a *flight*, a task of i
 first leaves. Whoever asks while it is under way boards it and reads its bytes from the spool at their own pace. The
 steps of a flight, in the one order that keeps the promises:
 
-    claim     one process of the machine fetches, the others follow its part (spool.py)
+    claim     one process of the machine fetches, the others follow its part (`spool`)
     look      another process may have frozen it in the meantime
     ask       the upstream; what is not to be kept is passed on, and the flight ends
     spool     every byte to the part, and through the hash

@@ -35,7 +35,7 @@ class Writer:
         see: Callable[[bytes], object],
         told: Callable[[int], object],
     ) -> None:
-        """`threads` has all its threads already (executors.py).
+        """`threads` has all its threads already (`prestarted_executor`).
 
         In the thread, `first`, if given, is called before anything is written, and `see` is given every piece.
         `told` is told how many bytes the part has by now.

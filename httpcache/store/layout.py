@@ -3,8 +3,8 @@
 DIR/
   VERSION          the format of the folder, "2"; written last, so that what has one is complete
   index/           diskcache's SQLite database: the entries, each with a checksum
-  blobs/           see blobs.py
-  spool/           downloads on their way, see spool.py
+  blobs/           see `blobs`
+  spool/           downloads on their way, see `freezing.spool`
   cache/           what an adapter derives from entries; may be deleted at any time
   reserve          room that is given up when the disk is full
   lock             held shared while a blob and its record are written, exclusively while blobs are removed
@@ -36,7 +36,7 @@ _OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what a start that wa
 
 
 class ReadOnly:
-    """Stands in for the index of a folder that cannot be written; entries are read without it (reader.py)."""
+    """Stands in for the index of a folder that cannot be written; entries are read without it (`index`)."""
 
     def _refuse(self, *_: object) -> NoReturn:
         raise StoreError("the mirror's data folder is read-only: what it holds can be had, and nothing can be changed")

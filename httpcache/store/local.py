@@ -1,4 +1,4 @@
-"""The embedded store: diskcache as the index, blobs as files beside it, in one folder (folder.py)."""
+"""The embedded store: diskcache as the index, blobs as files beside it, in one folder (`layout`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The network guard: decides at connect time which addresses a URL from a request may reach.
+"""The guard against SSRF: decides at connect time which addresses a URL from a request may reach.
 
 It sits in the connection layer, below redirects and name resolution: a name is resolved here, every address it has is
 checked, and the connection is made to a checked address, so that a name cannot change its meaning in between.

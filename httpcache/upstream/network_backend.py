@@ -1,4 +1,4 @@
-"""Connections as sockets that are read when somebody reads, up to 256 KiB at once.
+"""The network backend of httpcore: connections as sockets that are read when somebody reads, up to 256 KiB at once.
 
 A transport of the event loop reads ahead: uvloop's takes up to 8 MB of a fast upstream before anybody is woken, for
 every connection. Here what nobody has read yet stays in the kernel, whose windows are bounded.
