@@ -37,25 +37,27 @@ class Encoded(NamedTuple):
 
 
 class Body:
-    """The bytes of a page, and their coded forms."""
+    """The bytes of a page, and what they are in each content coding."""
 
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
-        self._forms: dict[str, Encoded] = {}
+        self._encoded: dict[str, Encoded] = {}
 
     @property
     def size(self) -> int:
-        """The bytes of all forms that there are."""
-        return len(self.plain) + sum(len(form.body) for form in self._forms.values() if form.body is not self.plain)
+        """The bytes of all that is kept of it."""
+        return len(self.plain) + sum(
+            len(encoded.body) for encoded in self._encoded.values() if encoded.body is not self.plain
+        )
 
-    async def form(self, accept_encoding: str) -> Encoded:
-        """Return the form that a header asks for; off the event loop where making it takes time."""
+    async def encoded(self, accept_encoding: str) -> Encoded:
+        """Return the bytes that a header asks for; off the event loop where making it takes time."""
         coding = choose(accept_encoding) if len(self.plain) >= WORTHWHILE else IDENTITY
-        if coding not in self._forms:
+        if coding not in self._encoded:
             light = len(self.plain) <= LIGHT
             made = _made(coding, self.plain) if light else await anyio.to_thread.run_sync(_made, coding, self.plain)
-            self._forms.setdefault(coding, made)
-        return self._forms[coding]
+            self._encoded.setdefault(coding, made)
+        return self._encoded[coding]
 
 
 def choose(accept_encoding: str) -> str:

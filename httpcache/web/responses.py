@@ -261,9 +261,9 @@ class BytesResponse(Cacheable):
         return CachedResponse(start, {"type": "http.response.body", "body": body}, lambda: True)
 
     async def _coded(self, scope: Scope) -> tuple[dict[str, str], bytes]:
-        form = await self._body.form(", ".join(Headers(scope=scope).getlist("accept-encoding")))
-        coding = {} if form.coding == IDENTITY else {"content-encoding": form.coding}
-        return self._common | coding | {"etag": form.etag}, form.body
+        encoded = await self._body.encoded(", ".join(Headers(scope=scope).getlist("accept-encoding")))
+        coding = {} if encoded.coding == IDENTITY else {"content-encoding": encoded.coding}
+        return self._common | coding | {"etag": encoded.etag}, encoded.body
 
 
 async def _all(body: bytes) -> AsyncIterator[bytes]:

@@ -1,8 +1,8 @@
 """What is known of a project, as far as it has been read from the log; and how the log grows.
 
-Dates are answered from the compact form of the history. It is made of the history, or comes from the shelf; then the
+Dates are answered from a snapshot of the history. It is made of the history, or comes from the snapshot cache; then the
 log is read from the last entry on that it was made of. The history itself is read where it is needed: to observe, for
-live pages, for a file by its name, and to make the compact form anew after something has changed.
+live pages, for a file by its name, and to make the snapshot anew after something has changed.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from .history import Entry, History, Observation, Serials, StaleObservation, dec
 from .snapshot import Snapshot, SnapshotPage, take_snapshot
 from .snapshot_cache import SnapshotCache, StoredSnapshot
 
-LONG = 8  # entries of a log after which to read a form is quicker than to read them
-MANY = 200  # files of a project of which a form is kept however short its log is
+LONG = 8  # entries of a log after which to read a snapshot is quicker than to read them
+MANY = 200  # files of a project of which a snapshot is kept however short its log is
 _FILE = 2000  # bytes of memory that a file in a history takes
 _CHANGE = 400  # bytes of memory that each further change of a file takes
 _ADDRESS = 400  # bytes of memory that a newer address of a file takes
@@ -78,7 +78,7 @@ class ProjectLog:
         self._length = 0
         self._last = b""  # the sha256 of the last of them
         self._addresses: dict[Identity, str] = {}  # newer ones than the log has, as they were last seen
-        self._shelved: int | None = None  # entries that the form on the shelf is made of; None: not looked yet
+        self._stored: int | None = None  # entries that the stored snapshot is made of; None: not looked yet
 
     @property
     def size(self) -> int:
@@ -128,7 +128,7 @@ class ProjectLog:
         snapshot = self._snapshot
         if snapshot is None:
             async with self._working:
-                snapshot = self._snapshot or await self._compacted()
+                snapshot = self._snapshot or await self._take_snapshot()
         return snapshot.at(instant)
 
     async def work(self, what: Callable[[History], T]) -> T:
@@ -140,7 +140,7 @@ class ProjectLog:
     async def read_log(self) -> None:
         """Take in what other processes have appended. Raises StoreError."""
         async with self._working:
-            values = await self._restored() if self._shelved is None else None
+            values = await self._restored() if self._stored is None else None
             if values is None:
                 values = await self._log.read(self._length)
             if values:
@@ -200,17 +200,17 @@ class ProjectLog:
     # What follows is called while `_working` is held.
 
     async def _restored(self) -> list[bytes] | None:
-        """Begin with the form on the shelf; return what was appended since. None where there is no form to begin with.
+        """Begin with the stored snapshot; return what was appended since. None where there is no snapshot to begin with.
 
-        The log is read from the last entry on that the form was made of: if that is another one, so is the log.
+        The log is read from the last entry on that the snapshot was made of: if that is another one, so is the log.
         """
-        self._shelved = 0
-        form = await self._snapshots.get(self._name, self._base) if self._snapshots else None
-        values = await self._log.read(form.length - 1) if form else []
-        if form is None or not values or sha256(values[0]).digest() != form.last:
+        self._stored = 0
+        stored = await self._snapshots.get(self._name, self._base) if self._snapshots else None
+        values = await self._log.read(stored.length - 1) if stored else []
+        if stored is None or not values or sha256(values[0]).digest() != stored.last:
             return None
-        self._shelved = form.length
-        self._hold(None, form.snapshot, form.length, form.last)
+        self._stored = stored.length
+        self._hold(None, stored.snapshot, stored.length, stored.last)
         return values[1:]
 
     async def _take_in(self, entries: Sequence[Entry], last: bytes) -> None:
@@ -224,11 +224,11 @@ class ProjectLog:
         if history is not None:
             await self._grow(history, entries)
         self._hold(history, snapshot, self._length + len(entries), sha256(last).digest())
-        if snapshot and self._length - (self._shelved or 0) > LONG:
-            self._shelve(snapshot)
+        if snapshot and self._length - (self._stored or 0) > LONG:
+            self._store_snapshot(snapshot)
 
     async def _recalled(self) -> History:
-        """The history; read from the log again where only the compact form is in memory."""
+        """The history; read from the log again where only the snapshot is in memory."""
         if self._history is not None:
             return self._history
         values, history = await self._log.read(), History()
@@ -237,13 +237,13 @@ class ProjectLog:
         self._hold(history, snapshot, len(values), sha256(values[-1]).digest())
         return history
 
-    async def _compacted(self) -> Snapshot:
-        """The compact form, made of the history."""
+    async def _take_snapshot(self) -> Snapshot:
+        """The snapshot, made of the history."""
         history = await self._recalled()
         snapshot = await off_loop(lambda: take_snapshot(history, self._link), history.size)
         self._hold(history, snapshot, self._length, self._last)
         if self._length > LONG or history.size > MANY:
-            self._shelve(snapshot)
+            self._store_snapshot(snapshot)
         return snapshot
 
     def _hold(self, history: History | None, snapshot: Snapshot | None, length: int, last: bytes) -> None:
@@ -253,10 +253,10 @@ class ProjectLog:
     def _link(self, file: File) -> File:
         return linked(file, self._base, self.project)
 
-    def _shelve(self, snapshot: Snapshot) -> None:
+    def _store_snapshot(self, snapshot: Snapshot) -> None:
         if self._snapshots:
             self._snapshots.put(StoredSnapshot(self._name, self._base, self._length, self._last, snapshot))
-            self._shelved = self._length
+            self._stored = self._length
 
     async def _decoded(self, values: Sequence[bytes]) -> list[Entry]:
         return await in_parser_thread(

@@ -1,4 +1,4 @@
-"""A project's history in the form that dates are answered from: what is served of each file, and when. Pure.
+"""A snapshot of a project's history, from which dates are answered: what is served of each file, and when. Pure.
 
 It is made of a `History` by the rules of `History.as_of`, which it gives the same pages as, with their links to the
 mirror. A file has a row for each span of time in which it is listed in one way; the row holds its JSON as it is
@@ -87,7 +87,7 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, dict=True):
         return frozenset(self.digests[place : place + 32].hex() for place in range(0, len(self.digests), 32))
 
     def followed_by(self, entry: Entry) -> Snapshot | None:
-        """The form of the history with one entry more, if that is one by which nothing had changed; else None."""
+        """The snapshot of the history with one entry more, if that is one by which nothing had changed; else None."""
         if entry.changed or self.instant is None or entry.instant <= self.instant:
             return None
         serial, numbered = (self.serial, self.numbered) if entry.serial is None else (entry.serial, entry.instant)
@@ -179,7 +179,7 @@ class SnapshotPage:
 
 
 def take_snapshot(history: History, link: Callable[[File], File]) -> Snapshot:
-    """The form of a history whose files `link` gives their addresses on the mirror."""
+    """A snapshot of a history whose files `link` gives their addresses on the mirror."""
     starts, ends, spellings, marks, files = list[int](), list[int](), list[str | None](), bytearray(), list[bytes]()
     digests, hosts = dict[str, None](), set[str]()
     for spans in history.spans():

@@ -1,6 +1,6 @@
 """Snapshots of histories as files in a folder: derived from the logs, so anybody may delete them at any time.
 
-A form says which log it is of, of how many entries it was made, and the sha256 of the last of them. It counts only
+A snapshot says which log it is of, of how many entries it was made, and the sha256 of the last of them. It counts only
 where that is what the log has; what is damaged, or of another format or another address, is as if it were not there.
 """
 
@@ -23,8 +23,9 @@ from pypi_adapter.offload import in_parser_thread
 from .snapshot import Snapshot
 
 FORMAT = 3
-"""To be raised with whatever changes a form: its fields, the rules of histories, how a file is linked or rendered."""
-LIMIT = 1024**3  # bytes that all of the forms may take on the disk, and a little more
+"""To be raised with whatever changes a snapshot: its fields, the rules of histories, how a file is linked
+or rendered."""
+LIMIT = 1024**3  # bytes that all of the snapshots may take on the disk, and a little more
 ROOM = 256 * 1024**2  # bytes that are left to others: where less is free, none is written
 CHECK_BYTES = LIMIT // 16  # bytes that a process writes until it looks how many there are
 
@@ -32,7 +33,7 @@ log = logging.getLogger("httpcache")
 
 
 class StoredSnapshot(msgspec.Struct, frozen=True, array_like=True):
-    """A compact form, with what it was made of: `length` entries of a log, the last of them with a sha256 `last`.
+    """A snapshot, with what it was made of: `length` entries of a log, the last of them with a sha256 `last`.
 
     `base` is what the addresses of its files begin with.
     """
@@ -58,24 +59,24 @@ class SnapshotCache:
         self._warned = False
 
     async def get(self, name: str, base: str) -> StoredSnapshot | None:
-        """Return the form of the log of a name for a base, None where there is none that can be read."""
+        """Return the snapshot of the log of a name for a base, None where there is none that can be read."""
         path = self._path(name)
         try:
             size = path.stat().st_size
         except OSError:
             return None
-        form = await in_parser_thread(lambda: _read(path), size)
-        return form if form and (form.log, form.base, form.format) == (name, base, FORMAT) else None
+        stored = await in_parser_thread(lambda: _read(path), size)
+        return stored if stored and (stored.log, stored.base, stored.format) == (name, base, FORMAT) else None
 
-    def put(self, form: StoredSnapshot) -> None:
-        """Have a form written; where that fails it is not there."""
-        self._start(lambda: anyio.to_thread.run_sync(self.write, form))
+    def put(self, stored: StoredSnapshot) -> None:
+        """Have a snapshot written; where that fails it is not there."""
+        self._start(lambda: anyio.to_thread.run_sync(self.write, stored))
 
-    def write(self, form: StoredSnapshot) -> None:
-        """Write a form at once."""
-        path = self._path(form.log)
+    def write(self, stored: StoredSnapshot) -> None:
+        """Write a snapshot at once."""
+        path = self._path(stored.log)
         new = path.with_suffix(f".new{os.getpid()}-{threading.get_ident()}")
-        body = msgspec.msgpack.encode(form)
+        body = msgspec.msgpack.encode(stored)
         try:
             self._folder.mkdir(mode=0o700, exist_ok=True)
             if shutil.disk_usage(self._folder).free < ROOM:

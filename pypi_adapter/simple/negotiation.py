@@ -1,4 +1,4 @@
-"""Choose the form of an answer from the `Accept` header: PEP 691, by the rules of RFC 9110 section 12.5.1."""
+"""Pure: content negotiation (RFC 9110 section 12.5.1) between the media types of an index page (PEP 691)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _SIMPLE = "application/vnd.pypi.simple."
 
 
 class MediaType(StrEnum):
-    """The forms of an index page, in the order we prefer them."""
+    """The media types of an index page, in the order we prefer them."""
 
     JSON = f"{_SIMPLE}v1+json"
     HTML = f"{_SIMPLE}v1+html"
@@ -18,20 +18,20 @@ class MediaType(StrEnum):
 
 
 def choose(accept: str | None) -> MediaType | None:
-    """The form to answer with, or None if the header allows none of them.
+    """The media type to answer with, or None if the header allows none of them.
 
     Without a header, and for `*/*`, it is `text/html`: clients that never heard of PEP 691 expect it. Between
-    forms of equal weight the one that was named more exactly wins, then JSON, which says most.
+    those of equal weight the one that was named more exactly wins, then JSON, which says most.
     """
     ranges = _ranges(accept or "") or {"*/*": 1.0}
-    ranks = {form: _rank(form, ranges) for form in MediaType}
+    ranks = {media_type: _rank(media_type, ranges) for media_type in MediaType}
     best = max(ranks.values())
     weight, exactness = best
     if weight == 0:
         return None
     if exactness == 0 and ranks[MediaType.LEGACY] == best:
         return MediaType.LEGACY
-    return next(form for form in MediaType if ranks[form] == best)
+    return next(media_type for media_type in MediaType if ranks[media_type] == best)
 
 
 def is_installer(accept: str | None) -> bool:
@@ -61,10 +61,10 @@ def _weight(parameters: list[str]) -> float | None:
     return 1.0
 
 
-def _rank(form: MediaType, ranges: dict[str, float]) -> tuple[float, int]:
-    """The weight of a form and how exactly it was named: the most exact range that matches gives both."""
-    wildcard = form.partition("/")[0] + "/*"
-    for exactness, name in ((2, form.value), (1, wildcard), (0, "*/*")):
+def _rank(media_type: MediaType, ranges: dict[str, float]) -> tuple[float, int]:
+    """The weight of a media type and how exactly it was named: the most exact range that matches gives both."""
+    wildcard = media_type.partition("/")[0] + "/*"
+    for exactness, name in ((2, media_type.value), (1, wildcard), (0, "*/*")):
         if name in ranges:
             return ranges[name], exactness
     return 0.0, 0

@@ -37,7 +37,7 @@ from pypi_adapter.simple.json_api import project_json
 from pypi_adapter.simple.model import SHA256, File, ProjectList, is_derived, is_distribution, map_files
 
 from .groups import Source, all_names, first_with
-from .index_response import chosen, in_form, index_response
+from .index_response import chosen, index_response, page_response
 from .page_cache import PASSING
 
 SIMPLE = "simple"
@@ -126,12 +126,14 @@ class Dated:
             raise self._none(name, when, source, view)
         policy, ranges = await source.policy.current(), source.registry.files.ranges
         if isinstance(page, SnapshotPage):
-            form = chosen(request.accept)
+            media_type = chosen(request.accept)
             slow = await ranges.known_to_ignore(page.snapshot.hosts)
             derived = not slow or len(slow) < len(page.snapshot.hosts)
-            body, cache_control = await source.page_cache.body(name, page, form, policy, view.status, derived=derived)
+            body, cache_control = await source.page_cache.body(
+                name, page, media_type, policy, view.status, derived=derived
+            )
             status = STORED if view.observed else HIT
-            return in_form(form, body, cache_control, status, lasting=not view.observed)
+            return page_response(media_type, body, cache_control, status, lasting=not view.observed)
         slow = await ranges.known_to_ignore({origin(file.url) for file in page.files if is_derived(file)})
         return await index_response(
             policy.page(page, view.status),

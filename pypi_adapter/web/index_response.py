@@ -1,4 +1,4 @@
-"""Index pages as responses: the form the client accepts, the mirror's own links, the right caching."""
+"""Index pages as responses: the media type that the client accepts, the mirror's own links, the right caching."""
 
 from __future__ import annotations
 
@@ -29,49 +29,51 @@ async def index_response(
     cache_status: str,
     lasting: bool,
 ) -> ASGIApp:
-    """Return a page in the form that `accept` asks for (PEP 691).
+    """Return a page in the media type that `accept` asks for (PEP 691).
 
     `link` gives a file the address under which the mirror serves it, or None to leave it out; `prefix` is the address
     of the index, for the links of a project list. `lasting`: see BytesResponse. Raises NotAcceptable.
     """
-    form = chosen(accept)
-    body = await rendered(page, form, link, prefix)
-    return in_form(form, body, cache_control, cache_status, lasting=lasting)
+    media_type = chosen(accept)
+    body = await rendered(page, media_type, link, prefix)
+    return page_response(media_type, body, cache_control, cache_status, lasting=lasting)
 
 
 async def rendered(
     page: Page | ProjectList,
-    form: MediaType,
+    media_type: MediaType,
     link: Callable[[File], File | None],
     prefix: str,
     others: Sequence[str] = (),
 ) -> Body:
-    """Return a page in a form; for `link` and `prefix` see `index_response`, for `others` `to_html`."""
-    return Body(await anyio.to_thread.run_sync(_render, page, form, link, prefix, others))
+    """Return a page in a media type; for `link` and `prefix` see `index_response`, for `others` `to_html`."""
+    return Body(await anyio.to_thread.run_sync(_render, page, media_type, link, prefix, others))
 
 
 def chosen(accept: str) -> MediaType:
-    """Return the form that `accept` asks for. Raises NotAcceptable."""
-    form = choose(accept)
-    if form is None:
+    """Return the media type that `accept` asks for. Raises NotAcceptable."""
+    media_type = choose(accept)
+    if media_type is None:
         raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
-    return form
+    return media_type
 
 
-def in_form(form: MediaType, body: Body, cache_control: str, cache_status: str, *, lasting: bool) -> BytesResponse:
+def page_response(
+    media_type: MediaType, body: Body, cache_control: str, cache_status: str, *, lasting: bool
+) -> BytesResponse:
     """Return a rendered page as a response; `lasting`: see BytesResponse."""
-    media_type = form.value if form is MediaType.JSON else f"{form.value}; charset=utf-8"
+    content_type = media_type.value if media_type is MediaType.JSON else f"{media_type.value}; charset=utf-8"
     headers = {"vary": "Accept, Accept-Encoding", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
-    return BytesResponse(body, media_type, cache_control, headers, lasting=lasting)
+    return BytesResponse(body, content_type, cache_control, headers, lasting=lasting)
 
 
 def _render(
     page: Page | ProjectList,
-    form: MediaType,
+    media_type: MediaType,
     link: Callable[[File], File | None],
     prefix: str,
     others: Sequence[str],
 ) -> bytes:
     if isinstance(page, Page):
         page = map_files(page, link)
-    return to_json(page) if form is MediaType.JSON else to_html(page, prefix, others)
+    return to_json(page) if media_type is MediaType.JSON else to_html(page, prefix, others)

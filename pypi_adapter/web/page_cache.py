@@ -39,7 +39,7 @@ class PageCache:
         self,
         project: str,
         snapshot_page: SnapshotPage,
-        form: MediaType,
+        media_type: MediaType,
         policy: Policy,
         status: ProjectStatus | None,
         *,
@@ -53,15 +53,15 @@ class PageCache:
             self._policy, self._kept = policy, SizedLRU(LIMIT)
         pages = self._kept
         ruled = (status,) if policy.may_change(snapshot_page.name, snapshot_page.contents, status) else None
-        key = (project, snapshot_page.since, form, ruled, derived)
+        key = (project, snapshot_page.since, media_type, ruled, derived)
         found = pages.get(key)
         if found is None:
-            joined = form is MediaType.JSON and not ruled and derived
+            joined = media_type is MediaType.JSON and not ruled and derived
 
             def make() -> tuple[Body, str]:
                 if joined:
                     return Body(snapshot_page.json()), DATED
-                plain, cache_control = _changed(snapshot_page.page(derived=derived), form, policy, status)
+                plain, cache_control = _changed(snapshot_page.page(derived=derived), media_type, policy, status)
                 if not derived:  # what is known of a host is forgotten again
                     cache_control = PASSING
                 return Body(plain), cache_control
@@ -71,8 +71,8 @@ class PageCache:
         return found
 
 
-def _changed(page: Page, form: MediaType, policy: Policy, status: ProjectStatus | None) -> tuple[bytes, str]:
+def _changed(page: Page, media_type: MediaType, policy: Policy, status: ProjectStatus | None) -> tuple[bytes, str]:
     """Render what the rules leave of a page, and tell how long it may be kept: what is withheld can be had again."""
     kept = policy.page(page, status)
-    body = to_json(kept) if form is MediaType.JSON else to_html(kept)
+    body = to_json(kept) if media_type is MediaType.JSON else to_html(kept)
     return body, DATED if kept is page else PASSING

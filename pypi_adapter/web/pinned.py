@@ -38,7 +38,7 @@ from pypi_adapter.simple.negotiation import MediaType, choose, is_installer
 
 from .expired import LinkedFiles
 from .frozen_pages import SNIFFED, FrozenPages, admitted, bad_page, begins_as_page, may_be_page, page_key
-from .index_response import chosen, in_form, rendered
+from .index_response import chosen, page_response, rendered
 from .listings import Listings, filename_of, link
 
 RENDERED_BYTES = 12 * 1024 * 1024  # of pages that are kept as they are sent
@@ -160,9 +160,9 @@ class Pinned:
             if await live.ends_within(self._mirror.settings.max_page):
                 reading = await self._pages.read_live(live)
                 if reading.page and reading.is_page(installer=False):
-                    form = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
-                    body = await _body(reading.page, form, f"{request.root}/{target.pin}/", live.head.url, (), ())
-                    return in_form(form, body, "no-store", fetched(live), lasting=False)
+                    media_type = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
+                    body = await _body(reading.page, media_type, f"{request.root}/{target.pin}/", live.head.url, (), ())
+                    return page_response(media_type, body, "no-store", fetched(live), lasting=False)
                 if reading.looks and installer:
                     raise BadUpstream(f"{live.head.url} is not kept ({live.unkept}), and lists no files")
             stack.pop_all()
@@ -171,11 +171,11 @@ class Pinned:
     async def _rewritten(
         self, request: Request, target: Target, want: Want, record: Record, started: float
     ) -> ASGIApp | None:
-        """Return an index page in the form that the client takes, None for what is none. Raises BadUpstream."""
+        """Return an index page in the media type that the client takes, None for what is none. Raises BadUpstream."""
         installer = is_installer(request.accept)
-        form = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
+        media_type = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
         pinned = f"{request.root}/{target.pin}/"
-        kept = (page_key(record), pinned, form, installer, self._ranges.learned)
+        kept = (page_key(record), pinned, media_type, installer, self._ranges.learned)
         body = self._bodies.get(kept)
         key = await self._mirror.record_key(target, want)
         if body is None or not self._listings.is_noted(key, record):
@@ -186,13 +186,13 @@ class Pinned:
                 return None
             if isinstance(reading.page, Page):
                 await self._listings.note(target.pin, key, record, reading.page)
-            others = () if installer or form is MediaType.JSON else await self._pages.others(record)
+            others = () if installer or media_type is MediaType.JSON else await self._pages.others(record)
             slow = await self._slow(request, reading.page)
             kept = (*kept[:4], self._ranges.learned)
-            body = body or await _body(reading.page, form, pinned, record.final, others, slow)
+            body = body or await _body(reading.page, media_type, pinned, record.final, others, slow)
         self._bodies.put(kept, body, body.size)
-        return in_form(
-            form,
+        return page_response(
+            media_type,
             body,
             f"{'private' if record.scope else 'public'}, {FOREVER}",
             HIT if record.created < started else STORED,
@@ -294,12 +294,12 @@ class Pinned:
 
 
 async def _body(
-    page: Page | ProjectList, form: MediaType, pinned: str, url: str, others: Sequence[str], slow: Container[str]
+    page: Page | ProjectList, media_type: MediaType, pinned: str, url: str, others: Sequence[str], slow: Container[str]
 ) -> Body:
     """Return a page that came from `url`, its links led through the pin; `others` are its links besides to files."""
     prefix = pinned + url[: url.rindex("/") + 1]
     led = [pinned + address.wire for other in others if (address := link(other))]
-    return await rendered(page, form, lambda file: _linked(file, pinned, slow), prefix, led)
+    return await rendered(page, media_type, lambda file: _linked(file, pinned, slow), prefix, led)
 
 
 def _linked(file: File, pinned: str, slow: Container[str]) -> File | None:

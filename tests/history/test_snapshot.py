@@ -1,4 +1,4 @@
-"""The compact form of a history: it gives what the history gives, byte for byte, at every instant."""
+"""The snapshot of a history: it gives what the history gives, byte for byte, at every instant."""
 
 from __future__ import annotations
 

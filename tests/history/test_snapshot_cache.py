@@ -147,17 +147,17 @@ def flip(path: Path, place: int) -> None:
 
 
 SPOILT: dict[str, Callable[[SnapshotCache, Path, StoredSnapshot], None]] = {
-    "empty": lambda snapshots, path, form: path.write_bytes(b"") and None,
-    "cut": lambda snapshots, path, form: path.write_bytes(path.read_bytes()[:-1]) and None,
-    "damaged checksum": lambda snapshots, path, form: flip(path, 0),
-    "damaged": lambda snapshots, path, form: flip(path, -1),
-    "other format": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, format=FORMAT + 1)),
-    "other base": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, base="")),
-    "other last entry": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, last=b"x")),
-    "longer than the log": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, length=99)),
-    "of no entry": lambda snapshots, path, form: snapshots.write(msgspec.structs.replace(form, length=0)),
-    "a folder": lambda snapshots, path, form: path.unlink() or path.mkdir(),
-    "not there": lambda snapshots, path, form: path.unlink(),
+    "empty": lambda snapshots, path, stored: path.write_bytes(b"") and None,
+    "cut": lambda snapshots, path, stored: path.write_bytes(path.read_bytes()[:-1]) and None,
+    "damaged checksum": lambda snapshots, path, stored: flip(path, 0),
+    "damaged": lambda snapshots, path, stored: flip(path, -1),
+    "other format": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, format=FORMAT + 1)),
+    "other base": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, base="")),
+    "other last entry": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, last=b"x")),
+    "longer than the log": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, length=99)),
+    "of no entry": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, length=0)),
+    "a folder": lambda snapshots, path, stored: path.unlink() or path.mkdir(),
+    "not there": lambda snapshots, path, stored: path.unlink(),
 }
 
 
@@ -168,10 +168,10 @@ def test_a_form_that_does_not_count_is_as_if_it_were_not_there(how: str, tmp_pat
             good = process()
             await good.json(0)
             (path,) = forms(tmp_path)
-            form = await good.snapshots.get("pypi/p", BASE)
-            assert form
+            stored = await good.snapshots.get("pypi/p", BASE)
+            assert stored
             wrong = StoredSnapshot(
-                form.log, form.base, form.length, form.last, take_snapshot(History(), lambda file: file)
+                stored.log, stored.base, stored.length, stored.last, take_snapshot(History(), lambda file: file)
             )
             good.snapshots.write(wrong)  # would be believed
             assert await good.snapshots.get("pypi/p", BASE) == wrong
@@ -181,7 +181,7 @@ def test_a_form_that_does_not_count_is_as_if_it_were_not_there(how: str, tmp_pat
                 assert await again.json(number) == await again.truth(number)
             assert again.works  # it is made again
             if how != "a folder":
-                assert await good.snapshots.get("pypi/p", BASE) == form
+                assert await good.snapshots.get("pypi/p", BASE) == stored
 
     anyio.run(work)
 
@@ -222,9 +222,9 @@ def test_many_entries_without_a_change_are_taken_into_the_form(tmp_path: Path) -
             for number in range(1, LONG + 3):
                 await one.known.confirm(look(number))
             await one.json(0)
-            form = await one.snapshots.get("pypi/p", BASE)
-            assert form
-            assert form.length == LONG + 2
+            stored = await one.snapshots.get("pypi/p", BASE)
+            assert stored
+            assert stored.length == LONG + 2
             assert await process().json(LONG + 2) == await one.truth(0)
 
     anyio.run(work)

@@ -49,11 +49,11 @@ def test_the_coding_that_a_header_gets(header: str, coding: str) -> None:
 def test_each_form_holds_the_page(plain: bytes, coding: str) -> None:
     async def check() -> None:
         body = Body(plain)
-        form = await body.form(coding)
+        form = await body.encoded(coding)
         assert form.coding == (coding if len(plain) >= WORTHWHILE else IDENTITY)
         assert DECODE[form.coding](form.body) == plain
-        assert await body.form(coding) is form
-        assert (await Body(plain).form(coding)).etag == form.etag
+        assert await body.encoded(coding) is form
+        assert (await Body(plain).encoded(coding)).etag == form.etag
 
     anyio.run(check)
 
