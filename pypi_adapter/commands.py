@@ -78,12 +78,12 @@ async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
 
 async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Block something; tell the exceptions that may be in the way. Raises MirrorError."""
-    order = _order("block", given["what"], given["reason"] or "")
-    orders = RuleLog(store)
-    await orders.append(order)
-    near = (other for other in in_force(await orders.all()) if other.what.touches(order.what))
+    command = _command("block", given["what"], given["reason"] or "")
+    rule_log = RuleLog(store)
+    await rule_log.append(command)
+    near = (other for other in in_force(await rule_log.all()) if other.what.touches(command.what))
     return [
-        f"blocked: {order.what} ({order.rule.reason})",
+        f"blocked: {command.what} ({command.rule.reason})",
         *(
             f"an exception stays in force and wins: {other.what} ({other.reason})"
             for other in near
@@ -94,40 +94,40 @@ async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
 
 async def allow(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Except something from all blocks. Raises MirrorError, also where there is no reason."""
-    order = _order("allow", given["what"], given["reason"])
-    if not order.reason:
+    command = _command("allow", given["what"], given["reason"])
+    if not command.reason:
         raise MirrorError("an exception needs a reason: say with --reason why it may be served")
-    await RuleLog(store).append(order)
-    return [f"excepted from all blocks: {order.what} ({order.reason})"]
+    await RuleLog(store).append(command)
+    return [f"excepted from all blocks: {command.what} ({command.reason})"]
 
 
 async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Take back what `block` or `allow` laid down. Raises MirrorError, NotFound where they did not."""
-    order = _order("unblock", given["what"], "")
-    orders = RuleLog(store)
-    back = next((other for other in in_force(await orders.all()) if other.what == order.what), None)
+    command = _command("unblock", given["what"], "")
+    rule_log = RuleLog(store)
+    back = next((other for other in in_force(await rule_log.all()) if other.what == command.what), None)
     if back is None:
-        raise NotFound(f"no command laid down a rule for just {order.what}: `httpcache blocks` lists those in force")
-    await orders.append(order)
+        raise NotFound(f"no command laid down a rule for just {command.what}: `httpcache blocks` lists those in force")
+    await rule_log.append(command)
     return [f"taken back: {_text(back)}"]
 
 
 async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Return a line for each rule by command that is in force; with `all`, for each command there was."""
-    orders = await RuleLog(store).all()
-    return [f"{order.time}  {_text(order)}" for order in (orders if given["all"] else in_force(orders))]
+    commands = await RuleLog(store).all()
+    return [f"{command.time}  {_text(command)}" for command in (commands if given["all"] else in_force(commands))]
 
 
-def _order(kind: Literal["block", "allow", "unblock"], what: str, reason: str) -> RuleCommand:
+def _command(kind: Literal["block", "allow", "unblock"], what: str, reason: str) -> RuleCommand:
     reason = " ".join(reason.split())
     if not reason.isprintable():
         raise MirrorError("--reason has characters in it that cannot be printed: write it as plain text")
     return RuleCommand(now(), kind, parse_subject(what), reason)
 
 
-def _text(order: RuleCommand) -> str:
-    reason = "" if order.kind == "unblock" else f" ({order.rule.reason})"
-    return f"{order.kind} {order.what}{reason}"
+def _text(command: RuleCommand) -> str:
+    reason = "" if command.kind == "unblock" else f" ({command.rule.reason})"
+    return f"{command.kind} {command.what}{reason}"
 
 
 AHEAD = "; counts for nothing: made while the clock was ahead (httpcache undo-future)"

@@ -78,7 +78,7 @@ class ProjectLog:
         self._length = 0
         self._last = b""  # the sha256 of the last of them
         self._addresses: dict[Identity, str] = {}  # newer ones than the log has, as they were last seen
-        self._stored: int | None = None  # entries that the stored snapshot is made of; None: not looked yet
+        self._stored_length: int | None = None  # entries that the stored snapshot is made of; None: not looked yet
 
     @property
     def size(self) -> int:
@@ -140,7 +140,7 @@ class ProjectLog:
     async def read_log(self) -> None:
         """Take in what other processes have appended. Raises StoreError."""
         async with self._working:
-            values = await self._restored() if self._stored is None else None
+            values = await self._restored() if self._stored_length is None else None
             if values is None:
                 values = await self._log.read(self._length)
             if values:
@@ -200,16 +200,16 @@ class ProjectLog:
     # What follows is called while `_working` is held.
 
     async def _restored(self) -> list[bytes] | None:
-        """Begin with the stored snapshot; return what was appended since. None where there is no snapshot to begin with.
+        """Begin with the stored snapshot; return what was appended since. None where there is none to begin with.
 
         The log is read from the last entry on that the snapshot was made of: if that is another one, so is the log.
         """
-        self._stored = 0
+        self._stored_length = 0
         stored = await self._snapshots.get(self._name, self._base) if self._snapshots else None
         values = await self._log.read(stored.length - 1) if stored else []
         if stored is None or not values or sha256(values[0]).digest() != stored.last:
             return None
-        self._stored = stored.length
+        self._stored_length = stored.length
         self._hold(None, stored.snapshot, stored.length, stored.last)
         return values[1:]
 
@@ -224,7 +224,7 @@ class ProjectLog:
         if history is not None:
             await self._grow(history, entries)
         self._hold(history, snapshot, self._length + len(entries), sha256(last).digest())
-        if snapshot and self._length - (self._stored or 0) > LONG:
+        if snapshot and self._length - (self._stored_length or 0) > LONG:
             self._store_snapshot(snapshot)
 
     async def _recalled(self) -> History:
@@ -256,7 +256,7 @@ class ProjectLog:
     def _store_snapshot(self, snapshot: Snapshot) -> None:
         if self._snapshots:
             self._snapshots.put(StoredSnapshot(self._name, self._base, self._length, self._last, snapshot))
-            self._stored = self._length
+            self._stored_length = self._length
 
     async def _decoded(self, values: Sequence[bytes]) -> list[Entry]:
         return await in_parser_thread(

@@ -88,9 +88,9 @@ class RuleLog:
             self._read.append(_decoded(value))
         return self._read
 
-    async def append(self, order: RuleCommand) -> None:
+    async def append(self, command: RuleCommand) -> None:
         """Keep a command: durable on return. Raises StoreError."""
-        value = msgspec.msgpack.encode(order)
+        value = msgspec.msgpack.encode(command)
         while not await self._log.append(len(await self.all()), value):
             pass
 
@@ -99,7 +99,7 @@ class CurrentPolicy:
     """The policy of the settings file, with the rules laid down by command added to it."""
 
     def __init__(self, store: Store, policy: Policy) -> None:
-        self._orders = RuleLog(store)
+        self._rule_log = RuleLog(store)
         self._settings = policy
         self._current = policy
         self._seen = 0
@@ -122,18 +122,20 @@ class CurrentPolicy:
         return self._current
 
     async def _follow(self) -> None:
-        orders = await self._orders.all()
-        if len(orders) != self._seen:
-            rules = [(order.kind, order.rule) for order in in_force(orders)]
+        commands = await self._rule_log.all()
+        if len(commands) != self._seen:
+            rules = [(command.kind, command.rule) for command in in_force(commands)]
             blocked, allowed = ([rule for kind, rule in rules if kind == wanted] for wanted in ("block", "allow"))
             self._current = replace(self._settings, rules=self._settings.rules.below(blocked, allowed))
-            self._seen = len(orders)
+            self._seen = len(commands)
 
 
-def in_force(orders: Iterable[RuleCommand]) -> list[RuleCommand]:
+def in_force(commands: Iterable[RuleCommand]) -> list[RuleCommand]:
     """Return the commands whose rules are in force, the oldest first. Pure."""
-    last = {order.what: order for order in orders}
-    return sorted((order for order in last.values() if order.kind != "unblock"), key=lambda order: order.instant)
+    last = {command.what: command for command in commands}
+    return sorted(
+        (command for command in last.values() if command.kind != "unblock"), key=lambda command: command.instant
+    )
 
 
 def parse_subject(text: str) -> Subject:
