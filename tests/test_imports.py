@@ -156,6 +156,12 @@ def test_only_the_command_reads_the_environment() -> None:
     assert readers == {"httpcache/command/cli.py"}
 
 
+def test_the_http_client_is_imported_by_upstream_alone() -> None:
+    clients = {"httpx", "httpcore"}
+    readers = {room_of(name_of(path)) for path in MODULES if {name.split(".")[0] for name in imported(path)} & clients}
+    assert readers == {("httpcache", "upstream")}
+
+
 @pytest.mark.parametrize("path", MODULES, ids=label)
 def test_every_module_says_what_it_is(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))

@@ -79,6 +79,15 @@ class UpstreamResponse:
         return bytes(body)
 
 
+def with_body(status: int, headers: dict[str, str], body: bytes, url: str, sent: Headers = ()) -> UpstreamResponse:
+    """Return a response whose whole body is at hand, as if an upstream had sent it."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        yield body
+
+    return UpstreamResponse(status, httpx.Headers(headers), url, chunks(), sent)
+
+
 class Challenges(Protocol):
     """Which origins have asked for credentials; `prefix` is the name of a pin without its date."""
 

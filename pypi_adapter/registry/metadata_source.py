@@ -18,7 +18,6 @@ from typing import TypeVar
 import anyio
 import anyio.from_thread
 import anyio.to_thread
-import httpx
 
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, UnderWay, UpstreamError
@@ -27,7 +26,7 @@ from httpcache.freezing.flight import PassedThrough
 from httpcache.freezing.mirror import NOBODY, Mirror, Want
 from httpcache.store.record import Record
 from httpcache.target import Target
-from httpcache.upstream.client import Headers, UpstreamResponse
+from httpcache.upstream.client import Headers, UpstreamResponse, with_body
 from httpcache.upstream.decoding import BadCoding, decoded
 
 from .wheel_metadata import MAX_METADATA, Ask, NoRangesError, from_ranges, from_wheel
@@ -64,12 +63,8 @@ def looks_like_metadata(body: bytes) -> bool:
 
 def given(body: bytes, url: str, sent: Headers) -> UpstreamResponse:
     """Return bytes as if an upstream had answered with them to a request with the credential headers `sent`."""
-
-    async def chunks() -> AsyncIterator[bytes]:
-        yield body
-
-    headers = httpx.Headers({"content-type": CONTENT_TYPE, "content-length": str(len(body))})
-    return UpstreamResponse(200, headers, url, chunks(), sent)
+    headers = {"content-type": CONTENT_TYPE, "content-length": str(len(body))}
+    return with_body(200, headers, body, url, sent)
 
 
 async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> bool:
@@ -172,8 +167,7 @@ class MetadataSource:
         outcome = await self.freeze()
         if isinstance(outcome, Record):
             return await self._from_record(outcome)
-        answer = given(outcome.body, self.url, ())
-        return replace(answer, status=outcome.status, headers=httpx.Headers(outcome.headers))
+        return with_body(outcome.status, outcome.headers, outcome.body, self.url)
 
     async def _from_record(self, record: Record) -> UpstreamResponse:
         body = await from_wheel(self.path(record.digest), self.filename)
