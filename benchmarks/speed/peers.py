@@ -107,7 +107,7 @@ def mirror(place: Place, *, ready_every: float = 0.05) -> Server:
         "mirror-dated": f"{url}/{datetime.now(UTC):%Y-%m-%d}/",
         "mirror-pinned": f"{url}/{PIN}/{place.upstream}/simple/",
     }
-    return Server("mirror", _version(command.parent, "httpcache"), child, url, indexes)
+    return Server("mirror", _run(command, "--version").strip(), child, url, indexes)
 
 
 SERVERS: Final[Mapping[str, Callable[[Place], Server]]] = {
