@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-import argparse
 import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import closing, nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import anyio
+import click
 from rich.console import Console
 from rich.logging import RichHandler
 
 from httpcache import __version__, logs
-from httpcache.adapter import Adapter, Argument, Progress, adapters, today, usage
+from httpcache.adapter import Adapter, Argument, Command, Progress, adapters, today, usage
 from httpcache.errors import MirrorError, one_line
 from httpcache.freezing.spool import Spool
 from httpcache.settings import Settings
@@ -31,15 +32,16 @@ from httpcache.upstream import transport
 
 from . import maintenance, scheduler, users
 from .options import (
-    Options,
+    ListOption,
+    Option,
     binding,
     count,
+    flag,
     header_size,
     kept_header,
     minutes,
     mistyped,
     network,
-    one_of,
     pin_name,
     port,
     prefix,
@@ -55,149 +57,119 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, or 1 with one line on stderr that says what to do."""
     found = list(adapters())
     try:
-        options = _parser(found).parse_args(argv)
-    except argparse.ArgumentTypeError as error:  # of a variable: argparse itself reports those of options
-        print(f"httpcache: {error}", file=sys.stderr)
-        return 2
-    try:
-        return int(options.run(options, found))
+        return int(program(found).main(argv, "httpcache", standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        return error.exit_code
     except MirrorError as error:
         print(f"httpcache: {error.text}", file=sys.stderr)
         return 1
-    except BrokenPipeError:
-        return 1
-    except KeyboardInterrupt:
+    except click.Abort:
         return 130
 
 
-def _parser(found: Sequence[Adapter]) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="httpcache",
-        description="A mirror that makes builds repeatable. Every option is also an environment variable: "
+class _Program(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which they were added, not in that of the alphabet."""
+        return list(self.commands)
+
+
+def program(found: Sequence[Adapter]) -> click.Group:
+    """Return the command with all its commands, also those of adapters."""
+    top = _Program(
+        context_settings={"help_option_names": ["-h", "--help"]},
+        help="A mirror that makes builds repeatable. Every option is also an environment variable: "
         "--allow-network is HTTPCACHE_ALLOW_NETWORK. Lists are separated by commas, or the option is repeated.",
     )
-    parser.add_argument("--version", action="version", version=f"httpcache {__version__}")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    click.version_option(__version__, message="httpcache %(version)s")(top)
 
-    serve = commands.add_parser("serve", help="run the mirror")
-    _data(serve)
-    _add_server(Options(serve, os.environ))
-    _add_mirror(Options(serve, os.environ), found)
-    serve.set_defaults(run=_serve)
+    def add(name: str, run: Callable[..., int], text: str, *params: click.Parameter) -> None:
+        top.add_command(click.Command(name, callback=run, help=text, short_help=text, params=[*params]))
 
-    capture = commands.add_parser("capture", help="observe now what has changed at the registries, and keep it")
-    _data(capture)
-    _add_mirror(Options(capture, os.environ), found)
-    capture.set_defaults(run=_capture)
-
-    ls = commands.add_parser("ls", help="list pins, or what is frozen under one")
-    _data(ls)
-    ls.add_argument("pin", nargs="?", metavar="PIN")
-    ls.set_defaults(run=_ls)
-
-    show = commands.add_parser("show", help="tell everything that is known of a frozen address")
-    _data(show)
-    show.add_argument("address", metavar="ADDRESS", help="/<pin>/<url>, with or without the mirror's own address")
-    show.set_defaults(run=_show)
-
-    verify = commands.add_parser("verify", help="read every entry and every byte, and say what is damaged")
-    _data(verify)
-    verify.set_defaults(run=_verify)
-
-    forget = commands.add_parser("forget", help="remove frozen copies; says what will be lost and asks")
-    _data(forget)
-    forget.add_argument("what", metavar="ADDRESS|PIN")
-    forget.add_argument("--yes", action="store_true", help="do not ask")
-    forget.set_defaults(run=_forget)
-
+    data = _setting("data", "DIR", Path, "folder of the store")
+    asking = list(_mirror_options(found))
+    add("serve", partial(_serve, found), "run the mirror", data, *_server_options(), *asking)
+    what_for = "observe now what has changed at the registries, and keep it"
+    add("capture", partial(_capture, found), what_for, data, *asking)
+    add("ls", _ls, "list pins, or what is frozen under one", data, click.Argument(["pin"], required=False))
+    where = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
+    add("show", _show, "tell everything that is known of a frozen address", data, where)
+    add("verify", _verify, "read every entry and every byte, and say what is damaged", data)
+    what = click.Argument(["what"], metavar="ADDRESS|PIN")
+    yes = click.Option(["--yes"], is_flag=True, help="do not ask")
+    add("forget", _forget, "remove frozen copies; says what will be lost and asks", data, what, yes)
     for command in (command for adapter in found for command in adapter.commands):
-        added = commands.add_parser(command.name, help=command.help)
-        _data(added)
-        for argument in command.arguments:
-            _add_argument(added, argument)
-        added.set_defaults(run=_added, command=command)
-
-    pin = commands.add_parser("pin", help="print today's pin and this instant, with lines for the installers")
-    pin.add_argument("--mirror", default=os.environ.get("HTTPCACHE_MIRROR", "http://127.0.0.1:8080"), metavar="URL")
-    pin.set_defaults(run=_pin)
-    return parser
+        add(command.name, partial(_added, command), command.help, data, *map(_argument, command.arguments))
+    mirror = Option("mirror", "URL", str, "address of the mirror", "http://127.0.0.1:8080")
+    add("pin", partial(_pin, found), "print today's pin and this instant, with lines for the installers", mirror)
+    return top
 
 
-def _data(parser: argparse.ArgumentParser) -> None:
-    Options(parser, os.environ).one("data", Path("data"), Path, metavar="DIR", help="folder of the store (%(default)s)")
-
-
-def _add_argument(parser: argparse.ArgumentParser, argument: Argument) -> None:
-    """Add an argument of an adapter's command."""
+def _argument(argument: Argument) -> click.Parameter:
+    """Return an argument of an adapter's command."""
     if not argument.name.startswith("--"):
-        parser.add_argument(argument.name, metavar=argument.metavar, help=argument.help)
-    elif argument.metavar:
-        parser.add_argument(argument.name, metavar=argument.metavar, required=argument.required, help=argument.help)
-    else:
-        parser.add_argument(argument.name, action="store_true", help=argument.help)
+        return click.Argument([argument.name], metavar=argument.metavar, help=argument.help)
+    if argument.metavar:
+        return click.Option([argument.name], metavar=argument.metavar, required=argument.required, help=argument.help)
+    return click.Option([argument.name], is_flag=True, help=argument.help)
 
 
-def _add_server(add: Options) -> None:
-    """Add the options that only a server has: each has the name of a setting."""
-    usual = Settings(Path())
-    add.one("host", usual.host, str, metavar="HOST", help="address to listen on (%(default)s)")
-    add.one("port", usual.port, port, metavar="PORT", help="port to listen on (%(default)s)")
-    add.one("workers", usual.workers, count, metavar="N", help="processes that answer requests (%(default)s)")
-    add.one("root-path", usual.root_path, prefix, metavar="/PREFIX", help="where a proxy in front shows the mirror")
-    add.flag("root-path-stripped", help="the proxy in front takes the root path off requests (else the mirror does)")
-    add.flag("cors", help="let web pages of any origin read what is public")
-    add.flag("capture", help="observe what has changed at the registries, at 00:00 UTC and at start if that was missed")
-    add.one("capture-every", None, minutes, metavar="MINUTES", help="the same, and so many minutes after the last time")
-    for name, metavar, read, what in (
-        ("max-clients", "N", count, "connections of clients, for each process"),
-        ("client-timeout", "SECONDS", seconds, "for a client to ask, or to take some of its answer"),
-    ):
-        default = getattr(usual, name.replace("-", "_"))
-        add.one(name, default, read, metavar=metavar, help=f"{what} ({default:g})")
+def _setting(name: str, metavar: str, read: Any, text: str) -> Option:
+    """Return the option of a setting with one value; its default is written as an operator would."""
+    usual = getattr(Settings(Path("data")), name.replace("-", "_"))
+    if isinstance(usual, int | float):
+        usual = exact_size(usual) if metavar == "SIZE" else f"{usual:g}"
+    return Option(name, metavar, read, text, usual)
 
 
-def _add_mirror(add: Options, found: Sequence[Adapter]) -> None:
-    """Add the options of what asks upstreams."""
-    usual = Settings(Path())
-    add.flag("offline", help="ask no upstream")
-    add.one("log-level", usual.log_level, one_of(*LEVELS), metavar="LEVEL", help=f"{', '.join(LEVELS)} (%(default)s)")
-    for adapter in found:
-        for option in adapter.options:
-            add.one(option.name, None, str, metavar=option.metavar, help=option.help)
-
-    add.many("allow-network", network, metavar="CIDR", help="a network that requests may be fetched from")
-    add.many("allow-port", port, metavar="PORT", help="a port of public addresses, besides 80 and 443")
-    add.one("proxy", usual.proxy, str, metavar="URL", help="an HTTP proxy that upstreams are asked through")
-    add.one("ca-bundle", usual.ca_bundle, Path, metavar="FILE", help="authorities to trust, in place of the system's")
-    add.many("credential-header", str.lower, metavar="NAME", help="one more header that carries credentials")
-    add.many("bind", binding, metavar="PREFIX=ORIGIN", help="credentials under these pins are for this origin")
-    add.flag("respect-no-store", help="pass on what an upstream marks `no-store` or `private`, and do not freeze it")
-    add.many("share", pin_name, metavar="PREFIX", help="private copies under these pins are for everybody")
-
-    add.many("keep-header", kept_header, metavar="NAME", help="one more header of upstreams' answers that is kept")
-
-    for name, metavar, read, what in (
-        ("max-file", "SIZE", size, "largest file"),
-        ("max-page", "SIZE", size, "largest index page"),
-        ("max-header", "SIZE", header_size, "largest head of a request or an upstream's answer"),
-        ("max-redirects", "N", count, "redirects that are followed"),
-        ("connect-timeout", "SECONDS", seconds, "to connect to an upstream"),
-        ("stall-timeout", "SECONDS", seconds, "that an upstream may send nothing, or too little"),
-        ("min-rate", "SIZE", size, "a second that is enough"),
-        ("deadline", "SECONDS", seconds, "for one whole download"),
-        ("max-connections", "N", count, "exchanges with upstreams at once, for each process"),
-        ("max-connections-per-origin", "N", count, "of these with one origin"),
-    ):
-        default = getattr(usual, name.replace("-", "_"))
-        shown = exact_size(default) if metavar == "SIZE" else f"{default:g}"
-        add.one(name, default, read, metavar=metavar, help=f"{what} ({shown})")
+def _server_options() -> Iterator[Option]:
+    """Yield the options that only a server has."""
+    yield _setting("host", "HOST", str, "address to listen on")
+    yield _setting("port", "PORT", port, "port to listen on")
+    yield _setting("workers", "N", count, "processes that answer requests")
+    yield _setting("root-path", "/PREFIX", prefix, "where a proxy in front shows the mirror")
+    yield flag("root-path-stripped", "the proxy in front takes the root path off requests (else the mirror does)")
+    yield flag("cors", "let web pages of any origin read what is public")
+    yield flag("capture", "observe what has changed at the registries, at 00:00 UTC and at start if that was missed")
+    yield _setting("capture-every", "MINUTES", minutes, "the same, and so many minutes after the last time")
+    yield _setting("max-clients", "N", count, "connections of clients, for each process")
+    yield _setting("client-timeout", "SECONDS", seconds, "for a client to ask, or to take some of its answer")
 
 
-def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+def _mirror_options(found: Sequence[Adapter]) -> Iterator[Option]:
+    """Yield the options of what asks upstreams."""
+    yield flag("offline", "ask no upstream")
+    yield _setting("log-level", "LEVEL", click.Choice(LEVELS), ", ".join(LEVELS))
+    for option in (option for adapter in found for option in adapter.options):
+        yield Option(option.name, option.metavar, str, option.help)
+
+    yield ListOption("allow-network", "CIDR", network, "a network that requests may be fetched from")
+    yield ListOption("allow-port", "PORT", port, "a port of public addresses, besides 80 and 443")
+    yield _setting("proxy", "URL", str, "an HTTP proxy that upstreams are asked through")
+    yield _setting("ca-bundle", "FILE", Path, "authorities to trust, in place of the system's")
+    yield ListOption("credential-header", "NAME", str.lower, "one more header that carries credentials")
+    yield ListOption("bind", "PREFIX=ORIGIN", binding, "credentials under these pins are for this origin")
+    yield flag("respect-no-store", "pass on what an upstream marks `no-store` or `private`, and do not freeze it")
+    yield ListOption("share", "PREFIX", pin_name, "private copies under these pins are for everybody")
+    yield ListOption("keep-header", "NAME", kept_header, "one more header of upstreams' answers that is kept")
+
+    yield _setting("max-file", "SIZE", size, "largest file")
+    yield _setting("max-page", "SIZE", size, "largest index page")
+    yield _setting("max-header", "SIZE", header_size, "largest head of a request or an upstream's answer")
+    yield _setting("max-redirects", "N", count, "redirects that are followed")
+    yield _setting("connect-timeout", "SECONDS", seconds, "to connect to an upstream")
+    yield _setting("stall-timeout", "SECONDS", seconds, "that an upstream may send nothing, or too little")
+    yield _setting("min-rate", "SIZE", size, "a second that is enough")
+    yield _setting("deadline", "SECONDS", seconds, "for one whole download")
+    yield _setting("max-connections", "N", count, "exchanges with upstreams at once, for each process")
+    yield _setting("max-connections-per-origin", "N", count, "of these with one origin")
+
+
+def _serve(found: Sequence[Adapter], **options: Any) -> int:
     from . import serve  # granian, which the other commands need not load
 
     settings = _settings(options, found)
-    for line in mistyped(os.environ, vars(options)):
+    for line in mistyped(os.environ, options):
         print(f"httpcache: {line}", file=sys.stderr)
     _check_address(settings)
     with closing(LocalStore(settings.data)) as store:
@@ -214,7 +186,7 @@ def _serve(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
         return serve.run(settings, found)
 
 
-def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+def _capture(found: Sequence[Adapter], **options: Any) -> int:
     settings = _settings(options, found)
     if settings.offline:
         raise MirrorError("--offline asks no upstream, and a capture asks nothing else: leave it out")
@@ -234,24 +206,23 @@ def _capture(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
     return 0
 
 
-def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings:
+def _settings(options: dict[str, Any], found: Sequence[Adapter]) -> Settings:
     """Return the settings that options and environment give. Raises MirrorError where they make no sense."""
-    given = vars(options)
-    names = {field.name for field in fields(Settings)} & given.keys()
+    names = {field.name for field in fields(Settings)} & options.keys()
     settings = Settings(
-        **{name: given[name] for name in names},
-        allow_networks=tuple(options.allow_network),
-        allow_ports=tuple(options.allow_port),
-        credential_headers=(*Settings.credential_headers, *options.credential_header),
-        bindings=tuple(options.bind),
-        shared=tuple(options.share),
-        keep_headers=tuple(options.keep_header),
+        **{name: options[name] for name in names},
+        allow_networks=options["allow_network"],
+        allow_ports=options["allow_port"],
+        credential_headers=(*Settings.credential_headers, *options["credential_header"]),
+        bindings=options["bind"],
+        shared=options["share"],
+        keep_headers=options["keep_header"],
         environment=dict(os.environ),
         adapters={
             name: value
             for adapter in found
             for option in adapter.options
-            if (value := getattr(options, name := option.name.replace("-", "_"))) is not None
+            if (value := options[name := option.name.replace("-", "_")]) is not None
         },
     )
     if settings.root_path_stripped and not settings.root_path:
@@ -267,30 +238,30 @@ def _settings(options: argparse.Namespace, found: Sequence[Adapter]) -> Settings
     return settings
 
 
-def _ls(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
-    return _with_store(options, partial(maintenance.ls, pin=options.pin))
+def _ls(data: Path, pin: str | None) -> int:
+    return _with_store(data, partial(maintenance.ls, pin=pin))
 
 
-def _show(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
-    return _with_store(options, partial(maintenance.show, address=options.address))
+def _show(data: Path, address: str) -> int:
+    return _with_store(data, partial(maintenance.show, address=address))
 
 
-def _verify(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
-    return _with_store(options, maintenance.verify)
+def _verify(data: Path) -> int:
+    return _with_store(data, maintenance.verify)
 
 
-def _forget(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
-    return _with_store(options, partial(maintenance.forget, what=options.what, yes=options.yes))
+def _forget(data: Path, what: str, yes: bool) -> int:
+    return _with_store(data, partial(maintenance.forget, what=what, yes=yes))
 
 
-def _added(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
+def _added(command: Command, data: Path, **arguments: Any) -> int:
     async def work(store: Store) -> int:
-        with users.alone(options.data) if options.command.alone else nullcontext():
-            for line in await options.command.run(store, vars(options)):
+        with users.alone(data) if command.alone else nullcontext():
+            for line in await command.run(store, arguments):
                 _say(line)
         return 0
 
-    return _with_store(options, work)
+    return _with_store(data, work)
 
 
 def _say(line: str) -> None:
@@ -298,23 +269,23 @@ def _say(line: str) -> None:
     print(one_line(line).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
 
 
-def _pin(options: argparse.Namespace, found: Sequence[Adapter]) -> int:
-    address = urlsplit(options.mirror)
+def _pin(found: Sequence[Adapter], mirror: str) -> int:
+    address = urlsplit(mirror)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise MirrorError("--mirror takes the address of the mirror, for example http://127.0.0.1:8080")
-    for line in maintenance.pins(options.mirror.rstrip("/"), found):
+    for line in maintenance.pins(mirror.rstrip("/"), found):
         print(line)
     return 0
 
 
-def _with_store(options: argparse.Namespace, work: Callable[[Store], Awaitable[int]]) -> int:
+def _with_store(data: Path, work: Callable[[Store], Awaitable[int]]) -> int:
     try:
-        is_there = (options.data / "VERSION").exists()
+        is_there = (data / "VERSION").exists()
     except OSError as error:
-        raise MirrorError(f"{options.data} cannot be read ({error.strerror}): be the user that serves") from error
+        raise MirrorError(f"{data} cannot be read ({error.strerror}): be the user that serves") from error
     if not is_there:
-        raise MirrorError(f"{options.data} is no data folder of a mirror: name it with --data")
-    store = LocalStore(options.data)
+        raise MirrorError(f"{data} is no data folder of a mirror: name it with --data")
+    store = LocalStore(data)
     try:
         return anyio.run(work, store)
     finally:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-import argparse
 import re
-from argparse import ArgumentTypeError
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from ipaddress import ip_network
+from itertools import chain
 from typing import Any
+
+import click
+from click.core import ParameterSource
 
 from httpcache.errors import BadAddress
 from httpcache.fields import why_not
@@ -18,32 +20,54 @@ from httpcache.units import parse_size
 _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 
 
-class Options:
-    """Adds options to a parser; `--allow-network` is also `HTTPCACHE_ALLOW_NETWORK` in the environment."""
+class Option(click.Option):
+    """An option with one value; `--allow-network` is also `HTTPCACHE_ALLOW_NETWORK` in the environment.
 
-    def __init__(self, parser: argparse.ArgumentParser, environment: Mapping[str, str]) -> None:
-        self._parser = parser
-        self._environment = environment
+    `read` makes a value of a text, also of the default. It raises BadParameter.
+    """
 
-    def one(self, name: str, default: object, read: Callable[[str], object], **more: Any) -> None:
-        """Add an option with one value. Raises ArgumentTypeError for a variable that cannot be read."""
-        given = self._environment.get(_variable(name))
-        value = default if given is None else _read(name, read, given)
-        self._parser.add_argument(f"--{name}", default=value, type=read, **more)
+    def __init__(self, name: str, metavar: str | None, read: Any, text: str, default: Any = None, **more: Any) -> None:
+        more |= {"metavar": metavar, "type": read, "help": text, "default": default, "show_default": bool(default)}
+        super().__init__([f"--{name}"], envvar=_variable(name), **more)
 
-    def many(self, name: str, read: Callable[[str], object], **more: Any) -> None:
-        """Add an option that can be repeated; its values can also be separated by commas."""
+    def get_error_hint(self, ctx: click.Context | None) -> str:
+        """Name the option, or the variable if that is what cannot be read."""
+        is_variable = ctx and ctx.get_parameter_source(self.name or "") is ParameterSource.ENVIRONMENT
+        return str(self.envvar) if is_variable else self.opts[0]
 
+
+class ListOption(Option):
+    """An option that can be repeated; its values can also be separated by commas. Those of the variable come first."""
+
+    def __init__(self, name: str, metavar: str, read: Callable[[str], object], text: str) -> None:
         def read_all(text: str) -> list[object]:
             return [read(part.strip()) for part in text.split(",") if part.strip()]
 
-        default = _read(name, read_all, self._environment.get(_variable(name), ""))
-        self._parser.add_argument(f"--{name}", action="extend", default=default, type=read_all, **more)
+        def join(context: click.Context, option: click.Parameter, lists: Iterable[list[object]]) -> tuple[object, ...]:
+            return tuple(chain(*lists))
 
-    def flag(self, name: str, **more: Any) -> None:
-        """Add an option without a value. Raises ArgumentTypeError for a variable that is neither yes nor no."""
-        given = _read(name, _switch, self._environment.get(_variable(name), ""))
-        self._parser.add_argument(f"--{name}", action="store_true", default=given, **more)
+        super().__init__(name, metavar, read_all, text, multiple=True, callback=join)
+
+    def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
+        """Return the values of the variable before those of the command line."""
+        value, source = super().consume_value(ctx, opts)
+        if source is ParameterSource.COMMANDLINE:
+            value = (*(self.value_from_envvar(ctx) or ()), *value)
+        return value, source
+
+
+class _Switch(click.types.BoolParamType):
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
+        """Read the value of a flag's variable. Raises BadParameter."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is neither yes nor no: write 1 or 0", param, ctx)
+
+
+def flag(name: str, text: str) -> Option:
+    """Return an option without a value."""
+    return Option(name, None, _Switch(), text, default=False, is_flag=True)
 
 
 def mistyped(environment: Mapping[str, str], names: Iterable[str]) -> list[str]:
@@ -61,43 +85,17 @@ def _variable(name: str) -> str:
     return f"HTTPCACHE_{name.upper().replace('-', '_')}"
 
 
-def _read(name: str, read: Callable[[str], object], text: str) -> object:
-    try:
-        return read(text)
-    except ArgumentTypeError as error:
-        raise ArgumentTypeError(f"{_variable(name)}: {error}") from error
-
-
-def _switch(text: str) -> bool:
-    if text.lower() in ("1", "true", "yes", "on"):
-        return True
-    if text.lower() in ("", "0", "false", "no", "off"):
-        return False
-    raise ArgumentTypeError(f"{text!r} is neither yes nor no: write 1 or 0")
-
-
-def one_of(*choices: str) -> Callable[[str], str]:
-    """Return a reader of a text that is one of these."""
-
-    def read(text: str) -> str:
-        if text not in choices:
-            raise ArgumentTypeError(f"{text!r} is none of {', '.join(choices)}")
-        return text
-
-    return read
-
-
 def port(text: str) -> int:
     """Read a TCP port."""
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise ArgumentTypeError(f"{text!r} is no port: use 1 to 65535")
+        raise click.BadParameter(f"{text!r} is no port: use 1 to 65535")
     return int(text)
 
 
 def count(text: str) -> int:
     """Read a number of things, at least one."""
     if not text.isdecimal() or not 0 < int(text) < 2**31:
-        raise ArgumentTypeError(f"{text!r} is no number of that: use 1 or more")
+        raise click.BadParameter(f"{text!r} is no number of that: use 1 or more")
     return int(text)
 
 
@@ -105,7 +103,7 @@ def size(text: str) -> int:
     """Read a number of bytes: `65536`, `64K`, `128M`, `32G`."""
     found = parse_size(text)
     if found is None:
-        raise ArgumentTypeError(f"{text!r} is no size: use a number of bytes, or one with K, M or G behind it")
+        raise click.BadParameter(f"{text!r} is no size: use a number of bytes, or one with K, M or G behind it")
     return found
 
 
@@ -113,7 +111,7 @@ def header_size(text: str) -> int:
     """Read a size for the head of a message: what the HTTP libraries can hold bounds it on both sides."""
     found = size(text)
     if not 8 * 1024 <= found <= 96 * 1024:
-        raise ArgumentTypeError(f"{text!r} is no size for a head: use 8K to 96K")
+        raise click.BadParameter(f"{text!r} is no size for a head: use 8K to 96K")
     return found
 
 
@@ -124,7 +122,7 @@ def seconds(text: str) -> float:
     except ValueError:
         found = 0.0
     if not 0 < found < 1e9:
-        raise ArgumentTypeError(f"{text!r} is no time: use a number of seconds above 0")
+        raise click.BadParameter(f"{text!r} is no time: use a number of seconds above 0")
     return found
 
 
@@ -132,16 +130,16 @@ def minutes(text: str) -> float:
     """Read a time in minutes; return it in seconds."""
     try:
         return 60 * seconds(text)
-    except ArgumentTypeError:
-        raise ArgumentTypeError(f"{text!r} is no time: use a number of minutes above 0") from None
+    except click.BadParameter:
+        raise click.BadParameter(f"{text!r} is no time: use a number of minutes above 0") from None
 
 
 def prefix(text: str) -> str:
     """Read the path under which a proxy in front shows the mirror."""
     if text and not text.startswith("/"):
-        raise ArgumentTypeError(f"{text!r} does not begin with a slash")
+        raise click.BadParameter(f"{text!r} does not begin with a slash")
     if not _PREFIX.fullmatch(text.rstrip("/")):
-        raise ArgumentTypeError(
+        raise click.BadParameter(
             f"{text!r} is no prefix: use letters, digits, '.', '_', '~' and '-' between its slashes"
         )
     return text.rstrip("/")
@@ -152,7 +150,7 @@ def network(text: str) -> object:
     try:
         return ip_network(text)
     except ValueError as error:
-        raise ArgumentTypeError(f"{text!r} is no network: {error}") from error
+        raise click.BadParameter(f"{text!r} is no network: {error}") from error
 
 
 def binding(text: str) -> tuple[str, str]:
@@ -161,7 +159,7 @@ def binding(text: str) -> tuple[str, str]:
     try:
         return pin_name(name), origin(canonical_url(url))
     except BadAddress as error:
-        raise ArgumentTypeError(
+        raise click.BadParameter(
             f"{text!r} binds no pin: use PREFIX=ORIGIN, for example gitlab=https://gitlab.example.com ({error.text})"
         ) from error
 
@@ -170,7 +168,7 @@ def kept_header(text: str) -> str:
     """Read the name of a header that is to be kept; return it in lower case."""
     reason = why_not(text.lower())
     if reason:
-        raise ArgumentTypeError(f"{text!r} cannot be kept: {reason}")
+        raise click.BadParameter(f"{text!r} cannot be kept: {reason}")
     return text.lower()
 
 
@@ -179,7 +177,9 @@ def pin_name(text: str) -> str:
     try:
         found = pin_prefix(check_pin(text))
     except BadAddress as error:
-        raise ArgumentTypeError(error.text) from error
+        raise click.BadParameter(error.text) from error
     if found != text:
-        raise ArgumentTypeError(f"{text!r} has a date: name the pin without it, {found!r}, and all its dates are meant")
+        raise click.BadParameter(
+            f"{text!r} has a date: name the pin without it, {found!r}, and all its dates are meant"
+        )
     return found

@@ -17,6 +17,7 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
+from httpcache.command.cli import program
 from tests.support import http
 from tests.support.command import run, told
 from tests.support.inside import checked_records
@@ -89,6 +90,55 @@ def test_a_setting_that_makes_no_sense(option: str, value: str, tmp_path: Path) 
     assert "Traceback" not in ran.stderr
     assert f"--{option}" in ran.stderr or variable in ran.stderr
     assert not (tmp_path / "data").exists()
+
+
+def test_what_cannot_be_read_is_named() -> None:
+    """The option, or the variable; and the name that was probably meant, without all the options of the command."""
+    for arguments, variables, parts in (
+        (["serve", "--port", "0"], {"HTTPCACHE_PORT": "1"}, ["--port", "'0'"]),
+        (["serve"], {"HTTPCACHE_PORT": "0"}, ["HTTPCACHE_PORT", "'0'"]),
+        (["serve"], {"HTTPCACHE_ALLOW_NETWORK": "10.0.0.0/8,home"}, ["HTTPCACHE_ALLOW_NETWORK", "'home'"]),
+        (["serve"], {"HTTPCACHE_CORS": "maybe"}, ["HTTPCACHE_CORS", "'maybe'", "1 or 0"]),
+        (["serve", "--prot", "1"], {}, ["--prot", "--port"]),
+        (["sreve"], {}, ["'sreve'", "'serve'"]),
+        (["show"], {}, ["ADDRESS"]),
+    ):
+        ran = run(*arguments, environment=variables)
+        assert ran.returncode == 2, ran
+        assert len(ran.stderr.splitlines()) == 4, ran
+        assert [part for part in parts if part not in ran.stderr.splitlines()[-1]] == []
+
+
+def test_a_command_reads_only_its_own_variables() -> None:
+    assert run("pin", environment={"HTTPCACHE_PORT": "http"}).returncode == 0
+    assert run("--version", environment={"HTTPCACHE_PORT": "http"}).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("variables", "arguments", "name", "value"),
+    [
+        ({"PORT": "81"}, [], "port", 81),
+        ({"PORT": "81"}, ["--port", "82"], "port", 82),
+        ({"PORT": ""}, [], "port", 8080),
+        ({}, [], "max_file", 32 * 1024**3),
+        ({"CORS": "1"}, [], "cors", True),
+        ({"CORS": "Yes"}, [], "cors", True),
+        ({"CORS": "0"}, [], "cors", False),
+        ({"CORS": ""}, [], "cors", False),
+        ({"CORS": "0"}, ["--cors"], "cors", True),
+        ({}, [], "allow_port", ()),
+        ({"ALLOW_PORT": "81, 82,"}, [], "allow_port", (81, 82)),
+        ({"ALLOW_PORT": "81,82"}, ["--allow-port", "83,84", "--allow-port", "85"], "allow_port", (81, 82, 83, 84, 85)),
+    ],
+)
+def test_where_a_value_comes_from(
+    variables: dict[str, str], arguments: list[str], name: str, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command line, else the variable, else the default; those of a list add up."""
+    for variable, text in variables.items():
+        monkeypatch.setenv(f"HTTPCACHE_{variable}", text)
+    serve = program([]).commands["serve"]
+    assert serve.make_context("serve", arguments).params[name] == value
 
 
 # Serving

@@ -9,13 +9,13 @@ import os
 import shutil
 import subprocess
 import time
-from argparse import ArgumentTypeError
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx
 import pytest
+from click import BadParameter
 
 from httpcache.command.options import prefix
 from tests.support import http
@@ -64,7 +64,7 @@ def running(registries: tuple[Upstream, Upstream], folder: Path, *options: str) 
 
 @pytest.mark.parametrize("root", ["/a b", "/a//b", "/..", "/a/./b", "/%6d", "/a?b", "/a#b", '/a"b'])
 def test_a_root_path_that_is_none(root: str) -> None:
-    with pytest.raises(ArgumentTypeError, match="is no prefix"):
+    with pytest.raises(BadParameter, match="is no prefix"):
         prefix(root)
 
 
