@@ -163,7 +163,7 @@ def real_pypi() -> str:
         httpx.head(REAL_PYPI + "pip/", timeout=20, follow_redirects=True).raise_for_status()
     except httpx.HTTPError as error:
         pytest.skip(f"the real PyPI is not reachable from here: {type(error).__name__}")
-    return REAL_PYPI
+    return str(REAL_PYPI)
 
 
 @pytest.fixture(autouse=True)

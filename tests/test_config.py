@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +24,7 @@ ENVIRONMENT = {
     "BYTES": "S3CRET\udcff",
     "PLAIN": "t0ken",
 }
-BASIC = {"user": "ci", "password": {"env": "TOKEN"}}
+BASIC: dict[str, Any] = {"user": "ci", "password": {"env": "TOKEN"}}
 
 
 def read(folder: Path, text: str) -> Config:
@@ -161,7 +162,14 @@ def test_what_makes_no_sense(text: str, said: str, tmp_path: Path) -> None:
 
 def test_a_secret_that_is_missing_stops_the_start(tmp_path: Path) -> None:
     (tmp_path / "mirror.toml").write_text(registry(user="ci", password={"env": "NO_SUCH_TOKEN"}))
-    arguments = ["--port", f"{free_port()}", "--data", tmp_path / "data", "--pypi-config", tmp_path / "mirror.toml"]
+    arguments: list[str | Path] = [
+        "--port",
+        f"{free_port()}",
+        "--data",
+        tmp_path / "data",
+        "--pypi-config",
+        tmp_path / "mirror.toml",
+    ]
     said = told(run("serve", *arguments))
     assert "[[registry]] 'internal': password: the variable NO_SUCH_TOKEN is not set" in said
     assert not (tmp_path / "data").exists()

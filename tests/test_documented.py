@@ -16,8 +16,9 @@ import pytest
 
 from tests.support import http
 from tests.support.command import run
-from tests.support.index import JSON, ask
+from tests.support.index import ask
 from tests.support.mirror import Mirror
+from tests.support.registries import JSON
 from tests.support.upstream import CUT, Response, Upstream
 
 ROOT = Path(__file__).parents[1]

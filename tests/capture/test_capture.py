@@ -238,7 +238,8 @@ def test_a_registry_without_a_list(here: Here) -> None:
 
 @pytest.mark.parametrize(("status", "headers"), [(429, {"Retry-After": "1"}), (503, {"Retry-After": "1"}), (500, {})])
 def test_a_registry_that_asks_for_a_rest_gets_it(here: Here, status: int, headers: dict[str, str]) -> None:
-    page, refused = here.pypi.index.otherwise, []
+    page = here.pypi.index.otherwise
+    refused: list[Request] = []
 
     def tired(request: Request) -> Response:
         if request.path != LIST and len(refused) < 4:
@@ -282,6 +283,7 @@ def test_a_stale_page_is_refused(here: Here) -> None:
         answer = page(request)
         if request.path == "/simple/two/" and stale[0] < 2:
             stale[0] += 1
+            assert isinstance(answer.body, bytes)
             return Response(
                 answer.body.replace(b"2.0", b"1.0"), 200, {**answer.headers, "X-PyPI-Last-Serial": str(old)}
             )
@@ -307,7 +309,7 @@ def test_a_list_that_is_empty_all_at_once_changes_nothing(here: Here) -> None:
 
 def test_a_second_one_says_that_there_is_a_first(here: Here) -> None:
     page = here.pypi.index.otherwise
-    seconds = []
+    seconds: list[str] = []
 
     def meanwhile(request: Request) -> Response:
         if request.path == LIST and not seconds:

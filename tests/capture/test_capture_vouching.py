@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from subprocess import TimeoutExpired
 
@@ -121,7 +121,9 @@ def test_a_304_from_a_cache_does_not_vouch(tmp_path: Path, pypi: PyPI) -> None:
         here.mirror.kill()
 
 
-def test_a_pass_over_the_list_does_not_vouch_for_what_is_not_on_it(tmp_path: Path, pypi: PyPI, upstreams) -> None:  # type: ignore[no-untyped-def]
+def test_a_pass_over_the_list_does_not_vouch_for_what_is_not_on_it(
+    tmp_path: Path, pypi: PyPI, upstreams: Callable[..., Upstream]
+) -> None:
     """A registry whose list is not whole, captured with `all`; a 404 of before; dependency confusion in a group."""
     private = PyPI(upstreams(), upstreams(ranges=True))
     private.upload(wheel("other", "1.0"), ago(days=1))
@@ -241,7 +243,8 @@ def test_a_retry_after_that_is_none(text: str) -> None:
 
 
 def test_a_capture_survives_a_retry_after_that_is_none(here: Here) -> None:
-    page, refused = here.pypi.index.otherwise, []
+    page = here.pypi.index.otherwise
+    refused: list[Request] = []
 
     def tired(request: Request) -> Response:
         if request.path != "/simple/" and not refused:
@@ -314,8 +317,8 @@ def test_a_longer_rest_holds_for_those_who_rest_already() -> None:
         retry.FIRST, retry.TRIES = 0.01, 2
         begun = anyio.current_time()
 
-        def refused(after: str, delay: float) -> Callable[[], object]:
-            tries = []
+        def refused(after: str, delay: float) -> Callable[[], Awaitable[None]]:
+            tries: list[int] = []
 
             async def ask_it() -> None:
                 if tries:

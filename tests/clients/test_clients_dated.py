@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.clients import PIP, UV, ClientError, Clients, Pin, parse_requirements, pins
+from tests.support.mirror import Mirror
 from tests.support.packages import Dist, sdist, wheel
 from tests.support.registries import PyPI, upheavals
 
@@ -26,7 +28,7 @@ def filled(pypi: PyPI) -> PyPI:
 
 
 @pytest.mark.parametrize("client", ["pip", "oldpip", "uv"])
-def test_a_date_stays_as_it_was(client: str, filled: PyPI, mirror, clients: Clients) -> None:
+def test_a_date_stays_as_it_was(client: str, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     index = mirror(filled).at("2024-01-04")
     assert clients.install(client, index, ["app"]) == pins(APP, LIB_2)
     for upheaval in upheavals(filled, changes=CHANGES):
@@ -34,7 +36,9 @@ def test_a_date_stays_as_it_was(client: str, filled: PyPI, mirror, clients: Clie
 
 
 @pytest.mark.parametrize("first", ["pip", "oldpip", "uv"])
-def test_what_one_client_froze_serves_all_others(first: str, filled: PyPI, mirror, clients: Clients) -> None:
+def test_what_one_client_froze_serves_all_others(
+    first: str, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     server = mirror(filled)
     index = server.at("2024-01-04")
     assert clients.install(first, index, ["app"]) == pins(APP, LIB_2)
@@ -56,7 +60,7 @@ CUTOFFS = [
 
 @pytest.mark.parametrize(("address", "instant", "wanted"), CUTOFFS)
 def test_dates_mean_what_the_flags_of_pip_and_uv_mean(
-    address: str, instant: str, wanted: list[Dist] | None, filled: PyPI, mirror, clients: Clients
+    address: str, instant: str, wanted: list[Dist] | None, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients
 ) -> None:
     """A file uploaded at the very instant is not in it, for all three."""
 
@@ -76,7 +80,7 @@ def test_dates_mean_what_the_flags_of_pip_and_uv_mean(
     assert outcome("uv", index) == expected
 
 
-def test_the_flags_work_on_a_dated_index(filled: PyPI, mirror, clients: Clients) -> None:
+def test_the_flags_work_on_a_dated_index(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """The pages keep the original upload times, so a client may look further back from a later date."""
     index = mirror(filled).at("2024-01-04")
     flag = "--uploaded-prior-to=2024-01-03T00:00:00Z"
@@ -84,7 +88,7 @@ def test_the_flags_work_on_a_dated_index(filled: PyPI, mirror, clients: Clients)
     assert clients.uv_compile(index, ["app"], "--exclude-newer", "2024-01-03T00:00:00Z") == pins(APP, LIB_1)
 
 
-def test_resolving_downloads_no_wheel(filled: PyPI, mirror, clients: Clients) -> None:
+def test_resolving_downloads_no_wheel(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """The mirror advertises metadata although the upstream does not, and reads it by ranges."""
     filled.upload(big := wheel("big", "1.0", ["app"], padding=3_000_000), "2024-01-02T00:00:00Z")
     index = mirror(filled).at("2024-01-04")
@@ -95,7 +99,7 @@ def test_resolving_downloads_no_wheel(filled: PyPI, mirror, clients: Clients) ->
     assert all(request.method == "HEAD" or "range" in request.headers for request in asked)
 
 
-def test_all_dates_share_one_file(filled: PyPI, mirror, clients: Clients) -> None:
+def test_all_dates_share_one_file(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     server = mirror(filled)
     for date in ("2024-01-04", "2024-02-01"):
         assert clients.pip_install(server.at(date), ["some-lib"]) == pins(LIB_2)
@@ -107,7 +111,7 @@ def test_all_dates_share_one_file(filled: PyPI, mirror, clients: Clients) -> Non
     assert len([request for request in whole if request.method == "GET"]) == 1
 
 
-def test_lock_files_do_not_change_with_the_date(filled: PyPI, mirror, clients: Clients) -> None:
+def test_lock_files_do_not_change_with_the_date(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """A file has one address at all dates."""
     server = mirror(filled)
     files = []
@@ -119,7 +123,9 @@ def test_lock_files_do_not_change_with_the_date(filled: PyPI, mirror, clients: C
     assert files == [expected, expected]
 
 
-def test_yanked_and_deleted_later_changes_nothing(filled: PyPI, mirror, clients: Clients) -> None:
+def test_yanked_and_deleted_later_changes_nothing(
+    filled: PyPI, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     index = mirror(filled).at("2024-01-04")
     assert clients.install("pip", index, ["app"]) == pins(APP, LIB_2)
     filled.yank(LIB_2, "broken")
@@ -128,14 +134,14 @@ def test_yanked_and_deleted_later_changes_nothing(filled: PyPI, mirror, clients:
         assert clients.install(client, index, ["app"]) == pins(APP, LIB_2), client
 
 
-def test_yanked_before_is_not_chosen(filled: PyPI, mirror, clients: Clients) -> None:
+def test_yanked_before_is_not_chosen(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     filled.yank(LIB_2, "broken")
     index = mirror(filled).at("2024-01-04")
     for client in ("pip", "oldpip", "uv"):
         assert clients.install(client, index, ["app"]) == pins(APP, LIB_1), client
 
 
-def test_sdists_are_served_too(filled: PyPI, mirror, clients: Clients) -> None:
+def test_sdists_are_served_too(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """uv has to download an sdist to read its metadata."""
     filled.upload(source := sdist("sources", "1.0", ["some-lib"]), "2024-01-03T00:00:00Z")
     index = mirror(filled).at("2024-01-04")
@@ -146,7 +152,7 @@ def test_sdists_are_served_too(filled: PyPI, mirror, clients: Clients) -> None:
     assert filled.files.count(path) == 1
 
 
-def test_uv_project_locks_and_syncs(filled: PyPI, mirror, clients: Clients) -> None:
+def test_uv_project_locks_and_syncs(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """`uv lock` and `uv sync`, from an empty cache each time, also when the upstream is gone."""
     index = mirror(filled).at("2024-01-04")
     home = uv_project(clients)
@@ -160,7 +166,7 @@ def test_uv_project_locks_and_syncs(filled: PyPI, mirror, clients: Clients) -> N
         assert listed.checked().output.split() == ["app==1.0", "some-lib==2.0"], upheaval
 
 
-def test_two_worker_processes(filled: PyPI, mirror, clients: Clients) -> None:
+def test_two_worker_processes(filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """They share what is frozen: each file comes from the upstream once."""
     index = mirror(filled, "--workers", "2").at("2024-01-04")
     for client in ("oldpip", "oldpip", "uv", "pip"):
@@ -171,7 +177,9 @@ def test_two_worker_processes(filled: PyPI, mirror, clients: Clients) -> None:
         assert [seen.method for seen in whole].count("GET") == 1
 
 
-def test_an_unknown_project_is_an_error_the_client_understands(filled: PyPI, mirror, clients: Clients) -> None:
+def test_an_unknown_project_is_an_error_the_client_understands(
+    filled: PyPI, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     index = mirror(filled).at("2024-01-04")
     with pytest.raises(ClientError, match="No matching distribution"):
         clients.pip_install(index, ["no-such-project"])
@@ -179,7 +187,9 @@ def test_an_unknown_project_is_an_error_the_client_understands(filled: PyPI, mir
         clients.uv_compile(index, ["no-such-project"])
 
 
-def test_a_name_claimed_later_stays_out_of_an_earlier_date(filled: PyPI, mirror, clients: Clients) -> None:
+def test_a_name_claimed_later_stays_out_of_an_earlier_date(
+    filled: PyPI, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     index = mirror(filled).at("2024-01-04")
     with pytest.raises(ClientError):
         clients.pip_install(index, ["newcomer"])
@@ -190,7 +200,7 @@ def test_a_name_claimed_later_stays_out_of_an_earlier_date(filled: PyPI, mirror,
 
 @pytest.mark.parametrize("requires", [[], ["injected"]], ids=["same metadata", "other metadata"])
 def test_wrong_bytes_from_the_file_host_never_install(
-    requires: list[str], filled: PyPI, mirror, clients: Clients
+    requires: list[str], filled: PyPI, mirror: Callable[..., Mirror], clients: Clients
 ) -> None:
     """Bytes that are not what the index announced are refused and nothing of them is kept."""
     server = mirror(filled)
@@ -204,7 +214,9 @@ def test_wrong_bytes_from_the_file_host_never_install(
 
 
 @pytest.mark.parametrize("client", ["pip_install", "old_pip_install"])
-def test_a_requirements_file_with_hashes_holds(client: str, filled: PyPI, mirror, clients: Clients) -> None:
+def test_a_requirements_file_with_hashes_holds(
+    client: str, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     index = mirror(filled).at("2024-01-04")
     locked = clients.place() / "locked.txt"
     locked.write_text(clients.uv_lock(index, ["app"]))

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 import pytest
 
 from tests.support.clients import PIP, Clients, pins
+from tests.support.mirror import Mirror
 from tests.support.packages import Dist, wheel
 from tests.support.registries import JSON, PyPI
 
@@ -20,7 +22,7 @@ def ago(**span: float) -> str:
 
 
 @pytest.mark.parametrize("client", INSTALLERS)
-def test_live_follows_the_index(client: str, pypi: PyPI, mirror, clients: Clients) -> None:
+def test_live_follows_the_index(client: str, pypi: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     pypi.upload(OLD, ago(days=30))
     index = mirror(pypi).at("live")
     assert clients.install(client, index, ["some-lib"]) == pins(OLD)
@@ -31,7 +33,7 @@ def test_live_follows_the_index(client: str, pypi: PyPI, mirror, clients: Client
 
 
 @pytest.mark.parametrize("client", INSTALLERS)
-def test_files_come_from_the_mirror(client: str, pypi: PyPI, mirror, clients: Clients) -> None:
+def test_files_come_from_the_mirror(client: str, pypi: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     pypi.upload(OLD, ago(days=30))
     index = mirror(pypi).at("live")
     assert clients.install(client, index, ["some-lib"]) == pins(OLD)
@@ -42,7 +44,7 @@ def test_files_come_from_the_mirror(client: str, pypi: PyPI, mirror, clients: Cl
         assert clients.install(other, index, ["some-lib"]) == pins(OLD), other
 
 
-def test_a_file_outlives_the_index(pypi: PyPI, mirror, clients: Clients) -> None:
+def test_a_file_outlives_the_index(pypi: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """The address of a file that a live page named is good when both upstreams are gone."""
     pypi.upload(OLD, ago(days=30))
     server = mirror(pypi)
@@ -59,7 +61,9 @@ def test_a_file_outlives_the_index(pypi: PyPI, mirror, clients: Clients) -> None
 
 
 @pytest.mark.parametrize(("address", "wanted"), [("live", NEW), ("live-1d", NEW), ("live-7d", OLD), ("live-29d", OLD)])
-def test_a_cooldown_leaves_the_young_out(address: str, wanted: Dist, pypi: PyPI, mirror, clients: Clients) -> None:
+def test_a_cooldown_leaves_the_young_out(
+    address: str, wanted: Dist, pypi: PyPI, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     pypi.upload(OLD, ago(days=30))
     pypi.upload(NEW, ago(days=3))
     index = mirror(pypi).at(address)
@@ -67,7 +71,7 @@ def test_a_cooldown_leaves_the_young_out(address: str, wanted: Dist, pypi: PyPI,
         assert clients.install(client, index, ["some-lib"]) == pins(wanted), client
 
 
-def test_live_and_dated_share_files(pypi: PyPI, mirror, clients: Clients) -> None:
+def test_live_and_dated_share_files(pypi: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     pypi.upload(OLD, "2024-01-01T00:00:00Z")
     server = mirror(pypi)
     assert clients.pip_install(server.at("live"), ["some-lib"]) == pins(OLD)
@@ -75,7 +79,7 @@ def test_live_and_dated_share_files(pypi: PyPI, mirror, clients: Clients) -> Non
     assert clients.pip_install(server.at("2024-01-02"), ["some-lib"]) == pins(OLD)
 
 
-def test_pip_download_and_pip_index(pypi: PyPI, mirror, clients: Clients) -> None:
+def test_pip_download_and_pip_index(pypi: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """Other commands that people point at an index."""
     pypi.upload(OLD, ago(days=30))
     pypi.upload(NEW, ago(days=3))

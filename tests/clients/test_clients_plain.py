@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import re
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,8 +13,9 @@ import pytest
 
 from tests.support.clients import Clients
 from tests.support.index import ask, hrefs
+from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import SHAPES, PyPI
+from tests.support.registries import SHAPES, PyPI, Registry
 from tests.support.upstream import CUT, Response, Upstream, redirect
 
 BODY = random.Random(7).randbytes(3_000_000)
@@ -23,7 +25,7 @@ PIN = "data-2024-01-02"
 
 @pytest.mark.parametrize("client", ["curl", "wget"])
 def test_the_first_answer_is_the_answer(
-    client: str, upstream: Upstream, mirror, clients: Clients, tmp_path: Path
+    client: str, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients, tmp_path: Path
 ) -> None:
     upstream.pages["/data.bin?v=1"] = BODY
     address = mirror().pin(PIN, f"{upstream.url}/data.bin?v=1")
@@ -45,7 +47,9 @@ def test_the_first_answer_is_the_answer(
 
 @pytest.mark.parametrize("frozen", [True, False], ids=["frozen", "first request"])
 @pytest.mark.parametrize("client", ["curl", "wget"])
-def test_resume(client: str, frozen: bool, upstream: Upstream, mirror, clients: Clients, tmp_path: Path) -> None:
+def test_resume(
+    client: str, frozen: bool, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients, tmp_path: Path
+) -> None:
     """A download goes on where it stopped; a range as the very first request freezes the whole."""
     upstream.pages["/data.bin"] = BODY
     address = mirror().pin(PIN, f"{upstream.url}/data.bin")
@@ -65,7 +69,7 @@ def test_resume(client: str, frozen: bool, upstream: Upstream, mirror, clients: 
         assert (tmp_path / "whole").read_bytes() == BODY
 
 
-def test_headers_curl_shows(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_headers_curl_shows(upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients) -> None:
     changed = "Tue, 02 Jan 2024 03:04:05 GMT"
     upstream.pages["/a.tar.gz"] = Response(BODY, headers={"Content-Type": "application/gzip", "Last-Modified": changed})
     address = mirror().pin(PIN, f"{upstream.url}/a.tar.gz")
@@ -83,7 +87,9 @@ def test_headers_curl_shows(upstream: Upstream, mirror, clients: Clients) -> Non
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_page_fetched_by_curl_is_the_upstreams(shape: str, registry, mirror, clients: Clients) -> None:
+def test_a_page_fetched_by_curl_is_the_upstreams(
+    shape: str, registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """Byte for byte at its raw address, before and after an installer had the same page rewritten; there it goes on."""
     index = registry(shape)
     index.upload(thing := wheel("some-thing", "1.0"))
@@ -99,7 +105,7 @@ def test_a_page_fetched_by_curl_is_the_upstreams(shape: str, registry, mirror, c
     )
 
 
-def test_a_pinned_pypi_page_by_curl(pypi: PyPI, mirror, clients: Clients) -> None:
+def test_a_pinned_pypi_page_by_curl(pypi: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """It is the page that uv got, in HTML: one moment for all."""
     pypi.upload(wheel("some-thing", "1.0"), "2024-01-01T00:00:00Z")
     page = mirror().pin(PIN, pypi.url)
@@ -109,7 +115,9 @@ def test_a_pinned_pypi_page_by_curl(pypi: PyPI, mirror, clients: Clients) -> Non
     assert [link.partition("#")[0].rpartition("/")[2] for link in hrefs(shown)] == ["some_thing-1.0-py3-none-any.whl"]
 
 
-def test_redirects_are_followed_here(upstreams, mirror, clients: Clients) -> None:
+def test_redirects_are_followed_here(
+    upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """Also to another origin; the client sees the file and no redirect."""
     first, second = upstreams(), upstreams()
     first.pages["/file"] = redirect(f"{second.url}/there")
@@ -122,7 +130,9 @@ def test_redirects_are_followed_here(upstreams, mirror, clients: Clients) -> Non
 
 
 @pytest.mark.parametrize("spelling", ["{url}", "{merged}", "{quoted}"])
-def test_a_mangled_address_is_the_same_address(spelling: str, upstream: Upstream, mirror, clients: Clients) -> None:
+def test_a_mangled_address_is_the_same_address(
+    spelling: str, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     upstream.pages["/a%2Bb.whl"] = upstream.pages["/a+b.whl"] = b"content"
     server = mirror()
     assert clients.curl("-f", server.pin(PIN, f"{upstream.url}/a+b.whl")).checked().output == "content"
@@ -133,7 +143,9 @@ def test_a_mangled_address_is_the_same_address(spelling: str, upstream: Upstream
 
 
 @pytest.mark.parametrize("failure", ["cut", "short"])
-def test_half_a_file_is_never_kept(failure: str, upstream: Upstream, mirror, clients: Clients) -> None:
+def test_half_a_file_is_never_kept(
+    failure: str, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """A first fetch that broke is an error at the client and nothing at the next."""
     announced = {"Content-Length": str(len(BODY))} if failure == "short" else {}
     upstream.pages["/data.bin"] = Response([BODY[:HALF], CUT], headers=announced)
@@ -143,7 +155,9 @@ def test_half_a_file_is_never_kept(failure: str, upstream: Upstream, mirror, cli
     assert httpx.get(address).content == BODY
 
 
-def test_a_kill_in_the_middle_leaves_nothing(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_a_kill_in_the_middle_leaves_nothing(
+    upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """SIGKILL during a first fetch: what was there of it is not served, the next fetch is whole."""
     never = threading.Event()
     upstream.pages["/data.bin"] = Response(
@@ -170,7 +184,7 @@ def test_a_kill_in_the_middle_leaves_nothing(upstream: Upstream, mirror, clients
     assert httpx.get(address).content == other
 
 
-def test_sigterm_finishes_what_is_in_flight(upstream: Upstream, mirror) -> None:
+def test_sigterm_finishes_what_is_in_flight(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """The client gets its whole file, the copy is kept, and the end comes with the download's and not later."""
     release = threading.Event()
     upstream.pages["/data.bin"] = Response(
@@ -190,7 +204,7 @@ def test_sigterm_finishes_what_is_in_flight(upstream: Upstream, mirror) -> None:
     assert httpx.get(address).content == BODY
 
 
-def test_sigterm_finishes_what_nobody_waits_for(upstream: Upstream, mirror) -> None:
+def test_sigterm_finishes_what_nobody_waits_for(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """The download goes on after its client has left, and the server ends when it is kept."""
     release = threading.Event()
     upstream.pages["/data.bin"] = Response(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from tests.support.clients import Clients, Pins, pins
+from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import PyPI, upheavals
+from tests.support.registries import PyPI, Registry, upheavals
 
 LIB = wheel("Some.Lib", "1.0", requires_python=">=3.8")
 APP = wheel("app", "1.0", ["some-lib>=1"])
@@ -39,7 +41,7 @@ def filled(pypi: PyPI) -> PyPI:
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
-def test_a_date(manager: str, filled: PyPI, mirror, clients: Clients) -> None:
+def test_a_date(manager: str, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     filled.upload(APP, "2024-01-02T00:00:00Z")
     index = mirror(filled).at(DATE)
     locked = lock(clients, manager, index)
@@ -50,7 +52,7 @@ def test_a_date(manager: str, filled: PyPI, mirror, clients: Clients) -> None:
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
-def test_live(manager: str, filled: PyPI, mirror, clients: Clients) -> None:
+def test_live(manager: str, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """A lock made on the live index installs the same when the index has moved on and the files are gone."""
     filled.upload(APP, "2024-01-02T00:00:00Z")
     index = mirror(filled).at("live")
@@ -64,7 +66,12 @@ def test_live(manager: str, filled: PyPI, mirror, clients: Clients) -> None:
 @pytest.mark.parametrize("shape", ["ngc", "pytorch", "gitlab", "artifactory", "devpi"])
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_a_pinned_registry_beside_a_date(
-    manager: str, shape: str, filled: PyPI, registry, mirror, clients: Clients
+    manager: str,
+    shape: str,
+    filled: PyPI,
+    registry: Callable[..., Registry],
+    mirror: Callable[..., Mirror],
+    clients: Clients,
 ) -> None:
     index = registry(shape)
     index.upload(APP, LIB)
@@ -79,7 +86,9 @@ def test_a_pinned_registry_beside_a_date(
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
-def test_a_private_registry(manager: str, filled: PyPI, registry, mirror, clients: Clients) -> None:
+def test_a_private_registry(
+    manager: str, filled: PyPI, registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     index = registry("gitlab", auth=CREDENTIALS)
     index.upload(APP)
     server = mirror(filled)

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import replace
 from urllib.parse import quote
 
 import pytest
 
 from tests.support.clients import PIP, UV, ClientError, Clients, pins
+from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import SHAPES, PyPI, upheavals
+from tests.support.registries import SHAPES, PyPI, Registry, upheavals
 
 DEPENDENCY = wheel("common", "1.0")
 THING = wheel("Some_Thing", "2.1.0+cu121", ["common"])
@@ -35,7 +37,12 @@ def filled(pypi: PyPI) -> PyPI:
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("client", INSTALLERS)
 def test_a_pinned_registry_stays_as_it_was(
-    client: str, shape: str, filled: PyPI, registry, mirror, clients: Clients
+    client: str,
+    shape: str,
+    filled: PyPI,
+    registry: Callable[..., Registry],
+    mirror: Callable[..., Mirror],
+    clients: Clients,
 ) -> None:
     index = registry(shape)
     index.upload(THING, DEPENDENCY)
@@ -49,7 +56,12 @@ def test_a_pinned_registry_stays_as_it_was(
 @pytest.mark.parametrize("shape", ["ngc", "gitlab", "artifactory", "devpi"])
 @pytest.mark.parametrize("client", INSTALLERS)
 def test_dependencies_come_from_the_dated_pypi(
-    client: str, shape: str, filled: PyPI, registry, mirror, clients: Clients
+    client: str,
+    shape: str,
+    filled: PyPI,
+    registry: Callable[..., Registry],
+    mirror: Callable[..., Mirror],
+    clients: Clients,
 ) -> None:
     """The registry does not know the dependency, its 404 is frozen with the pin."""
     index = registry(shape)
@@ -62,7 +74,9 @@ def test_dependencies_come_from_the_dated_pypi(
 
 
 @pytest.mark.parametrize("client", ["pip", "oldpip"])
-def test_dependencies_beside_a_403(client: str, filled: PyPI, registry, mirror, clients: Clients) -> None:
+def test_dependencies_beside_a_403(
+    client: str, filled: PyPI, registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """PyTorch's host forbids what it does not know; pip goes on to the next index."""
     index = registry("pytorch")
     index.upload(THING)
@@ -73,7 +87,9 @@ def test_dependencies_beside_a_403(client: str, filled: PyPI, registry, mirror, 
     assert clients.install(client, *where) == pins(THING, DEPENDENCY)
 
 
-def test_uv_beside_a_403(filled: PyPI, registry, mirror, clients: Clients) -> None:
+def test_uv_beside_a_403(
+    filled: PyPI, registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """uv goes on after a 403 if the project says so, as it has to for any host but PyTorch's own."""
     index = registry("pytorch")
     index.upload(THING)
@@ -90,7 +106,9 @@ def test_uv_beside_a_403(filled: PyPI, registry, mirror, clients: Clients) -> No
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-def test_what_one_client_froze_serves_all_others(shape: str, registry, mirror, clients: Clients) -> None:
+def test_what_one_client_froze_serves_all_others(
+    shape: str, registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """HTML for one and JSON for another are one pinned index."""
     index = registry(shape)
     index.upload(THING, DEPENDENCY)
@@ -104,7 +122,9 @@ def test_what_one_client_froze_serves_all_others(shape: str, registry, mirror, c
         assert clients.install(client, where, ["some-thing"]) == pins(THING, DEPENDENCY), client
 
 
-def test_two_pins_of_one_registry_are_two_states(registry, mirror, clients: Clients) -> None:
+def test_two_pins_of_one_registry_are_two_states(
+    registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     index = registry("ngc")
     old, new = wheel("some-thing", "1.0"), wheel("some-thing", "2.0")
     index.upload(old)
@@ -118,7 +138,13 @@ def test_two_pins_of_one_registry_are_two_states(registry, mirror, clients: Clie
 
 @pytest.mark.parametrize("content_type", ["application/octet-stream", "text/plain", None])
 @pytest.mark.parametrize("client", INSTALLERS)
-def test_pages_with_a_wrong_type(client: str, content_type: str | None, registry, mirror, clients: Clients) -> None:
+def test_pages_with_a_wrong_type(
+    client: str,
+    content_type: str | None,
+    registry: Callable[..., Registry],
+    mirror: Callable[..., Mirror],
+    clients: Clients,
+) -> None:
     index = registry("ngc")
     index.shape = replace(index.shape, content_type=content_type)
     index.upload(THING, DEPENDENCY)
@@ -127,7 +153,7 @@ def test_pages_with_a_wrong_type(client: str, content_type: str | None, registry
 
 
 @pytest.mark.parametrize("client", INSTALLERS)
-def test_a_pinned_pypi_itself(client: str, filled: PyPI, mirror, clients: Clients) -> None:
+def test_a_pinned_pypi_itself(client: str, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """A PyPI through a pin: JSON for some clients, HTML for others, files on another host."""
     where = mirror().pin("pypi-2024-01-02", filled.url)
     assert clients.install(client, where, ["common"]) == pins(DEPENDENCY)
@@ -138,7 +164,14 @@ def test_a_pinned_pypi_itself(client: str, filled: PyPI, mirror, clients: Client
 
 @pytest.mark.parametrize("shape", ["gitlab", "artifactory", "devpi", "ngc"])
 @pytest.mark.parametrize("client", INSTALLERS)
-def test_a_private_registry(client: str, shape: str, filled: PyPI, registry, mirror, clients: Clients) -> None:
+def test_a_private_registry(
+    client: str,
+    shape: str,
+    filled: PyPI,
+    registry: Callable[..., Registry],
+    mirror: Callable[..., Mirror],
+    clients: Clients,
+) -> None:
     """Credentials in the index URL open it, for those who have them and for nobody else."""
     index = registry(shape, auth=CREDENTIALS)
     index.upload(THING, DEPENDENCY)
@@ -159,7 +192,9 @@ def test_a_private_registry(client: str, shape: str, filled: PyPI, registry, mir
     assert IN_URL not in server.log()
 
 
-def test_a_client_without_credentials_sees_the_challenge(registry, mirror, clients: Clients) -> None:
+def test_a_client_without_credentials_sees_the_challenge(
+    registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     index = registry("gitlab", auth=CREDENTIALS)
     index.upload(THING)
     page = mirror().pin(PIN, index.url) + "some-thing/"
@@ -169,7 +204,9 @@ def test_a_client_without_credentials_sees_the_challenge(registry, mirror, clien
 
 
 @pytest.mark.parametrize("header", ["Private-Token: t0ken", "Authorization: Bearer t0ken", "X-Api-Key: t0ken"])
-def test_a_token_opens_a_private_registry(header: str, registry, mirror, clients: Clients) -> None:
+def test_a_token_opens_a_private_registry(
+    header: str, registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     name, _, value = header.partition(": ")
     index = registry("gitlab", tokens={name: value})
     index.upload(THING)
@@ -188,7 +225,9 @@ def test_a_token_opens_a_private_registry(header: str, registry, mirror, clients
     assert "t0ken" not in server.log()
 
 
-def test_the_right_credentials_of_another_person(registry, mirror, clients: Clients) -> None:
+def test_the_right_credentials_of_another_person(
+    registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """Whoever the upstream lets in may read what another fetched, and gets the same bytes."""
     index = registry("artifactory", auth=CREDENTIALS, tokens={"X-JFrog-Art-Api": "k"})
     index.upload(THING)

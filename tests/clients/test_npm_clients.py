@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from urllib.parse import unquote
 
 import httpx
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.mirror import Mirror
 from tests.support.npm import NPM_CLIENTS, NpmClients, NpmRegistry, lock
 from tests.support.upstream import Upstream
 
@@ -17,7 +19,7 @@ WANTED = {"left": "^1.0.0", "@acme/lib": "latest"}
 
 @pytest.mark.parametrize("client", NPM_CLIENTS)
 def test_what_was_installed_once_is_installed_for_ever(
-    client: str, upstreams, server, pin: str, clients: Clients
+    client: str, upstreams: Callable[..., Upstream], server: Mirror, pin: str, clients: Clients
 ) -> None:
     """Whatever the registry does: other versions, other bytes, other tags, nothing, gone. It sees the mirror alone."""
     upstream, files = upstreams(), upstreams()
@@ -49,7 +51,9 @@ def test_what_was_installed_once_is_installed_for_ever(
 
 
 @pytest.mark.parametrize("client", NPM_CLIENTS)
-def test_a_private_registry_with_a_token(client: str, upstreams, server, pin: str, clients: Clients) -> None:
+def test_a_private_registry_with_a_token(
+    client: str, upstreams: Callable[..., Upstream], server: Mirror, pin: str, clients: Clients
+) -> None:
     upstream = upstreams(tokens={"Authorization": "Bearer s3cret"})
     npm, registry = NpmClients(clients), NpmRegistry(upstream)
     registry.publish("left", "1.0.0", content="left 1")
@@ -60,7 +64,7 @@ def test_a_private_registry_with_a_token(client: str, upstreams, server, pin: st
 
 
 def test_a_package_that_was_not_there_cannot_be_slipped_in(
-    upstream: Upstream, mirror, pin: str, clients: Clients
+    upstream: Upstream, mirror: Callable[..., Mirror], pin: str, clients: Clients
 ) -> None:
     npm, registry, server = NpmClients(clients), NpmRegistry(upstream), mirror()
     registry.publish("left", "1.0.0", content="left 1")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 
@@ -19,7 +20,7 @@ IMAGE_AI = ["tensorflow", "keras", "numpy", "scipy", "matplotlib", "opencv-pytho
 
 
 @pytest.fixture
-def real_mirror(mirror, real_pypi: str) -> Mirror:
+def real_mirror(mirror: Callable[..., Mirror], real_pypi: str) -> Mirror:
     """A mirror in front of the real PyPI."""
     return mirror(pypi_upstream=real_pypi)
 

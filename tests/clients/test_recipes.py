@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.support.clients import Clients
+from tests.support.mirror import Mirror
 from tests.support.upstream import Response, Upstream
 
 
@@ -29,7 +30,7 @@ def put(upstream: Upstream, folder: Path, prefix: str) -> None:
 
 @pytest.mark.parametrize("packed", [False, True])
 def test_a_git_repository_served_as_files(
-    packed: bool, upstream: Upstream, server, pin: str, tmp_path: Path, clients: Clients
+    packed: bool, upstream: Upstream, server: Mirror, pin: str, tmp_path: Path, clients: Clients
 ) -> None:
     """The same commit for ever: after a push, with the repository emptied, with its server gone."""
     work, bare = tmp_path / "work", tmp_path / "repo.git"
@@ -65,7 +66,7 @@ def test_a_git_repository_served_as_files(
 
 
 def test_git_is_told_why_a_smart_server_cannot_be_frozen(
-    upstream: Upstream, server, pin: str, clients: Clients
+    upstream: Upstream, server: Mirror, pin: str, clients: Clients
 ) -> None:
     upstream.otherwise = lambda request: Response(b"upgrade\n", 403 if "service" not in request.target else 200)
     ran = clients.run("git", "clone", server.pin(pin, f"{upstream.url}/repo.git"), home=clients.place())
@@ -75,7 +76,7 @@ def test_git_is_told_why_a_smart_server_cannot_be_frozen(
     assert "git update-server-info" in posted.output
 
 
-def test_apt_behind_a_pin(upstream: Upstream, server, pin: str, tmp_path: Path, clients: Clients) -> None:
+def test_apt_behind_a_pin(upstream: Upstream, server: Mirror, pin: str, tmp_path: Path, clients: Clients) -> None:
     """`apt-get update` and `download` get what was there first, whatever happens to the repository."""
     if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
         pytest.skip("this machine has no apt-get")

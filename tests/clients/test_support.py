@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import threading
 import zipfile
+from collections.abc import Callable
 from io import BytesIO
 from itertools import cycle
+from typing import Any
 
 import httpx
 import pytest
 
 from tests.support.clients import ClientError, Clients, Pin
 from tests.support.packages import sdist, wheel
-from tests.support.registries import JSON, SHAPES, PyPI
+from tests.support.registries import JSON, SHAPES, PyPI, Registry
 from tests.support.upstream import CUT, Response, Upstream
 
 LIB = wheel("Some_Lib", "1.2", requires_python=">=3.8")
@@ -54,7 +56,9 @@ def test_pdm_locks_and_installs(filled: PyPI, clients: Clients) -> None:
 @pytest.mark.parametrize(
     ("client", "shape"), list(zip(cycle(["pip_install", "old_pip_install", "uv_install"]), SHAPES, strict=False))
 )
-def test_clients_install_from_every_registry_shape(client, shape, registry, clients) -> None:
+def test_clients_install_from_every_registry_shape(
+    client: str, shape: str, registry: Callable[..., Registry], clients: Clients
+) -> None:
     lib = wheel("some-lib", "1.2+cu121")
     index = registry(shape)
     index.upload(lib)
@@ -69,7 +73,7 @@ def test_clients_reach_nothing_but_this_machine(clients: Clients) -> None:
 
 
 def test_pypi_changes_over_time(filled: PyPI) -> None:
-    def page() -> dict:
+    def page() -> Any:
         return httpx.get(filled.url + "app/", headers={"Accept": JSON}).json()
 
     before = page()
@@ -86,7 +90,7 @@ def test_pypi_changes_over_time(filled: PyPI) -> None:
     assert httpx.get(filled.url + "Some_Lib").headers["location"] == "/simple/some-lib/"
 
 
-def test_upstream_asks_for_credentials(upstreams) -> None:
+def test_upstream_asks_for_credentials(upstreams: Callable[..., Upstream]) -> None:
     upstream = upstreams(auth=("user", "pass"), tokens={"Private-Token": "t"})
     upstream.pages["/x"] = b"content"
     url = f"{upstream.url}/x"
@@ -105,7 +109,7 @@ def test_upstream_asks_for_credentials(upstreams) -> None:
         ("bytes=10-", 416, b"", "bytes */10"),
     ],
 )
-def test_upstream_serves_ranges(asked, status, body, content_range, upstream: Upstream) -> None:
+def test_upstream_serves_ranges(asked: str, status: int, body: bytes, content_range: str, upstream: Upstream) -> None:
     upstream.pages["/x"] = b"0123456789"
     response = httpx.get(f"{upstream.url}/x", headers={"Range": asked})
     assert (response.status_code, response.content) == (status, body)

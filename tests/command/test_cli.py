@@ -9,6 +9,7 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -19,10 +20,12 @@ import pytest
 
 from httpcache.command.cli import program
 from tests.support import http
+from tests.support.clients import Clients
 from tests.support.command import run, told
 from tests.support.inside import checked_records
 from tests.support.mirror import COMMAND, STOP, Mirror, free_port
 from tests.support.packages import wheel
+from tests.support.registries import Registry
 from tests.support.upstream import Response, Upstream
 
 BODY = b"0123456789" * 1000
@@ -200,7 +203,9 @@ def test_every_option_is_an_environment_variable(upstream: Upstream, tmp_path: P
 
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_what_is_in_flight_is_finished(how: signal.Signals, workers: int, upstream: Upstream, mirror) -> None:
+def test_what_is_in_flight_is_finished(
+    how: signal.Signals, workers: int, upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     """A client in the middle of a first fetch gets all of it, and it is frozen; then the exit code is 0."""
     release = threading.Event()
     upstream.pages["/file"] = Response([BODY, release, BODY])
@@ -228,7 +233,7 @@ def _until_refused(running: Mirror) -> None:
         return
 
 
-def test_a_download_without_a_client_is_finished_too(upstream: Upstream, mirror) -> None:
+def test_a_download_without_a_client_is_finished_too(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     release = threading.Event()
     upstream.pages["/file"] = Response([BODY, release, BODY])
     running: Mirror = mirror()
@@ -241,7 +246,7 @@ def test_a_download_without_a_client_is_finished_too(upstream: Upstream, mirror)
     assert [record.size for record in checked_records(running.data)] == [len(BODY) * 2]
 
 
-def test_a_signal_with_nothing_to_do(mirror) -> None:
+def test_a_signal_with_nothing_to_do(mirror: Callable[..., Mirror]) -> None:
     """An open connection that asks for nothing does not hold it up."""
     running: Mirror = mirror()
     with socket.create_connection(("127.0.0.1", running.port)), httpx.Client() as client:
@@ -274,7 +279,7 @@ def test_the_page_does_not_repeat_a_hostile_host(host: str, server: Mirror) -> N
 
 
 @pytest.fixture
-def filled(upstream: Upstream, mirror) -> Mirror:
+def filled(upstream: Upstream, mirror: Callable[..., Mirror]) -> Mirror:
     """A running mirror with two pins."""
     upstream.otherwise = lambda request: Response(request.target.encode(), headers={"Content-Type": "text/x-thing"})
     running: Mirror = mirror()
@@ -341,7 +346,7 @@ def test_forget_an_address_and_no_other(filled: Mirror, upstream: Upstream) -> N
     assert answers == [502, 200]
 
 
-def test_what_is_forgotten_is_private_again(upstreams, mirror) -> None:
+def test_what_is_forgotten_is_private_again(upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]) -> None:
     """Nobody reads the next copy because they could read the forgotten one."""
     upstream = upstreams(tokens={"Private-Token": "alice"})
     upstream.pages["/file"] = BODY
@@ -356,7 +361,9 @@ def test_what_is_forgotten_is_private_again(upstreams, mirror) -> None:
     assert http.get(address, headers={"Private-Token": "bob"}).status_code == 401
 
 
-def test_a_forgotten_registry_can_be_pinned_again(registry, mirror, clients) -> None:
+def test_a_forgotten_registry_can_be_pinned_again(
+    registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """Its pages and what they announced are gone with it: the next install gets what the registry has now."""
     index = registry("ngc")
     index.upload(wheel("some-thing", "1.0"))

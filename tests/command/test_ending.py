@@ -6,6 +6,7 @@ import signal
 import socket
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from typing import Final
 
@@ -51,7 +52,7 @@ def lines(running: Mirror, text: str) -> list[str]:
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_slow_clients_are_cut_and_named(workers: int, upstream: Upstream, mirror) -> None:
+def test_slow_clients_are_cut_and_named(workers: int, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """A frozen file, a first fetch and a passed query: each is named, without what may be secret in its address."""
     running: Mirror = mirror("--workers", f"{workers}")
     never = threading.Event()
@@ -79,7 +80,7 @@ def test_slow_clients_are_cut_and_named(workers: int, upstream: Upstream, mirror
 
 
 @pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGINT])
-def test_idle_connections_do_not_count(how: signal.Signals, mirror) -> None:
+def test_idle_connections_do_not_count(how: signal.Signals, mirror: Callable[..., Mirror]) -> None:
     """50 that have been answered, and 10 that have asked for nothing."""
     running: Mirror = mirror("--workers", "2")
     with ExitStack() as stack:
@@ -92,7 +93,7 @@ def test_idle_connections_do_not_count(how: signal.Signals, mirror) -> None:
     assert "cut off" not in running.log()
 
 
-def test_what_ends_in_time_is_frozen_and_whole(upstream: Upstream, mirror) -> None:
+def test_what_ends_in_time_is_frozen_and_whole(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """A download that nobody waits for, and a client that is slow but done before the time is over."""
     running: Mirror = mirror()
     release = threading.Event()
@@ -115,7 +116,9 @@ def test_what_ends_in_time_is_frozen_and_whole(upstream: Upstream, mirror) -> No
 
 
 @pytest.mark.parametrize("again", [signal.SIGTERM, signal.SIGINT])
-def test_a_second_signal_ends_it_at_once(again: signal.Signals, upstream: Upstream, mirror) -> None:
+def test_a_second_signal_ends_it_at_once(
+    again: signal.Signals, upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     """With a client that is slow, a download that nobody waits for, and a capture that does not end."""
     never = threading.Event()
     upstream.pages["/large"] = LARGE
@@ -139,7 +142,7 @@ def test_a_second_signal_ends_it_at_once(again: signal.Signals, upstream: Upstre
     assert [record.size for record in checked_records(running.data)] == [len(LARGE)]
 
 
-def test_a_capture_under_way_is_ended(upstream: Upstream, mirror) -> None:
+def test_a_capture_under_way_is_ended(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     never = threading.Event()
     upstream.pages["/simple/"] = Response([b"{", never])
     running: Mirror = mirror(*CAPTURE, pypi_upstream=f"{upstream.url}/simple/")

@@ -16,7 +16,7 @@ from tests.support.command import run, told
 from tests.support.inside import checked_records
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.upstream import Response, Upstream
+from tests.support.upstream import Page, Response, Upstream
 
 SMALL = bytes(range(256)) * 10
 LARGE = os.urandom(1 << 20) * 65  # more than the mirror reads before it begins to answer
@@ -73,7 +73,7 @@ def bodies() -> dict[Damage, bytes]:
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
-def test_the_same_bytes_are_fetched_again(restarted: bool, upstream: Upstream, mirror) -> None:
+def test_the_same_bytes_are_fetched_again(restarted: bool, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     upstream.pages |= {f"/{damage.__name__}": body for damage, body in bodies().items()}
     running: Mirror = mirror()
     address = running.pin("a", upstream.url)
@@ -92,7 +92,7 @@ def test_the_same_bytes_are_fetched_again(restarted: bool, upstream: Upstream, m
 
 
 @pytest.mark.parametrize("now", ["other bytes", "gone", "down", "refusing"])
-def test_other_bytes_are_not(now: str, upstream: Upstream, mirror) -> None:
+def test_other_bytes_are_not(now: str, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """The client is told which file to restore, and the restored file is served."""
     upstream.pages |= {f"/{damage.__name__}": body for damage, body in bodies().items()}
     running: Mirror = mirror()
@@ -100,7 +100,11 @@ def test_other_bytes_are_not(now: str, upstream: Upstream, mirror) -> None:
     for damage, body in bodies().items():
         http.get(f"{address}/{damage.__name__}")
         damage(blob(running, body))
-        then = {"other bytes": body[::-1], "gone": Response(status=404), "refusing": Response(status=403)}
+        then: dict[str, Page] = {
+            "other bytes": body[::-1],
+            "gone": Response(status=404),
+            "refusing": Response(status=403),
+        }
         upstream.pages[f"/{damage.__name__}"] = then.get(now, b"")
     if now == "down":
         upstream.stop()
@@ -117,7 +121,9 @@ def test_other_bytes_are_not(now: str, upstream: Upstream, mirror) -> None:
         assert http.get(f"{address}/{damage.__name__}").content == body
 
 
-def test_a_private_copy_is_fetched_again_for_its_readers_alone(upstreams, mirror) -> None:
+def test_a_private_copy_is_fetched_again_for_its_readers_alone(
+    upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     upstream: Upstream = upstreams(auth=("user", "password"))
     upstream.pages["/file"] = SMALL
     running: Mirror = mirror()
@@ -130,7 +136,7 @@ def test_a_private_copy_is_fetched_again_for_its_readers_alone(upstreams, mirror
 
 
 @pytest.mark.parametrize("damage", [flip, remove])
-def test_a_large_file_never_completes(damage: Damage, upstream: Upstream, mirror) -> None:
+def test_a_large_file_never_completes(damage: Damage, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """It is checked while it is served; the client that came first is cut off, the next one has it whole."""
     upstream.pages["/file"] = Response(LARGE, headers={"Content-Type": "video/mp4"})  # no page, which is read first
     running: Mirror = mirror()
@@ -153,7 +159,7 @@ def test_a_large_file_never_completes(damage: Damage, upstream: Upstream, mirror
     assert http.get(address).content == LARGE
 
 
-def test_a_large_file_is_served_after_a_restart(upstream: Upstream, mirror) -> None:
+def test_a_large_file_is_served_after_a_restart(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     upstream.pages["/file"] = LARGE
     running: Mirror = mirror()
     address = running.pin("a", f"{upstream.url}/file")
@@ -164,7 +170,7 @@ def test_a_large_file_is_served_after_a_restart(upstream: Upstream, mirror) -> N
     assert upstream.count() == 1
 
 
-def test_what_a_damaged_page_announced_still_counts(upstream: Upstream, mirror) -> None:
+def test_what_a_damaged_page_announced_still_counts(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """It was noted when the page was frozen: the file is held to it, and the page is mended when it is asked for."""
     name, body = "demo-1.0-py3-none-any.whl", wheel("demo", "1.0").data
     page = f'<a href="{name}#sha256={hashlib.sha256(body).hexdigest()}">{name}</a>'.encode()
@@ -190,7 +196,7 @@ def test_what_a_damaged_page_announced_still_counts(upstream: Upstream, mirror) 
 # What an operator sees
 
 
-def test_verify(upstream: Upstream, mirror) -> None:
+def test_verify(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """One line for each damage, with the address and the file; exit code 1."""
     upstream.pages |= {f"/{damage.__name__}": body for damage, body in bodies().items()} | {"/whole": SMALL}
     running: Mirror = mirror()
@@ -228,7 +234,7 @@ def damaged_index(running: Mirror, change: str) -> Path:
 
 
 @pytest.mark.parametrize("change", ["truncated", "empty", "missing", "garbage"])
-def test_a_damaged_index_stops_the_start(change: str, upstream: Upstream, mirror) -> None:
+def test_a_damaged_index_stops_the_start(change: str, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """To begin an empty one would freeze every pin anew."""
     upstream.otherwise = lambda request: Response(request.path.encode())
     running: Mirror = mirror()
@@ -241,7 +247,7 @@ def test_a_damaged_index_stops_the_start(change: str, upstream: Upstream, mirror
         assert "index" in text
 
 
-def test_a_flipped_bit_in_an_entry(upstream: Upstream, mirror) -> None:
+def test_a_flipped_bit_in_an_entry(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """SQLite does not notice; the checksum of the entry does. Everything else is served."""
     upstream.pages |= {"/a": SMALL, "/b": SMALL[::-1]}
     running: Mirror = mirror()

@@ -15,11 +15,10 @@ import pytest
 
 from tests.support import http
 from tests.support.faults import HANG, Faults, Kind, compiled
-from tests.support.index import JSON
 from tests.support.inside import checked_records, until
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import PyPI
+from tests.support.registries import JSON, PyPI
 from tests.support.upstream import Response, Upstream
 
 DATE: Final = "2024-01-02"

@@ -19,11 +19,11 @@ import pytest
 from httpcache.freezing.downloads import HUNG
 from httpcache.store.locks import PATIENCE
 from tests.support import http
-from tests.support.index import JSON, ask, instant
+from tests.support.index import ask, instant
 from tests.support.inside import until
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import PyPI
+from tests.support.registries import JSON, PyPI
 from tests.support.upstream import Response, Upstream
 
 pytestmark = pytest.mark.alone

@@ -47,7 +47,9 @@ def received(answer: httpx.Response, wanted: int) -> tuple[bytes, Iterator[bytes
 
 @pytest.mark.parametrize("after", [2, HALF, len(BODY)])
 @pytest.mark.parametrize("headers", [{}, LENGTH], ids=["chunked", "length"])
-def test_a_kill_in_the_middle_leaves_nothing(headers: dict[str, str], after: int, upstream: Upstream, mirror) -> None:
+def test_a_kill_in_the_middle_leaves_nothing(
+    headers: dict[str, str], after: int, upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     """`after`: the bytes that the upstream has sent; all of them, but not the end of the chunks, is not the whole."""
     release = threading.Event()
     rest = [release, BODY[after:]] if after < len(BODY) or not headers else [BODY[:0]]
@@ -76,7 +78,7 @@ def test_a_kill_in_the_middle_leaves_nothing(headers: dict[str, str], after: int
     assert len(checked_records(running.data)) == 1
 
 
-def test_a_kill_in_a_storm_of_downloads(upstream: Upstream, mirror) -> None:
+def test_a_kill_in_a_storm_of_downloads(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """What a client had whole before the kill is the same after it, whatever the upstream says by then."""
     body = os.urandom(100_000)
     upstream.otherwise = lambda request: Response(request.path.encode() + body)
@@ -106,7 +108,7 @@ def test_a_kill_in_a_storm_of_downloads(upstream: Upstream, mirror) -> None:
         assert {address: client.get(address).content for address in whole} == whole
 
 
-def test_a_worker_dies_while_another_follows_its_download(upstream: Upstream, mirror) -> None:
+def test_a_worker_dies_while_another_follows_its_download(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Every client sees a break, none a short success; nothing is kept; afterwards the file can be had."""
     asked: list[int] = []
 
@@ -147,7 +149,7 @@ def test_a_worker_dies_while_another_follows_its_download(upstream: Upstream, mi
     assert [record.size for record in checked_records(running.data)] == [len(BODY)]
 
 
-def test_a_worker_that_dies_is_replaced(upstream: Upstream, mirror) -> None:
+def test_a_worker_that_dies_is_replaced(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """One process that the kernel kills for its memory must not end the service."""
     upstream.pages["/file"] = BODY
     running: Mirror = mirror()
@@ -164,7 +166,7 @@ def test_a_worker_that_dies_is_replaced(upstream: Upstream, mirror) -> None:
     assert http.get(running.pin("after", f"{upstream.url}/file")).content == BODY
 
 
-def test_workers_that_die_together_are_replaced(upstream: Upstream, mirror) -> None:
+def test_workers_that_die_together_are_replaced(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """All of them: none is lost in the moment in which another is replaced."""
     upstream.pages["/file"] = BODY
     running: Mirror = mirror("--workers", "4")
@@ -178,7 +180,7 @@ def test_workers_that_die_together_are_replaced(upstream: Upstream, mirror) -> N
     running.kill()  # those that are still starting would not hear a SIGTERM
 
 
-def test_workers_do_not_outlive_the_server(upstream: Upstream, mirror) -> None:
+def test_workers_do_not_outlive_the_server(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """If only the main process is killed, the port becomes free, and the next start serves what was frozen."""
     upstream.pages["/file"] = BODY
     running: Mirror = mirror("--workers", "2")
@@ -228,7 +230,8 @@ class Load:
 
     def _addresses(self, dice: random.Random) -> Iterator[str]:
         """Something new, or what somebody has asked for before."""
-        at, asked = self.running, []
+        at = self.running
+        asked: list[str] = []
         while not self._over.is_set():
             number = dice.randrange(1 << 40)
             if asked and dice.random() < 0.3:
@@ -271,7 +274,9 @@ class Load:
 
 
 @pytest.mark.parametrize("kills", [200, pytest.param(3000, marks=pytest.mark.soak)])
-def test_kills_at_random_instants(kills: int, upstreams: Callable[..., Upstream], pypi: PyPI, mirror) -> None:
+def test_kills_at_random_instants(
+    kills: int, upstreams: Callable[..., Upstream], pypi: PyPI, mirror: Callable[..., Mirror]
+) -> None:
     """Workers, and now and then all processes at once, while six clients ask for everything there is."""
     seed = random.randrange(1 << 32)
     print(f"seed {seed}")

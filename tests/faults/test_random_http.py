@@ -178,7 +178,7 @@ class World:
         self.change()
         asked, orders, clock = [self.addresses(40) for _ in range(clients)], self.orders(), self.dice.uniform(0.1, 3)
         with ThreadPoolExecutor(clients + 2) as pool:
-            done = [pool.submit(lambda: [order() for order in orders])]
+            done: list[Future[Any]] = [pool.submit(lambda: [order() for order in orders])]
             if self.dice.random() < 0.6:
                 done.append(pool.submit(self._kill, clock))
             for paths in asked:

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -17,11 +18,10 @@ import pytest
 
 from tests.support import http
 from tests.support.command import run
-from tests.support.index import JSON
 from tests.support.inside import checked_records, parts, processes, until
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import PyPI
+from tests.support.registries import JSON, PyPI
 from tests.support.upstream import Request, Response, Upstream
 
 pytestmark = pytest.mark.alone
@@ -243,12 +243,15 @@ def test_forget_in_a_storm(pair: Pair, changing: Upstream) -> None:
                     answers += 1
         return answers
 
+    def have_come(count: int) -> bool:
+        return changing.count() >= count
+
     with ThreadPoolExecutor(8) as pool:
         futures = [pool.submit(fetch, server) for server in pair * 4]
         try:
             asked = 0
             for _ in range(8):
-                until(lambda asked=asked: changing.count() >= asked + len(paths), "all files once more")
+                until(partial(have_come, asked + len(paths)), "all files once more")
                 asked = changing.count()
                 forgotten = run("forget", "--data", pair[0].data, PIN, "--yes")
                 assert forgotten.returncode == 0, forgotten

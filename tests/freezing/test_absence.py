@@ -145,7 +145,7 @@ def _failing(pypi: PyPI, times: int) -> Callable[[Request], Response]:
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_one_404_does_not_end_a_project_and_two_do(times: int, pypi: PyPI, mirror) -> None:
+def test_one_404_does_not_end_a_project_and_two_do(times: int, pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Gone is gone at that time for ever, also when it is back."""
     thing = wheel("thing", "1.0")
     pypi.upload(thing, "2024-01-01T00:00:00Z")

@@ -90,7 +90,7 @@ def test_what_is_set_on_purpose_is_sent_at_once(
     assert sent(upstream, header) == [TOKENS[header]]
 
 
-def test_one_more_header_by_setting(upstreams: Callable[..., Upstream], mirror) -> None:
+def test_one_more_header_by_setting(upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]) -> None:
     upstream = upstreams(tokens={"X-Our-Key": "S3CRET"})
     upstream.pages["/file"] = BODY
     running = mirror("--credential-header", "X-Our-Key")
@@ -190,7 +190,7 @@ def test_a_copy_that_became_public_is_for_everybody_while_it_is(private: Upstrea
     assert http.get(address).status_code == 401
 
 
-def test_offline_a_private_copy_is_for_those_who_have_read_it(private: Upstream, mirror) -> None:
+def test_offline_a_private_copy_is_for_those_who_have_read_it(private: Upstream, mirror: Callable[..., Mirror]) -> None:
     running = mirror()
     address = running.pin("offline", f"{private.url}/file")
     http.get(address, headers=_as("alice"))
@@ -293,7 +293,7 @@ def test_nothing_else_of_the_client_reaches_the_upstream(upstream: Upstream, ser
 
 @pytest.mark.parametrize("level", ["info", "debug"])
 def test_no_secret_in_the_data_folder_or_the_log(
-    level: str, upstreams: Callable[..., Upstream], mirror, clients: Clients
+    level: str, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror], clients: Clients
 ) -> None:
     """Whatever happens to a request: frozen, refused, redirected with a signature, cut, unreachable, mistyped."""
     upstream, gone = upstreams(auth=(USER, PASSWORD), tokens=TOKENS), upstreams()
@@ -390,7 +390,7 @@ def bound(mirror: Callable[..., Mirror], *origins: str) -> Mirror:
     return mirror(*(argument for origin in origins for argument in ("--bind", f"team={origin}")))
 
 
-def test_a_bound_pin_sends_basic_after_a_404(upstreams: Callable[..., Upstream], mirror) -> None:
+def test_a_bound_pin_sends_basic_after_a_404(upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]) -> None:
     """GitLab hides what is private behind a 404, and never challenges."""
     upstream = upstreams(auth=(USER, PASSWORD), refusal=404)
     upstream.pages["/file"] = BODY
@@ -403,7 +403,9 @@ def test_a_bound_pin_sends_basic_after_a_404(upstreams: Callable[..., Upstream],
     assert http.get(running.pin("teams", f"{upstream.url}/file"), auth=(USER, PASSWORD)).status_code == 404
 
 
-def test_credentials_of_a_bound_pin_go_nowhere_else(upstreams: Callable[..., Upstream], mirror) -> None:
+def test_credentials_of_a_bound_pin_go_nowhere_else(
+    upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     """A host that asks for them gets none, neither Basic nor what is sent at once elsewhere."""
     ours, theirs = upstreams(auth=(USER, PASSWORD)), upstreams(auth=(USER, PASSWORD))
     theirs.pages["/file"] = BODY
@@ -417,7 +419,9 @@ def test_credentials_of_a_bound_pin_go_nowhere_else(upstreams: Callable[..., Ups
     assert http.get(address, auth=(USER, PASSWORD)).headers["cache-control"].startswith("public")
 
 
-def test_an_installer_with_a_bound_pin(registry: Callable[..., Registry], mirror, clients: Clients) -> None:
+def test_an_installer_with_a_bound_pin(
+    registry: Callable[..., Registry], mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """pip with the user in the index's address, at a registry that answers 404 instead of 401."""
     private = registry("gitlab", auth=(USER, PASSWORD), refusal=404)
     private.upload(wheel("demo", "1.0"))
@@ -429,7 +433,7 @@ def test_an_installer_with_a_bound_pin(registry: Callable[..., Registry], mirror
 # Shared pins
 
 
-def test_a_shared_pin_is_for_everybody(upstream: Upstream, mirror) -> None:
+def test_a_shared_pin_is_for_everybody(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     upstream.tokens = {"X-Api-Key": PASSWORD}
     upstream.pages["/file"] = BODY
     running = mirror("--share", "team")
@@ -445,7 +449,7 @@ def test_a_shared_pin_is_for_everybody(upstream: Upstream, mirror) -> None:
     assert http.get(shared).status_code == 401
 
 
-def test_an_absence_does_not_hide_what_is_shared(upstream: Upstream, mirror) -> None:
+def test_an_absence_does_not_hide_what_is_shared(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """An installer without credentials was told that there is no such project, before one with credentials froze it."""
     upstream.tokens = {"X-Api-Key": PASSWORD}
     upstream.refusal = 404

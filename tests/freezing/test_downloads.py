@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import anyio
 import pytest
@@ -253,7 +254,7 @@ async def _all(live: FlightReader) -> None:
 
 @pytest.mark.parametrize("reader", [_nothing, _all], ids=["without a client", "with a client"])
 def test_the_end_waits_for_downloads_and_no_longer(
-    reader: Callable[[FlightReader], Awaitable[None]],
+    reader: Callable[[FlightReader], Coroutine[Any, Any, None]],
     upstream: Upstream,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,

@@ -51,7 +51,7 @@ def test_the_first_bytes_come_before_the_upstream_has_finished(
 
 
 @pytest.mark.parametrize("workers", [1, 2])
-def test_all_who_ask_at_once_share_one_request(workers: int, upstream: Upstream, mirror) -> None:
+def test_all_who_ask_at_once_share_one_request(workers: int, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """In one process and across processes; all of them stream before the end."""
     release = threading.Event()
     upstream.pages["/file"] = stalled(release)
@@ -69,7 +69,7 @@ def test_all_who_ask_at_once_share_one_request(workers: int, upstream: Upstream,
     assert len(checked_records(running.data)) == 1
 
 
-def test_a_storm_of_first_requests_on_two_workers(upstream: Upstream, mirror) -> None:
+def test_a_storm_of_first_requests_on_two_workers(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Small files that come at once: every client has all of its file, every file was asked for once."""
     running = mirror("--workers", "2")
     names = [f"/file-{number}" for number in range(10)]
@@ -84,7 +84,7 @@ def test_a_storm_of_first_requests_on_two_workers(upstream: Upstream, mirror) ->
     assert [upstream.count(name) for name in names] == [1] * len(names)
 
 
-def test_files_with_the_same_bytes_freeze_at_once(upstream: Upstream, mirror) -> None:
+def test_files_with_the_same_bytes_freeze_at_once(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Many addresses, one blob, two workers: nobody is cut off because another has written the same blob."""
     running = mirror("--workers", "2")
     upstream.otherwise = lambda _: Response(BODY)
@@ -138,7 +138,9 @@ def test_whatever_asks_first_the_whole_is_frozen(method: str, upstream: Upstream
 
 
 @pytest.mark.parametrize("asked", ["bytes=10-19", "bytes=-10", "bytes=0-9,20-29", "bytes=999999999-"])
-def test_a_range_first_where_the_length_is_not_announced(asked: str, upstream: Upstream, server: Mirror, pin) -> None:
+def test_a_range_first_where_the_length_is_not_announced(
+    asked: str, upstream: Upstream, server: Mirror, pin: str
+) -> None:
     upstream.pages["/file"] = Response([BODY])
     address = server.pin(pin, f"{upstream.url}/file")
     first = http.get(address, headers={"Range": asked})
@@ -171,7 +173,7 @@ def test_a_pin_is_frozen_by_itself(upstream: Upstream, server: Mirror, pin: str)
         assert http.get(server.pin(f"{body.decode()}-{pin}", f"{upstream.url}/file")).content == body
 
 
-def test_frozen_survives_a_restart(upstream: Upstream, mirror) -> None:
+def test_frozen_survives_a_restart(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     upstream.pages["/file"] = BODY
     running = mirror()
     address = running.pin("kept", f"{upstream.url}/file")
@@ -201,7 +203,7 @@ def test_an_empty_file(body: object, upstream: Upstream, server: Mirror, pin: st
 @pytest.mark.parametrize("workers", [1, 2])
 @pytest.mark.parametrize("headers", [{}, {"Content-Length": str(len(BODY))}], ids=["chunked", "length"])
 def test_what_broke_off_breaks_at_every_client_and_is_not_kept(
-    headers: dict[str, str], workers: int, upstream: Upstream, mirror
+    headers: dict[str, str], workers: int, upstream: Upstream, mirror: Callable[..., Mirror]
 ) -> None:
     """Also at those who share the download; the next honest answer is frozen."""
     release = threading.Event()
@@ -291,7 +293,9 @@ def test_what_freezes(upstream: Upstream, server: Mirror, pin: str) -> None:
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_an_absent_file_is_remembered_for_a_moment_only(status: int, upstream: Upstream, mirror) -> None:
+def test_an_absent_file_is_remembered_for_a_moment_only(
+    status: int, upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     upstream.pages["/file"] = Response(b"gone", status)
     running = mirror()
     address = running.pin("absent", f"{upstream.url}/file")
@@ -369,7 +373,7 @@ def _length(address: str, **headers: str) -> int:
         return sum(map(len, response.iter_raw()))
 
 
-def test_memory_does_not_grow_with_the_file(upstream: Upstream, mirror) -> None:
+def test_memory_does_not_grow_with_the_file(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Nor with clients that ask for a large file and do not read it, at the first fetch and later."""
     size = 300 * MEGABYTE
     upstream.pages["/warm"], upstream.pages["/large"] = _large(2), _large(300)
@@ -395,7 +399,7 @@ def test_memory_does_not_grow_with_the_file(upstream: Upstream, mirror) -> None:
 # The spool
 
 
-def test_what_a_dead_process_left_is_removed_at_start(upstream: Upstream, mirror) -> None:
+def test_what_a_dead_process_left_is_removed_at_start(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     upstream.pages["/file"] = BODY
     running = mirror()
     address = running.pin("spool", f"{upstream.url}/file")

@@ -129,7 +129,9 @@ def test_it_goes_to_its_origin_alone(
 
 
 @pytest.mark.parametrize("bound_to", ["same", "other"])
-def test_under_a_bound_pin(bound_to: str, private: Upstream, upstreams: Callable[..., Upstream], mirror) -> None:
+def test_under_a_bound_pin(
+    bound_to: str, private: Upstream, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     """The address says whose the login is; what else the request carries is for the origin that is bound."""
     running: Mirror = mirror("--bind", f"team={private.url if bound_to == 'same' else upstreams().url}")
     address = with_login(running.pin("team", f"{private.url}/file"))
@@ -137,7 +139,7 @@ def test_under_a_bound_pin(bound_to: str, private: Upstream, upstreams: Callable
     assert ("x-api-key" in private.requests[0].headers) is (bound_to == "same")
 
 
-def test_it_is_written_down_nowhere(private: Upstream, mirror) -> None:
+def test_it_is_written_down_nowhere(private: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Nor what is made of it, whatever happens to the request; and the command takes such an address too."""
     index = '<a href="/file.tar.gz">x</a>'
     private.pages["/simple/x/"] = Response(index.encode(), headers={"Content-Type": "text/html"})

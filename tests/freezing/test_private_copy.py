@@ -173,7 +173,9 @@ def test_a_rotated_token_reads_an_index_that_has_grown(upstream: Upstream, serve
 
 
 @pytest.mark.parametrize("announced", [False, True])
-def test_metadata_has_the_scope_of_its_wheel(announced: bool, upstream: Upstream, mirror) -> None:
+def test_metadata_has_the_scope_of_its_wheel(
+    announced: bool, upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     """Under a shared pin others ask for it first; when the pin is shared no more, it is the owner's alone."""
     thing = wheel("thing", "1.0")
     more = {"core-metadata": {"sha256": thing.metadata_sha256}} if announced else {}
@@ -200,7 +202,7 @@ def test_metadata_has_the_scope_of_its_wheel(announced: bool, upstream: Upstream
 @pytest.mark.parametrize(("said", "realm"), [('Basic realm="their realm"', "their realm"), ("Bearer", None)])
 @pytest.mark.parametrize("away", ["stopped", "offline", "busy"])
 def test_a_private_copy_challenges(
-    away: str, said: str, realm: str | None, upstream: Upstream, mirror, clients: Clients
+    away: str, said: str, realm: str | None, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
 ) -> None:
     right = "Basic " + base64.b64encode(b"alice:pass word").decode()
 

@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from html.parser import HTMLParser
+from typing import NoReturn
 
 import msgspec
 
@@ -111,8 +112,8 @@ def _metadata(file: File) -> bool | dict[str, str] | None:
 
 
 def _first(hashes: dict[str, str]) -> dict[str, str]:
-    order = ("sha256", "sha512", "sha384", "sha3_512", "sha3_384", "sha3_256", "blake2b", "blake2s")
-    order += ("sha224", "sha3_224", "sha1", "md5")
+    order = ["sha256", "sha512", "sha384", "sha3_512", "sha3_384", "sha3_256", "blake2b", "blake2s"]
+    order += ["sha224", "sha3_224", "sha1", "md5"]
     return next(({name: hashes[name]} for name in order if name in hashes), {})
 
 
@@ -186,7 +187,7 @@ def _metadata_of(read: Callable[[], bytes]) -> bytes | None:
         return None
 
 
-def _never_asked(_headers: object) -> None:
+def _never_asked(_headers: object) -> NoReturn:
     raise AssertionError("everything is here already")
 
 

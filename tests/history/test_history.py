@@ -163,7 +163,7 @@ def test_project_state_is_as_of_the_last_observation_else_the_first() -> None:
 
     def state(second: int) -> tuple[ProjectStatus | None, tuple[str, ...]] | None:
         page = history.as_of(second * SECOND)
-        return page and (page.status, page.tracks)
+        return None if page is None else (page.status, page.tracks)
 
     assert [state(second) for second in (10, 199, 200, 300, 349, 350)] == [
         (None, ("a",)),

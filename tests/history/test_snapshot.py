@@ -16,7 +16,7 @@ from pypi_adapter.history.snapshot_cache import FORMAT, StoredSnapshot
 from pypi_adapter.simple.html_page import to_html
 from pypi_adapter.simple.json_page import to_json
 from pypi_adapter.simple.model import File, Page, ProjectStatus, map_files
-from tests.history.test_history_model import few_and_many_steps, instants, kinds, run
+from tests.history.test_history_model import Step, few_and_many_steps, instants, kinds, run
 from tests.support.examples import examples as share
 
 BASE = "/mirror/name"
@@ -79,7 +79,7 @@ def facts(known: History | Snapshot) -> list[object]:
 def test_it_gives_what_the_history_gives_at_every_instant(examples: int) -> None:
     @settings(max_examples=share(examples), deadline=None, suppress_health_check=list(HealthCheck))
     @given(kinds, few_and_many_steps)
-    def check(kind, steps) -> None:
+    def check(kind: dict[str, bool], steps: list[Step]) -> None:
         index, model, entries = run(kind, steps)
         entries = [varied(entry) for entry in entries]
         history = History(entries)
@@ -105,7 +105,7 @@ def test_what_is_kept_of_a_moment_stays_right_when_the_history_grows(examples: i
 
     @settings(max_examples=share(examples), deadline=None, suppress_health_check=list(HealthCheck))
     @given(kinds, few_and_many_steps)
-    def check(kind, steps) -> None:
+    def check(kind: dict[str, bool], steps: list[Step]) -> None:
         index, model, entries = run(kind, steps)
         entries = [varied(entry) for entry in entries]
         every = instants(index, model)

@@ -146,9 +146,14 @@ def flip(path: Path, place: int) -> None:
     path.write_bytes(data)
 
 
-SPOILT: dict[str, Callable[[SnapshotCache, Path, StoredSnapshot], None]] = {
-    "empty": lambda snapshots, path, stored: path.write_bytes(b"") and None,
-    "cut": lambda snapshots, path, stored: path.write_bytes(path.read_bytes()[:-1]) and None,
+def turn_into_folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+SPOILT: dict[str, Callable[[SnapshotCache, Path, StoredSnapshot], object]] = {
+    "empty": lambda snapshots, path, stored: path.write_bytes(b""),
+    "cut": lambda snapshots, path, stored: path.write_bytes(path.read_bytes()[:-1]),
     "damaged checksum": lambda snapshots, path, stored: flip(path, 0),
     "damaged": lambda snapshots, path, stored: flip(path, -1),
     "other format": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, format=FORMAT + 1)),
@@ -156,7 +161,7 @@ SPOILT: dict[str, Callable[[SnapshotCache, Path, StoredSnapshot], None]] = {
     "other last entry": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, last=b"x")),
     "longer than the log": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, length=99)),
     "of no entry": lambda snapshots, path, stored: snapshots.write(msgspec.structs.replace(stored, length=0)),
-    "a folder": lambda snapshots, path, stored: path.unlink() or path.mkdir(),
+    "a folder": lambda snapshots, path, stored: turn_into_folder(path),
     "not there": lambda snapshots, path, stored: path.unlink(),
 }
 

@@ -14,11 +14,11 @@ from httpcache.errors import MirrorError, one_line, plain
 from tests.support import http
 from tests.support.command import run
 from tests.support.config import configured, table
-from tests.support.index import HTML, JSON, ago, ask
+from tests.support.index import ago, ask
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.rawupstream import End, RawUpstream, answer
-from tests.support.registries import PyPI
+from tests.support.registries import HTML, JSON, PyPI
 
 HOSTILE = "clear \x1b[2J title \x1b]0;x\x07 bell \x08 csi \x9b31m turn \u202egnp.exe \x7f back \r over"
 OBEYED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069\u2028\u2029]")

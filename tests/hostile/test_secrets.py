@@ -16,7 +16,7 @@ import signal
 import threading
 import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -250,7 +250,7 @@ class Scenario:
         self.proxy.pages[f"{url}/open"] = Response(b"by proxy", headers=COOKIE)
 
     @staticmethod
-    def _protected(name: str, value: str) -> object:
+    def _protected(name: str, value: str) -> Callable[[Request], Response]:
         def answer(request: Request) -> Response:
             if request.headers.get(name.lower()) == value:
                 return Response(b"private", headers=COOKIE)

@@ -19,6 +19,7 @@ from pypi_adapter.registry.wheel_metadata import BUDGET
 from tests.support import http
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
+from tests.support.registries import PyPI
 from tests.support.upstream import Request, Response, Upstream
 
 pytestmark = pytest.mark.alone
@@ -62,7 +63,9 @@ def refused(address: str) -> bool:
     return True
 
 
-def test_an_origin_that_hangs_keeps_no_other_waiting(upstreams: Callable[..., Upstream], mirror) -> None:
+def test_an_origin_that_hangs_keeps_no_other_waiting(
+    upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     """So many wait for it, the next is told to come back; another origin is asked at once."""
     slow, quick = upstreams(), upstreams()
     quick.pages["/file"] = b"bytes"
@@ -75,7 +78,9 @@ def test_an_origin_that_hangs_keeps_no_other_waiting(upstreams: Callable[..., Up
     assert http.get(running.pin("b", f"{quick.url}/file")).content == b"bytes"
 
 
-def test_downloads_are_bounded_in_all(upstreams: Callable[..., Upstream], pypi, mirror) -> None:
+def test_downloads_are_bounded_in_all(
+    upstreams: Callable[..., Upstream], pypi: PyPI, mirror: Callable[..., Mirror]
+) -> None:
     """What is frozen is served all the same, and the registry of the dated index has turns of its own."""
     slow, quick = upstreams(), upstreams()
     quick.pages["/file"] = quick.pages["/other"] = b"bytes"
@@ -108,7 +113,7 @@ def test_a_page_that_is_searched_for_long(body: bytes, upstream: Upstream, serve
     assert answer.content == body
 
 
-def test_a_large_page_of_the_web_is_given_to_browsers(upstream: Upstream, mirror) -> None:
+def test_a_large_page_of_the_web_is_given_to_browsers(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Only what is read as an index is bounded by --max-page."""
     body = b"<meta name='pypi:repository-version'>" + b" " * 70_000
     upstream.pages["/page"] = Response(body, headers=HTML)

@@ -10,10 +10,12 @@ import subprocess
 import threading
 import time
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from hashlib import sha256
+from pathlib import Path
 from typing import Final
 
 import pytest
@@ -97,7 +99,12 @@ def gone(running: Mirror, level: int, before: int) -> None:
 # Readers
 
 
-def test_slow_readers_of_a_frozen_file(upstream: Upstream, mirror, clients: Clients) -> None:
+def all_have_some(crowds: Sequence[Crowd]) -> bool:
+    """Whether every crowd has taken some bytes."""
+    return all(crowd.turns > 2 for crowd in crowds)
+
+
+def test_slow_readers_of_a_frozen_file(upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """300 take a few bytes now and then, of whole files and ranges: others are served. Twice, for what might stay."""
     running: Mirror = mirror()
     address = frozen(running, upstream)
@@ -110,7 +117,7 @@ def test_slow_readers_of_a_frozen_file(upstream: Upstream, mirror, clients: Clie
                 stack.enter_context(Crowd(running, CROWD // len(ways), way, bad.nibble, bad.TINY)) for way in ways
             ]
             honest(clients, address)
-            until(lambda crowds=crowds: all(crowd.turns > 2 for crowd in crowds), "the slow ones to take some bytes")
+            until(partial(all_have_some, crowds), "the slow ones to take some bytes")
             assert [crowd.dropped for crowd in crowds] == [0] * len(ways)
         per_client = (PER_FILE_READER + 3 * PER_STREAM_READER) // 4
         assert seen.memory - before < CROWD * per_client + REST
@@ -119,7 +126,7 @@ def test_slow_readers_of_a_frozen_file(upstream: Upstream, mirror, clients: Clie
     tally("bad clients survived", 2 * CROWD)
 
 
-def test_slow_readers_of_a_live_download(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_slow_readers_of_a_live_download(upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """300 take a few bytes now and then of a file that is still coming: it comes as fast as the upstream sends it."""
     running: Mirror = mirror()
     frozen(running, upstream)
@@ -140,7 +147,9 @@ def test_slow_readers_of_a_live_download(upstream: Upstream, mirror, clients: Cl
 
 
 @pytest.mark.parametrize("what", ["whole", "range", "live"])
-def test_readers_that_stop_reading_are_cut_off(what: str, upstream: Upstream, mirror, clients: Clients) -> None:
+def test_readers_that_stop_reading_are_cut_off(
+    what: str, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """They keep their connection and answer the kernel's questions, but take nothing: they hold a handle only so long.
 
     Cut off means that the server has nothing open for them any more, however long they stay.
@@ -168,7 +177,7 @@ def test_readers_that_stop_reading_are_cut_off(what: str, upstream: Upstream, mi
     tally("bad clients survived", 100)
 
 
-def test_a_client_that_is_slow_and_not_silent_is_served(upstream: Upstream, mirror) -> None:
+def test_a_client_that_is_slow_and_not_silent_is_served(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """The time between two bytes is bounded, not the time of a download: this one takes three times as long."""
     running: Mirror = mirror("--client-timeout", "1")
     address = frozen(running, upstream)
@@ -187,7 +196,9 @@ def test_a_client_that_is_slow_and_not_silent_is_served(upstream: Upstream, mirr
 
 
 @pytest.mark.parametrize("reset", [True, False], ids=["RST", "FIN"])
-def test_clients_that_vanish_in_the_middle(reset: bool, upstream: Upstream, mirror, clients: Clients) -> None:
+def test_clients_that_vanish_in_the_middle(
+    reset: bool, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """250 of each kind, on whole files, ranges and a live download: the download goes on, every handle comes back."""
     running: Mirror = mirror()
     address = frozen(running, upstream)
@@ -211,7 +222,9 @@ def test_clients_that_vanish_in_the_middle(reset: bool, upstream: Upstream, mirr
     tally("bad clients survived", 250)
 
 
-def test_clients_that_vanish_while_they_wait_for_the_upstream(upstream: Upstream, mirror) -> None:
+def test_clients_that_vanish_while_they_wait_for_the_upstream(
+    upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     """Nothing has been answered yet: the request goes on for those who stay, and nothing is held for those who left."""
     running: Mirror = mirror()
     frozen(running, upstream)
@@ -238,7 +251,7 @@ def test_clients_that_vanish_while_they_wait_for_the_upstream(upstream: Upstream
 # Requests
 
 
-def test_heads_that_never_end(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_heads_that_never_end(upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """300 that send half a head and wait, 300 that send one byte of it at a time, 300 that send nothing at all."""
     running: Mirror = mirror("--client-timeout", "3")
     address = frozen(running, upstream)
@@ -327,7 +340,9 @@ def test_requests_with_an_endless_body(what: str, method: str, upstream: Upstrea
     tally("bad clients survived", 20)
 
 
-def test_requests_without_an_end_and_no_answer_taken(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_requests_without_an_end_and_no_answer_taken(
+    upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """50 pile up requests on one connection each and read nothing: the server takes no more than it has answered."""
     running: Mirror = mirror("--client-timeout", "3")
     address = frozen(running, upstream)
@@ -346,7 +361,7 @@ def test_requests_without_an_end_and_no_answer_taken(upstream: Upstream, mirror,
 # Limits
 
 
-def test_thousands_of_idle_connections(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_thousands_of_idle_connections(upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """3000 have asked once and stay: each costs a handle and little memory."""
     count = 3000
     if not bad.room_for(count):
@@ -363,7 +378,9 @@ def test_thousands_of_idle_connections(upstream: Upstream, mirror, clients: Clie
     tally("bad clients survived", count)
 
 
-def test_more_clients_than_allowed_wait_for_their_turn(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_more_clients_than_allowed_wait_for_their_turn(
+    upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients
+) -> None:
     """`--max-clients 50` and 200 idle ones: the 201st is served when their time is over; handles stay within bounds."""
     running: Mirror = mirror("--max-clients", "50", "--client-timeout", "1")
     address = frozen(running, upstream)
@@ -378,7 +395,7 @@ def test_more_clients_than_allowed_wait_for_their_turn(upstream: Upstream, mirro
     tally("bad clients survived", 200)
 
 
-def test_many_clients_of_one_first_download(upstream: Upstream, mirror) -> None:
+def test_many_clients_of_one_first_download(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """60 clients on 2 workers, 50 MB, nothing frozen: one request, and memory that does not depend on the file."""
     size, part = 50 * MEGABYTE, os.urandom(MEGABYTE)
     upstream.pages["/large"] = lambda _: Response((part for _ in range(50)), headers={"Content-Length": str(size)})
@@ -393,7 +410,7 @@ def test_many_clients_of_one_first_download(upstream: Upstream, mirror) -> None:
     tally("clients of one first download", 60)
 
 
-def test_the_limit_of_open_files_is_raised(mirror) -> None:
+def test_the_limit_of_open_files_is_raised(mirror: Callable[..., Mirror]) -> None:
     """The soft limit is for programs that use `select`; the mirror takes what the hard one allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
@@ -404,14 +421,14 @@ def test_the_limit_of_open_files_is_raised(mirror) -> None:
     assert [bad.limit_of_files(pid) for pid in processes(running)] == [(hard, hard)] * len(processes(running))
 
 
-def test_too_few_open_files_are_an_error_at_the_start(tmp_path) -> None:
+def test_too_few_open_files_are_an_error_at_the_start(tmp_path: Path) -> None:
     """A worker that runs out of them later could neither accept nor refuse anybody."""
     command = f"ulimit -n 200; exec {COMMAND} serve --data {tmp_path / 'data'} --port {free_port()}"
     ran = subprocess.run(["sh", "-c", command], capture_output=True, text=True, timeout=60, check=False)
     assert "may open only 200 files" in told(ran)
 
 
-def test_a_killed_worker_refuses_nobody(upstream: Upstream, mirror) -> None:
+def test_a_killed_worker_refuses_nobody(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Connections that come while no worker is there wait for the next one."""
     running: Mirror = mirror()
     address = frozen(running, upstream)
@@ -429,7 +446,7 @@ def test_a_killed_worker_refuses_nobody(upstream: Upstream, mirror) -> None:
     assert http.get(address).content == BODY
 
 
-def test_clients_that_stay_do_not_keep_it_from_stopping(upstream: Upstream, mirror) -> None:
+def test_clients_that_stay_do_not_keep_it_from_stopping(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """100 idle ones, 100 in the middle of a head and 100 that take nothing: SIGTERM ends it before the last resort."""
     running: Mirror = mirror("--client-timeout", "1")
     address = frozen(running, upstream)
@@ -449,7 +466,7 @@ def test_clients_that_stay_do_not_keep_it_from_stopping(upstream: Upstream, mirr
 
 
 @pytest.mark.soak
-def test_all_bad_clients_at_once(upstream: Upstream, mirror, clients: Clients) -> None:
+def test_all_bad_clients_at_once(upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients) -> None:
     """SOAK_MINUTES (10) of everything above, mixed; honest clients all the time; memory and handles come back."""
     running: Mirror = mirror("--workers", "2", "--client-timeout", "5")
     address = frozen(running, upstream)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
+from collections.abc import Callable
 from typing import Any
 
 import httpx
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from npm_adapter import packument
+from tests.support.mirror import Mirror
 from tests.support.npm import ABBREVIATED, ASKED, NpmRegistry, integrity
 from tests.support.upstream import Response, Upstream
 
@@ -42,7 +44,9 @@ EVERY_ACCEPT = [ASKED, "application/json", "*/*", "text/html,*/*;q=0.8", None, "
 
 
 @pytest.mark.parametrize("first", EVERY_ACCEPT)
-def test_every_client_gets_links_that_stay_in_the_pin(first: str | None, registry: NpmRegistry, server, pin) -> None:
+def test_every_client_gets_links_that_stay_in_the_pin(
+    first: str | None, registry: NpmRegistry, server: Mirror, pin: str
+) -> None:
     """Whoever came first: one moment is frozen, and both forms are made of it."""
     address = server.pin(pin, registry.url + "left")
     tarball = server.pin(pin, registry.url + "left/-/left-1.0.0.tgz")
@@ -53,7 +57,7 @@ def test_every_client_gets_links_that_stay_in_the_pin(first: str | None, registr
     assert registry.upstream.count("/npm/left") == 1
 
 
-def test_the_short_form_has_what_an_installer_needs(registry: NpmRegistry, server, pin: str) -> None:
+def test_the_short_form_has_what_an_installer_needs(registry: NpmRegistry, server: Mirror, pin: str) -> None:
     address = server.pin(pin, registry.url + "left")
     short, whole = get(address), get(address, "application/json")
     assert short.headers["content-type"] == ABBREVIATED
@@ -64,7 +68,7 @@ def test_the_short_form_has_what_an_installer_needs(registry: NpmRegistry, serve
     assert whole.json()["readme"] == "# Long"
 
 
-def test_the_upstreams_own_bytes_are_to_be_had(registry: NpmRegistry, server, pin: str) -> None:
+def test_the_upstreams_own_bytes_are_to_be_had(registry: NpmRegistry, server: Mirror, pin: str) -> None:
     original = json.dumps(registry.packuments["left"]).encode()
     get(server.pin(pin, registry.url + "left")).raise_for_status()
     assert get(server.pin(pin, "raw/" + registry.url + "left"), "*/*").content == original
@@ -72,7 +76,7 @@ def test_the_upstreams_own_bytes_are_to_be_had(registry: NpmRegistry, server, pi
 
 @pytest.mark.parametrize("accept", [ASKED, "*/*"])
 def test_links_have_the_host_that_was_asked_and_are_for_nobody_else(
-    accept: str, registry: NpmRegistry, server, pin: str
+    accept: str, registry: NpmRegistry, server: Mirror, pin: str
 ) -> None:
     address = server.pin(pin, registry.url + "left")
     for host in ("one.test:8080", "two.test", "one.test:8080"):
@@ -100,7 +104,7 @@ WRONG = [
 
 @pytest.mark.parametrize(("dist", "right"), WRONG)
 def test_a_tarball_is_what_its_packument_announced(
-    dist: dict[str, Any], right: bool, registry: NpmRegistry, server, pin: str
+    dist: dict[str, Any], right: bool, registry: NpmRegistry, server: Mirror, pin: str
 ) -> None:
     registry.packuments["left"]["versions"]["1.0.0"]["dist"] |= dist
     registry.upstream.pages["/npm/left/-/left-1.0.0.tgz"] = b"it"
@@ -128,7 +132,9 @@ def test_a_tarball_is_what_its_packument_announced(
         ("http://", None),
     ],
 )
-def test_where_links_lead(link: str, leads: str | None, registry: NpmRegistry, upstreams, server, pin: str) -> None:
+def test_where_links_lead(
+    link: str, leads: str | None, registry: NpmRegistry, upstreams: Callable[..., Upstream], server: Mirror, pin: str
+) -> None:
     files = upstreams()
     names = {"files": files.url, "registry": registry.url, "origin": registry.upstream.url}
     dist = registry.packuments["left"]["versions"]["1.0.0"]["dist"]
@@ -143,7 +149,7 @@ def test_where_links_lead(link: str, leads: str | None, registry: NpmRegistry, u
 
 
 @pytest.mark.parametrize("name", ["@acme/lib", "@acme%2flib", "@acme%2Flib", "@acme/lib/1.0.0", "@acme/lib/latest"])
-def test_scoped_packages_and_manifests_of_versions(name: str, registry: NpmRegistry, server, pin: str) -> None:
+def test_scoped_packages_and_manifests_of_versions(name: str, registry: NpmRegistry, server: Mirror, pin: str) -> None:
     registry.publish("@acme/lib", "1.0.0")
     answer = get(server.pin(pin, registry.url + name), "application/json").json()
     manifest = answer["versions"]["1.0.0"] if "versions" in answer else answer
@@ -151,7 +157,7 @@ def test_scoped_packages_and_manifests_of_versions(name: str, registry: NpmRegis
 
 
 @pytest.mark.parametrize("coded", [False, True])
-def test_a_packument_of_25_megabytes(coded: bool, registry: NpmRegistry, server, pin: str) -> None:
+def test_a_packument_of_25_megabytes(coded: bool, registry: NpmRegistry, server: Mirror, pin: str) -> None:
     for number in range(100):
         registry.packuments["left"]["versions"][f"2.0.{number}"] = {
             "name": "left",
@@ -171,7 +177,7 @@ def test_a_packument_of_25_megabytes(coded: bool, registry: NpmRegistry, server,
 @pytest.mark.parametrize("kind", ["application/json", "text/html", "text/plain"])
 @pytest.mark.parametrize("body", [b'{"error": "sign in"}', b"<html>sign in</html>", b'{"name": "left", "versions": 1'])
 def test_what_is_no_packument_is_not_frozen_as_one(
-    kind: str, body: bytes, registry: NpmRegistry, server, pin: str
+    kind: str, body: bytes, registry: NpmRegistry, server: Mirror, pin: str
 ) -> None:
     registry.upstream.pages["/npm/left"] = Response(body, headers={"Content-Type": kind})
     answer = get(server.pin(pin, registry.url + "left"))
@@ -186,14 +192,16 @@ def test_what_is_no_packument_is_not_frozen_as_one(
 )
 @pytest.mark.parametrize("accept", [ASKED, "*/*"])
 def test_other_answers_are_the_upstreams_own(
-    path: str, body: bytes, accept: str, registry: NpmRegistry, server, pin: str
+    path: str, body: bytes, accept: str, registry: NpmRegistry, server: Mirror, pin: str
 ) -> None:
     registry.upstream.pages[f"/npm/{path}"] = Response(body, headers={"Content-Type": "application/json"})
     for _ in range(2):
         assert get(server.pin(pin, registry.url + path), accept).content == body
 
 
-def test_packuments_of_others_do_not_speak_for_a_tarball(registry: NpmRegistry, upstreams, server, pin: str) -> None:
+def test_packuments_of_others_do_not_speak_for_a_tarball(
+    registry: NpmRegistry, upstreams: Callable[..., Upstream], server: Mirror, pin: str
+) -> None:
     """Another registry that announces other bytes of the same tarball cannot keep it from being fetched."""
     other = NpmRegistry(upstreams())
     other.publish("left", "1.0.0", content="other", link=registry.url + "left/-/left-1.0.0.tgz")

@@ -170,7 +170,7 @@ def test_rules_that_make_no_sense(rules: str | None, tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     if rules is not None:
         path.write_text(rules)
-    arguments = ["--port", f"{free_port()}", "--data", tmp_path / "data", "--pypi-config", path]
+    arguments: list[str | Path] = ["--port", f"{free_port()}", "--data", tmp_path / "data", "--pypi-config", path]
     assert "nowhere" in (text := told(run("serve", *arguments))) or "rules.toml" in text
     assert not (tmp_path / "data").exists()
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 
@@ -13,7 +13,7 @@ from tests.support.registries import PyPI
 from tests.support.upstream import Response
 
 
-def test_caches_on_the_way_are_to_ask_the_registry(pypi: PyPI, mirror) -> None:
+def test_caches_on_the_way_are_to_ask_the_registry(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """RFC 9111 section 5.2.1.1: for pages and the list, live and of dates, and in a condition too."""
     pypi.upload(wheel("demo", "1.0"), ago(days=1))
     server = mirror(pypi)
@@ -23,7 +23,7 @@ def test_caches_on_the_way_are_to_ask_the_registry(pypi: PyPI, mirror) -> None:
     assert asked == {"max-age=0"}
 
 
-def test_a_cache_that_heeds_it_is_no_hindrance(pypi: PyPI, mirror) -> None:
+def test_a_cache_that_heeds_it_is_no_hindrance(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """It has an old page, and asks for a new one if it is told to."""
     pypi.upload(wheel("demo", "1.0"), ago(days=1))
     page = pypi.index.otherwise

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from hashlib import sha256
 
 import pytest
 
 from tests.support import http
-from tests.support.index import JSON
 from tests.support.inside import memory, until
 from tests.support.mirror import Mirror
+from tests.support.registries import JSON
 from tests.support.rescued import outcomes
 from tests.support.tally import tally
 from tests.support.upstream import NOT_FOUND, Request, Response, Upstream
@@ -50,18 +51,18 @@ def turns(*pages: Response) -> Iterator[Response]:
     return itertools.cycle(pages)
 
 
-def test_changes_count_in_the_bound_on_memory(upstream: Upstream, mirror) -> None:
+def test_changes_count_in_the_bound_on_memory(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """Six pages of 500 files that all change with each of 40 polls: 120,000 changes."""
     running: Mirror = mirror(pypi_upstream=f"{upstream.url}/simple/")
     numbers = itertools.count()
     projects = [f"p{number}" for number in range(6)]
 
-    def changing(project: str) -> Response:
+    def changing(project: str, _: Request) -> Response:
         reason = f"reason {next(numbers)}"
         return page(project, [file(upstream, project, number, yanked=reason) for number in range(500)])
 
     for project in projects:
-        upstream.pages[f"/simple/{project}/"] = lambda _, project=project: changing(project)
+        upstream.pages[f"/simple/{project}/"] = partial(changing, project)
     for project in projects * 2:
         poll(running, project)
     before = memory(running)
@@ -73,7 +74,9 @@ def test_changes_count_in_the_bound_on_memory(upstream: Upstream, mirror) -> Non
 
 
 @pytest.mark.parametrize("few", [1, 250])
-def test_a_page_that_comes_and_goes_is_rescued_once(few: int, upstream: Upstream, mirror) -> None:
+def test_a_page_that_comes_and_goes_is_rescued_once(
+    few: int, upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     """500 files and fewer by turns, 20 polls: each file that is missed has one GET and one outcome."""
     running: Mirror = mirror(pypi_upstream=f"{upstream.url}/simple/")
     files = [file(upstream, "demo", number) for number in range(500)]

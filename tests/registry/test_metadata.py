@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,11 +21,11 @@ import httpx
 import pytest
 
 from tests.support import http
-from tests.support.index import JSON, ask, document, json_file, json_files, json_page, shared_pypi
+from tests.support.index import ask, document, json_file, json_files, json_page, shared_pypi
 from tests.support.inside import processes
 from tests.support.mirror import Mirror
 from tests.support.packages import Dist, wheel
-from tests.support.registries import PyPI
+from tests.support.registries import JSON, PyPI
 from tests.support.upstream import NOT_FOUND, Page, Request, Response, Upstream, _ranged
 
 OWN = b"Metadata-Version: 2.1\nName: thing\nVersion: 1.0\nSummary: the upstream's own\n"
@@ -267,10 +268,7 @@ def of_unknown_length(data: bytes) -> Callable[[Request], Response]:
 SERVERS: dict[str, Callable[[bytes], Callable[[Request], Response]]] = {
     "no ranges": without_ranges,
     "unknown length": of_unknown_length,
-    **{
-        f"suffixes: {status}": lambda data, status=status: without_suffixes(status, data)
-        for status in (200, 400, 403, 416, 501)
-    },
+    **{f"suffixes: {status}": partial(without_suffixes, status) for status in (200, 400, 403, 416, 501)},
 }
 
 
@@ -382,7 +380,7 @@ def peak(server: Mirror) -> int:
 
 
 @pytest.mark.parametrize("lying", [False, True], ids=["says its size", "lies about its size"])
-def test_a_bomb(lying: bool, pypi: PyPI, mirror) -> None:
+def test_a_bomb(lying: bool, pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """METADATA of 300 MB in a wheel of 300 KB: an error, and memory stays where it was."""
     size = 300_000_000
     packer = zlib.compressobj(9, wbits=-15)
@@ -438,7 +436,7 @@ def test_metadata_that_is_not_the_wheels_which_came_meanwhile(place: Callable[..
 
 
 @pytest.mark.parametrize("own", [True, False], ids=["own", "none"])
-def test_offline_with_a_frozen_wheel(own: bool, pypi: PyPI, mirror, pin: str) -> None:
+def test_offline_with_a_frozen_wheel(own: bool, pypi: PyPI, mirror: Callable[..., Mirror], pin: str) -> None:
     """Whoever has the wheel has its metadata, though nobody has asked for that before."""
     pypi.core_metadata = own
     pypi.upload(dist := wheel("thing", "1.0"), "2024-01-01T00:00:00Z")

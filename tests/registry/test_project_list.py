@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -43,7 +43,7 @@ def listing(*projects: str, serial: int | None = None, **headers: str) -> Respon
 
 
 @pytest.mark.parametrize("root", ["", "/prefix"])
-def test_forms_and_links(root: str, filled: PyPI, mirror) -> None:
+def test_forms_and_links(root: str, filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """JSON and HTML by `Accept`, names normalised, links path-absolute, with and without a slash behind the date."""
     server = mirror(filled, *(["--root-path", root, "--root-path-stripped"] if root else []))
     filled.index.pages["/simple/"] = listing("Some.Thing", "app")
@@ -67,7 +67,7 @@ def test_forms_and_links(root: str, filled: PyPI, mirror) -> None:
 
 
 @pytest.mark.parametrize("form", ["JSON", "HTML"])
-def test_names_at_instants(form: str, filled: PyPI, mirror) -> None:
+def test_names_at_instants(form: str, filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Between observations: what was known then, whatever came later, and after a restart without the upstream."""
     if form == "HTML":
         filled.index.pages["/simple/"] = lambda _: page_of(filled)
@@ -100,7 +100,7 @@ def page_of(pypi: PyPI) -> Response:
     return Response(f"<html><body>{anchors}</body></html>".encode(), 200, {"Content-Type": "text/html"})
 
 
-def test_what_an_instant_gave_it_gives_for_ever(filled: PyPI, mirror) -> None:
+def test_what_an_instant_gave_it_gives_for_ever(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Two workers observe at once while projects come and go."""
     server = mirror(filled, "--workers", "2")
 
@@ -136,7 +136,7 @@ NOT_BELIEVED = ("an empty list", "no list", "an older serial")  # live goes on w
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_what_is_no_list(kind: str, pypi: PyPI, mirror) -> None:
+def test_what_is_no_list(kind: str, pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """502 where it would have been needed; what was known is known; then all is well again."""
     pypi.index.pages["/simple/"] = listing("app", "thing", serial=20)
     server = mirror(pypi, "--pypi-second-look", "15")
@@ -154,7 +154,7 @@ def test_what_is_no_list(kind: str, pypi: PyPI, mirror) -> None:
     assert names(server, unknown) == names(server, "live") == ["app", "thing"]
 
 
-def test_a_list_older_than_the_instant_is_refused(pypi: PyPI, mirror) -> None:
+def test_a_list_older_than_the_instant_is_refused(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """An answer for an instant needs an observation at or after it; `Age` says how old a list is (RFC 9111)."""
     server = mirror(pypi)
     when = instant()
@@ -167,7 +167,7 @@ def test_a_list_older_than_the_instant_is_refused(pypi: PyPI, mirror) -> None:
     assert names(server, when) == ["app"]
 
 
-def test_an_answer_from_an_old_list_stays(pypi: PyPI, mirror) -> None:
+def test_an_answer_from_an_old_list_stays(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """The theorem of the design, for lists: what was answered for an instant is not changed by a later observation."""
     server = mirror(pypi)
     when = instant()
@@ -182,7 +182,7 @@ def test_an_answer_from_an_old_list_stays(pypi: PyPI, mirror) -> None:
     assert len(set(bodies)) == 1, bodies
 
 
-def test_projects_known_from_the_log_alone(pypi: PyPI, mirror) -> None:
+def test_projects_known_from_the_log_alone(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Issue 2: "names known at that instant from the log and, where the upstream's list was observed, from it"."""
     pypi.upload(wheel("app", "1.0"), BEFORE)
     server = mirror(pypi)
@@ -193,7 +193,7 @@ def test_projects_known_from_the_log_alone(pypi: PyPI, mirror) -> None:
     assert answer.json()["projects"] == [{"name": "app"}]
 
 
-def test_one_list_covers_all_earlier_instants(filled: PyPI, mirror) -> None:
+def test_one_list_covers_all_earlier_instants(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     for where in ("2024-05-05", DATE, "2020-01-01"):
         assert names(server, where) == ["app", "some-thing"]

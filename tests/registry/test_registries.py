@@ -14,9 +14,9 @@ from tests.support import http
 from tests.support.clients import Clients, pins
 from tests.support.command import run
 from tests.support.config import configured, table
-from tests.support.index import JSON, ago, ask, document, filenames, instant
+from tests.support.index import ago, ask, document, filenames, instant
 from tests.support.packages import wheel
-from tests.support.registries import PyPI, Registry
+from tests.support.registries import JSON, PyPI, Registry
 from tests.support.upstream import Upstream, redirect
 
 CREDENTIALS = ("ci", "S3CRET-token")
@@ -106,7 +106,9 @@ def test_credentials_of_a_client_do_not_go_there(registry: Start, pypi: PyPI, tm
     assert not [seen for seen in private.upstream.requests if "private-token" in seen.headers]
 
 
-def test_credentials_go_to_the_origin_of_the_index_alone(pypi: PyPI, upstreams, tmp_path: Path) -> None:
+def test_credentials_go_to_the_origin_of_the_index_alone(
+    pypi: PyPI, upstreams: Callable[..., Upstream], tmp_path: Path
+) -> None:
     """Not to the host of the files, and not to where the registry redirects; a page from there is not the registry's.
 
     GitLab redirects so to PyPI: what was deleted there would be PyPI's from then on.
@@ -155,7 +157,9 @@ def test_before_the_first_observation(registry: Start, pypi: PyPI, tmp_path: Pat
         assert ask(f"{server.at(f'internal/{DATE}')}nothing/").status_code == 404
 
 
-def test_upload_times_make_earlier_dates(pypi: PyPI, upstreams, clients: Clients, tmp_path: Path) -> None:
+def test_upload_times_make_earlier_dates(
+    pypi: PyPI, upstreams: Callable[..., Upstream], clients: Clients, tmp_path: Path
+) -> None:
     """Those of PEP 700: then it is like PyPI."""
     private = PyPI(upstreams(), upstreams(ranges=True))
     private.upload(OWN, OLD)

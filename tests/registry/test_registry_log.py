@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import anyio
@@ -15,11 +16,12 @@ from httpcache.store.log import Log
 from pypi_adapter.history.history import Entry, History, decode_entry
 from pypi_adapter.instants import now
 from pypi_adapter.registry.registry import Registry
+from pypi_adapter.simple.model import Page
 from tests.support import http
 from tests.support.command import run, told
 from tests.support.index import json_file, json_files, json_page
 from tests.support.inprocess import running
-from tests.support.mirror import free_port
+from tests.support.mirror import Mirror, free_port
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
 from tests.support.upstream import PATIENCE, Request, Response, Upstream
@@ -93,7 +95,7 @@ def test_two_observe_a_project_at_once(
             assert len([entry for entry in entries if entry.changed]) == 1
             for registry in (first, second, Registry("pypi", index, two)):
                 view = await registry.live("thing", 0)
-                assert view.page is not None
+                assert isinstance(view.page, Page)
                 assert len(view.page.files) == 2
             _check(await _entries(one))
 
@@ -214,7 +216,7 @@ FILES = [
 ]
 
 
-def test_what_names_no_project_or_file_does_not_reach_the_registry(pypi: PyPI, mirror) -> None:
+def test_what_names_no_project_or_file_does_not_reach_the_registry(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     pypi.upload(THING, "2024-01-01T00:00:00Z")
     server = mirror(pypi)
     paths = [f"/files/{project}/{THING.sha256}/{THING.filename}" for project in PROJECTS]

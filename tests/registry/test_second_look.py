@@ -153,8 +153,11 @@ def test_a_loss_is_believed_if_it_lasts(loss: str, project: str, shared: tuple[P
         assert "it is believed" in dated.text
     assert log_of(server, project) == entries
     put_back(server, project)
+    lost = pypi.index.pages[page]
+    assert isinstance(lost, Response)
+    assert isinstance(lost.body, bytes)
     at, left = instant(), filenames(server.at("live") + f"{project}/")
-    assert left == [name for name in all_names if name.encode() in bytes(pypi.index.pages[page].body)] + (
+    assert left == [name for name in all_names if name.encode() in lost.body] + (
         [f"{project}-9.tar.gz"] if loss == "another file only" else []
     )
     assert filenames(server.at(instant()) + f"{project}/") == left

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +139,7 @@ def test_installers_have_the_wheel(
     host = put(dripping(THING, 11), **({"hashes": {"sha256": THING.sha256}} if announced else {}))
     index = server.pin(pin, f"{host.url}/simple/")
     home = clients.place()
+    command: tuple[str | Path, ...]
     if client == "pip":
         command = (*PIP, "install", "--timeout", "8", "--target", home / "target", "-i", index, "thing")
     else:

@@ -152,7 +152,7 @@ def test_user_info_and_white_space_are_taken_out_of_links(link: str, to: str) ->
     assert html.files[0].url == to
 
 
-UNUSABLE = [
+UNUSABLE: list[object] = [
     None, 5, "x", [], {}, {"filename": None, "url": None}, {"url": 5}, {"filename": {}, "url": "\ud800.whl"},
 ]  # fmt: skip
 
@@ -165,10 +165,13 @@ def test_an_entry_without_a_name_is_left_out_and_could_be_any_file(item: object)
     assert page.unread.nameless
 
 
+NO_LINKS: list[object] = [None, 5, [], {}, "", "\ud800", "#x", "javascript:x", "data:,x"]
+
+
 @pytest.mark.parametrize(
     "item",
     [
-        *({"filename": ODD, "url": url} for url in (None, 5, [], {}, "", "\ud800", "#x", "javascript:x", "data:,x")),
+        *({"filename": ODD, "url": url} for url in NO_LINKS),
         *(
             {"filename": ODD, "url": url}
             for url in (
@@ -466,7 +469,7 @@ def test_a_file_whose_entry_cannot_be_read_stays_at_every_date(
     assert filenames(running.at("live/thing")) == both[:1]
 
 
-ODDITIES = {
+ODDITIES: dict[str, dict[str, object]] = {
     "gpg-sig": {"gpg_sig": "false"},
     "size": {"size": "12"},
     "provenance": {"provenance": {}},
@@ -500,8 +503,13 @@ def odd_pages() -> Iterator[tuple[Upstream, Dist]]:
             if fields.pop("user info", False):
                 file["url"] = file["url"].replace("://", "://TOKEN@")
             file |= {field.replace("_", "-"): value for field, value in fields.items()}
-            others = {"no url": [{"filename": "thing-2.0.tar.gz"}], "null": [None]}.get(name, [])
-            page = {"meta": {"api-version": "1.1"}, "name": "thing", "files": [file, *others], **PAGES.get(name, {})}
+            unusual: dict[str, list[object]] = {"no url": [{"filename": "thing-2.0.tar.gz"}], "null": [None]}
+            page = {
+                "meta": {"api-version": "1.1"},
+                "name": "thing",
+                "files": [file, *unusual.get(name, [])],
+                **PAGES.get(name, {}),
+            }
             upstream.pages[f"/{name.replace(' ', '-')}/thing/"] = json_page(page)
         yield upstream, dist
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import gzip
 import zlib
+from collections.abc import Callable
 from contextlib import suppress
 
 import pytest
@@ -58,7 +59,7 @@ UNDONE = [
 
 @pytest.mark.parametrize("text", [HTML, JSON], ids=["html", "json"])
 @pytest.mark.parametrize(("coding", "pack"), UNDONE)
-def test_codings(coding, pack, text: str) -> None:
+def test_codings(coding: str, pack: Callable[[bytes], bytes], text: str) -> None:
     assert decoded(pack(text.encode()), coding, LIMIT) == text.encode()
 
 
@@ -84,9 +85,10 @@ def test_what_is_cut_or_too_long(coding: str, body: bytes) -> None:
 @given(st.binary(max_size=200), st.lists(st.sampled_from(["gzip", "deflate", "br", "identity"]), max_size=5))
 def test_anything(body: bytes, names: list[str]) -> None:
     """Whatever is packed comes out; whatever is not is left, or an error."""
+    packers: dict[str, Callable[[bytes], bytes]] = {"gzip": gzip.compress, "deflate": zlib.compress}
     packed = body
     for name in names:
-        packed = {"gzip": gzip.compress, "deflate": zlib.compress}.get(name, bytes)(packed)
+        packed = packers.get(name, bytes)(packed)
     assert decoded(packed, ", ".join(names), LIMIT) == body
     with suppress(BadCoding):
         assert len(decoded(body, ", ".join(names), LIMIT)) <= LIMIT

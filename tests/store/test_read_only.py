@@ -17,10 +17,11 @@ import pytest
 
 from tests.support import http
 from tests.support.capture import Here
-from tests.support.index import JSON, ago
+from tests.support.index import ago
 from tests.support.inside import until
 from tests.support.mirror import COMMAND, Mirror
 from tests.support.packages import wheel
+from tests.support.registries import JSON
 from tests.support.upstream import Response, Upstream
 
 DATE: Final = f"{datetime.now(UTC):%Y-%m-%d}"

@@ -296,12 +296,13 @@ def test_freeze_takes_the_file_in(store: Store, maker: Maker, tmp_path: Path) ->
     path = file(tmp_path)
     assert run(store.freeze("r/a", b"record", DIGEST, path)) == b"record"
     assert not path.exists()
-    for opened in (store, maker.open(tmp_path)):  # the second as after a restart
+    restarted = maker.open(tmp_path)
+    for opened in (store, restarted):
         assert run(opened.get("r/a")) == b"record"
         assert run(opened.check(DIGEST, len(BODY))) is True
         assert run(opened.check(DIGEST, len(BODY) - 1)) is False
         assert opened.blob_path(DIGEST).read_bytes() == BODY
-    opened.close()
+    restarted.close()
 
 
 def test_freeze_again_changes_nothing(store: Store, tmp_path: Path) -> None:
@@ -508,6 +509,7 @@ def test_a_pickle_is_refused_and_never_unpickled(column: str, tmp_path: Path) ->
     store, bomb = LocalStore(tmp_path / "store"), tmp_path / "bomb"
     run(store.add("r/good", b"good"))
     run(store.add("r/bad", b"good"))
+    value: bytes | str
     with closing(sqlite3.connect(tmp_path / "store/index/cache.db")) as database, database:
         if column == "key":
             sql, value = "UPDATE Cache SET key = ?, raw = 0 WHERE key = 'r/bad'", pickle.dumps(Bomb(bomb))

@@ -16,8 +16,8 @@ from urllib.parse import urlsplit
 import httpx
 
 from tests.support import http
-from tests.support.index import JSON
 from tests.support.mirror import Mirror
+from tests.support.registries import JSON
 
 END: Final = b"the end"
 OFF, MAYBE, ON = "off", "maybe", "on"
@@ -136,7 +136,7 @@ def _is_withheld(found: httpx.Response) -> bool:
     if found.status_code != 200 or found.headers["content-type"] != JSON or b'"quarantined"' not in found.content:
         return False
     page = found.json()
-    return page["files"] == [] and page["project-status"]["status"] == "quarantined"
+    return bool(page["files"] == [] and page["project-status"]["status"] == "quarantined")
 
 
 def _broken(path: str, body: bytes) -> str:

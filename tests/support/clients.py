@@ -235,7 +235,7 @@ class Clients:
         home = self.place()
         (home / "locked.txt").write_text(locked)
         options = ["--quiet", "--require-hashes", "--only-binary", ":all:", "-r", "locked.txt", "--python"]
-        where = ("--index-url", index, *extra, "--target", target or home / "target")
+        where: tuple[str | Path, ...] = ("--index-url", index, *extra, "--target", target or home / "target")
         self.run(UV, "pip", "install", *options, PIP[0], *where, home=home).checked()
         return parse_requirements(locked)
 

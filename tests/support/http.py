@@ -5,7 +5,7 @@ the rest of a request.
 from __future__ import annotations
 
 import ssl
-from functools import partial
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import httpx
@@ -16,7 +16,22 @@ _OPTIONS: Final[dict[str, Any]] = {
     "timeout": 60,
 }
 
-get = partial(httpx.get, **_OPTIONS)
-head = partial(httpx.head, **_OPTIONS)
-request = partial(httpx.request, **_OPTIONS)
-stream = partial(httpx.stream, **_OPTIONS)
+
+def get(url: str, **options: Any) -> httpx.Response:
+    """See httpx.get."""
+    return request("GET", url, **options)
+
+
+def head(url: str, **options: Any) -> httpx.Response:
+    """See httpx.head."""
+    return request("HEAD", url, **options)
+
+
+def request(method: str, url: str, **options: Any) -> httpx.Response:
+    """See httpx.request."""
+    return httpx.request(method, url, **{**_OPTIONS, **options})
+
+
+def stream(method: str, url: str, **options: Any) -> AbstractContextManager[httpx.Response]:
+    """See httpx.stream."""
+    return httpx.stream(method, url, **{**_OPTIONS, **options})

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from pathlib import Path
 from socket import AF_INET, AF_INET6, IPPROTO_TCP, SOCK_STREAM, gaierror
@@ -130,7 +130,7 @@ class Recording(httpcore.AsyncNetworkBackend):
 
 
 @pytest.fixture
-def names(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, list[list[str]]]]:
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, list[list[str]]]:
     """What names resolve to: for each its answers, one after the other, the last for ever. No other name resolves."""
     known: dict[str, list[list[str]]] = {}
 
@@ -421,7 +421,7 @@ def test_a_name_that_changes_between_redirects(
 
 
 @pytest.fixture
-def guarded(mirror, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+def guarded(mirror: Callable[..., Mirror], monkeypatch: pytest.MonkeyPatch) -> Mirror:
     """A mirror that may fetch from no inside network."""
     options = Mirror._options
 
@@ -434,7 +434,7 @@ def guarded(mirror, monkeypatch: pytest.MonkeyPatch) -> Mirror:
     return mirror()
 
 
-def test_the_server_refuses_the_inside(upstreams, guarded: Mirror) -> None:
+def test_the_server_refuses_the_inside(upstreams: Callable[..., Upstream], guarded: Mirror) -> None:
     """Loopback only, which is where the tests' upstreams are; the text names the setting that would allow it."""
     upstream: Upstream = upstreams()
     upstream.pages["/file"] = b"inside"
@@ -448,7 +448,9 @@ def test_the_server_refuses_the_inside(upstreams, guarded: Mirror) -> None:
     assert upstream.count() == 0
 
 
-def test_the_server_allows_what_it_was_told_to_and_no_more(upstreams, server: Mirror, pin: str) -> None:
+def test_the_server_allows_what_it_was_told_to_and_no_more(
+    upstreams: Callable[..., Upstream], server: Mirror, pin: str
+) -> None:
     """127.0.0.0/8 is allowed: a redirect to the other loopback is not."""
     upstream: Upstream = upstreams()
     upstream.pages["/away"] = redirect(f"http://[::1]:{upstream.port}/file")

@@ -279,7 +279,7 @@ def _local_route(family: int) -> bytes:
 
 
 def _netlink(message: bytes) -> None:
-    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:  # type: ignore[attr-defined]
+    with socket.socket(socket.AF_NETLINK, socket.SOCK_RAW, 0) as kernel:
         kernel.send(message)
         error = struct.unpack("=i", kernel.recv(4096)[16:20])[0]
     if error:

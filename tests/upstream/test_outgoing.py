@@ -15,6 +15,7 @@ from tests.support import http
 from tests.support.command import run, told
 from tests.support.mirror import Mirror, free_port
 from tests.support.proxy import Proxy
+from tests.support.registries import PyPI
 from tests.support.upstream import Response, Upstream
 
 BODY = b"the bytes"
@@ -58,12 +59,14 @@ def test_the_system_does_not_know_the_authority(secure: Upstream, server: Mirror
     assert "CERTIFICATE_VERIFY_FAILED" in answer.text
 
 
-def test_a_bundle(secure: Upstream, bundle: Path, mirror) -> None:
+def test_a_bundle(secure: Upstream, bundle: Path, mirror: Callable[..., Mirror]) -> None:
     running: Mirror = mirror("--ca-bundle", str(bundle))
     assert http.get(running.pin("a", f"{secure.url}/file")).content == BODY
 
 
-def test_a_certificate_of_another_host(authority: trustme.CA, bundle: Path, upstreams, mirror) -> None:
+def test_a_certificate_of_another_host(
+    authority: trustme.CA, bundle: Path, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     other: Upstream = upstreams(tls=server_context(authority, "other.test"))
     running: Mirror = mirror("--ca-bundle", str(bundle))
     answer = http.get(running.pin("a", f"{other.url}/file"))
@@ -95,7 +98,7 @@ def behind(proxy: Proxy, bundle: Path) -> list[str]:
 
 
 def test_everything_goes_through_the_proxy(
-    proxy: Proxy, secure: Upstream, upstream: Upstream, bundle: Path, mirror
+    proxy: Proxy, secure: Upstream, upstream: Upstream, bundle: Path, mirror: Callable[..., Mirror]
 ) -> None:
     """In absolute form for http, in a tunnel for https; the upstream gets the address as it was asked for."""
     upstream.pages["/a%2Fb+c?q=%2b"] = BODY
@@ -110,13 +113,15 @@ def test_everything_goes_through_the_proxy(
         assert "proxy-authorization" not in request.headers
 
 
-def test_the_registry_too(proxy: Proxy, bundle: Path, pypi, mirror) -> None:
+def test_the_registry_too(proxy: Proxy, bundle: Path, pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     running: Mirror = mirror(pypi, *behind(proxy, bundle))
     assert http.get(f"{running.url}/live/nothing/").status_code == 404
     assert proxy.requests
 
 
-def test_the_password_of_the_proxy_is_not_shown(proxy: Proxy, upstream: Upstream, bundle: Path, mirror) -> None:
+def test_the_password_of_the_proxy_is_not_shown(
+    proxy: Proxy, upstream: Upstream, bundle: Path, mirror: Callable[..., Mirror]
+) -> None:
     """Neither where it works nor where the proxy refuses it or is not there."""
     running: Mirror = mirror("--log-level", "debug", *behind(proxy, bundle))
     texts = [http.get(running.pin("a", f"{upstream.url}/file")).text]
@@ -128,7 +133,7 @@ def test_the_password_of_the_proxy_is_not_shown(proxy: Proxy, upstream: Upstream
         assert "pr0xy" not in text
 
 
-def test_a_proxy_that_is_not_there(upstream: Upstream, mirror) -> None:
+def test_a_proxy_that_is_not_there(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     running: Mirror = mirror("--proxy", f"http://{QUOTED}@127.0.0.1:{free_port()}")
     answer = http.get(running.pin("a", f"{upstream.url}/file"))
     assert answer.status_code == 502
@@ -155,7 +160,7 @@ def test_an_address_that_is_no_proxy(url: str, tmp_path: Path) -> None:
         ("http://registry.test:6379/", "--allow-port 6379"),
     ],
 )
-def test_the_guard_in_front_of_a_proxy(url: str, says: str, upstream: Upstream, mirror) -> None:
+def test_the_guard_in_front_of_a_proxy(url: str, says: str, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """What can be told without a connection; nothing of it reaches the proxy."""
     with Proxy() as proxy:
         running: Mirror = mirror("--proxy", proxy.url)
@@ -167,7 +172,7 @@ def test_the_guard_in_front_of_a_proxy(url: str, says: str, upstream: Upstream, 
         assert [target for _, target, _ in proxy.requests] == [f"{upstream.url}/away"]
 
 
-def test_a_name_that_only_the_proxy_knows(upstream: Upstream, mirror) -> None:
+def test_a_name_that_only_the_proxy_knows(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     upstream.pages["/file"] = BODY
     with Proxy() as proxy:
         proxy.hosts["registry.test"] = ("127.0.0.1", upstream.port)
@@ -181,7 +186,9 @@ def test_a_name_that_only_the_proxy_knows(upstream: Upstream, mirror) -> None:
 @pytest.mark.parametrize(
     ("option", "origins"), [("--max-connections", 4), ("--max-connections-per-origin", 1)], ids=["in all", "per origin"]
 )
-def test_exchanges_at_once(option: str, origins: int, upstreams, mirror) -> None:
+def test_exchanges_at_once(
+    option: str, origins: int, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     """No more than three are under way; the others wait for their turn and are served."""
     lock, now, most = threading.Lock(), [0], [0]
 
@@ -209,7 +216,9 @@ def test_exchanges_at_once(option: str, origins: int, upstreams, mirror) -> None
     assert most[0] == 3
 
 
-def test_a_slow_origin_keeps_no_other_waiting(upstreams, mirror) -> None:
+def test_a_slow_origin_keeps_no_other_waiting(
+    upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     """All its turns are taken, and many wait; another origin is asked at once."""
     slow, quick = upstreams(), upstreams()
     release = threading.Event()

@@ -10,10 +10,11 @@ import pytest
 
 from tests.support import http
 from tests.support.clients import Clients
-from tests.support.index import JSON, ask, filenames, html_page
+from tests.support.index import ask, filenames, html_page
 from tests.support.inside import checked_records
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
+from tests.support.registries import JSON
 from tests.support.upstream import Request, Response, Upstream, redirect
 
 BODY = b"\x1f\x8b archive"
@@ -163,7 +164,9 @@ def test_an_error_with_200_is_no_index(upstream: Upstream, server: Mirror, pin: 
 
 
 @pytest.mark.parametrize("path", ["pin", "registry"])
-def test_an_index_that_shows_itself_to_installers_alone(path: str, upstream: Upstream, mirror, tmp_path: Path) -> None:
+def test_an_index_that_shows_itself_to_installers_alone(
+    path: str, upstream: Upstream, mirror: Callable[..., Mirror], tmp_path: Path
+) -> None:
     """devpi tells them by their product, wherever in `User-Agent` it stands; ours stands before it."""
 
     def page(asked: Request) -> Response:
@@ -179,7 +182,7 @@ def test_an_index_that_shows_itself_to_installers_alone(path: str, upstream: Ups
 
 @pytest.mark.parametrize("kind", ["less", "error", "page"])
 def test_the_login_goes_first_where_it_is_known_whose_it_is(
-    kind: str, upstreams: Callable[..., Upstream], mirror
+    kind: str, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
 ) -> None:
     """An anonymous 200 with less in it cannot be told from the whole; so nobody asks for it."""
     upstream = upstreams()
@@ -227,7 +230,7 @@ def test_no_store_is_frozen_unless_it_is_respected(
     assert http.get(address).content == b"first"
 
 
-def test_no_store_is_respected(upstream: Upstream, mirror) -> None:
+def test_no_store_is_respected(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     running: Mirror = mirror("--respect-no-store")
     for number, directive in enumerate(["no-store", "private", "max-age=0, Private", 'private="x"', "no-cache"]):
         upstream.pages["/file"] = Response(b"first", headers={"Cache-Control": directive})

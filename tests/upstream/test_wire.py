@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from urllib.parse import quote, unquote
 
 import pytest
@@ -17,13 +18,14 @@ from tests.support.index import ask, document, html_page, json_file, json_files,
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.rawupstream import End, RawUpstream, answer
+from tests.support.registries import PyPI
 from tests.support.upstream import Request, Response, Upstream, redirect
 
 BODY = b"here"
 
 
 @pytest.fixture
-def raw():
+def raw() -> Iterator[RawUpstream]:
     """An origin that takes targets byte by byte."""
     with RawUpstream() as found:
         yield found
@@ -134,7 +136,7 @@ def test_a_page_leads_to_its_own_spelling(
     assert asked <= known
 
 
-def test_the_dated_index_asks_for_the_spelling_of_the_page(pypi, mirror) -> None:
+def test_the_dated_index_asks_for_the_spelling_of_the_page(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """And its pages for that of the operator."""
     folder = "/a%40b/c+d/simple"
     places = {"s": "/f+g/s-1.0+a-py3-none-any.whl", "t": "/f%2bg/t-1.0%2ba-py3-none-any.whl?s=%7E[]"}
@@ -168,7 +170,9 @@ def test_links_are_relative_to_the_spelling_of_the_page(upstream: Upstream, serv
     ["/a%0d%0aX-Evil: 1", "/a\tb", "/a\x7fb", "/a\\..\\b", "/a?b\\c", "/%2e%2e/%2E%2e/b",
      "/a/%2e./b", "/a%00b", "/a?b%0d%0ac"],
 )  # fmt: skip
-def test_nothing_is_smuggled_by_a_location(rest: str, raw: RawUpstream, upstream: Upstream, server, pin) -> None:
+def test_nothing_is_smuggled_by_a_location(
+    rest: str, raw: RawUpstream, upstream: Upstream, server: Mirror, pin: str
+) -> None:
     """A request line has three parts, whatever a `Location` has in it."""
     targets: list[str] = []
 
@@ -214,7 +218,12 @@ def same_place(one: str, other: str) -> bool:
 @given(st.lists(texts, max_size=4), st.data())
 def test_the_key_is_the_same_for_all_spellings(parts: list[str], data: st.DataObject) -> None:
     def spelled(part: str) -> str:
-        pick = st.sampled_from([str, lambda c: "".join(f"%{b:02x}" for b in c.encode()), lambda c: quote(c, safe="")])
+        ways: list[Callable[[str], str]] = [
+            str,
+            lambda c: "".join(f"%{b:02x}" for b in c.encode()),
+            lambda c: quote(c, safe=""),
+        ]
+        pick = st.sampled_from(ways)
         return "".join(data.draw(pick)(char) if char not in "/%" else quote(char, safe="") for char in part)
 
     plain = "https://h/" + "/".join(quote(part, safe="") for part in parts)

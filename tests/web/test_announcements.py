@@ -84,7 +84,7 @@ def test_the_same_bytes_said_to_be_something_else_are_another_page(
 
 @pytest.mark.parametrize("form", ["HTML", "JSON"])
 def test_with_the_wrong_announcement_alone_nothing_is_kept(
-    form: str, upstream: Upstream, stranger: Upstream, mirror
+    form: str, upstream: Upstream, stranger: Upstream, mirror: Callable[..., Mirror]
 ) -> None:
     server, pin = mirror(), "one-2024-01-02"
     upstream.pages |= {FILE: THING.data, "/simple/thing/": _listing(form, FILE, THING.sha256)}
@@ -145,7 +145,7 @@ def test_a_hash_with_a_line_break_on_a_pinned_page(steps: bool, upstream: Upstre
     _served(server, server.pin(pin, f"{upstream.url}/simple/thing/"))
 
 
-def test_a_hash_with_a_line_break_on_a_dated_page(pypi: PyPI, mirror) -> None:
+def test_a_hash_with_a_line_break_on_a_dated_page(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     pypi.files.pages[FILE] = THING.data
     pypi.index.pages["/simple/thing/"] = _hostile(pypi.files.url + FILE)
     server = mirror(pypi)

@@ -6,7 +6,7 @@ import hashlib
 import re
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from email.parser import BytesParser
 from ipaddress import ip_network
 from pathlib import Path
@@ -19,7 +19,7 @@ from httpcache.settings import Settings
 from tests.support import http
 from tests.support.inprocess import asking
 from tests.support.mirror import Mirror
-from tests.support.upstream import Response, Upstream
+from tests.support.upstream import Page, Response, Upstream
 
 BODY = bytes(range(100))
 MODIFIED = "Tue, 02 Jan 2024 03:04:05 GMT"
@@ -272,12 +272,13 @@ def test_every_failure_is_one_of_ours(steps: str, error: type[MirrorError], upst
         release.wait(30)
         return Response(b"late")
 
-    upstream.pages["/file"] = {
+    pages: dict[str, Page] = {
         "stalls before the head": late,
         "stalls in the body": Response([b"first", release]),
         "is cut": Response([b"first"], headers={"Content-Length": "100"}),
         "refuses": b"",
-    }[steps]
+    }
+    upstream.pages["/file"] = pages[steps]
     if steps == "refuses":
         upstream.stop()
 
@@ -293,7 +294,7 @@ def test_every_failure_is_one_of_ours(steps: str, error: type[MirrorError], upst
     assert raised.value.status == (504 if error is TimedOut else 502)
 
 
-def test_offline(upstream: Upstream, mirror) -> None:
+def test_offline(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """What is frozen is there; what is not is a 504 at once, and nothing is asked."""
     upstream.pages |= {"/file": BODY, "/other": BODY}
     running = mirror()

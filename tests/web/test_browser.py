@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from email.message import Message
 
 import httpx
@@ -10,6 +11,7 @@ import pytest
 
 from tests.support import http
 from tests.support.mirror import Mirror
+from tests.support.registries import PyPI
 from tests.support.upstream import Response, Upstream
 
 HTML = {"Content-Type": "text/html; charset=utf-8"}
@@ -103,7 +105,7 @@ def test_an_index_is_shown(upstream: Upstream, server: Mirror, pin: str) -> None
     assert f"/{pin}/{upstream.url}/simple/demo/demo-1.0.tar.gz" in answer.text
 
 
-def test_the_dated_index_is_shown(pypi, mirror) -> None:
+def test_the_dated_index_is_shown(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     running: Mirror = mirror(pypi)
     for path in ("/live/nothing/", "/live/"):
         answer = http.get(running.url + path, headers=BROWSER)

@@ -36,7 +36,7 @@ from tests.support.index import (
 from tests.support.mirror import Mirror
 from tests.support.packages import Dist, sdist, wheel
 from tests.support.registries import HTML, JSON, PyPI
-from tests.support.upstream import Request, Response
+from tests.support.upstream import Request, Response, Upstream
 
 DATE = "2024-01-02"
 BEFORE = "2024-01-01T12:00:00Z"
@@ -104,7 +104,9 @@ FORMS = {
 
 
 @pytest.mark.parametrize(("where", "upstream_form"), [(DATE, "JSON"), ("live", "JSON"), ("live", "HTML")])
-def test_the_form_that_is_asked_for(where: str, upstream_form: str, filled: PyPI, mirror) -> None:
+def test_the_form_that_is_asked_for(
+    where: str, upstream_form: str, filled: PyPI, mirror: Callable[..., Mirror]
+) -> None:
     """PEP 691, whatever form the upstream has. Nothing that fits is a 406 that names what could be had."""
     if upstream_form == "HTML":
         filled.index.pages[SIMPLE] = html_page(f"{filled.file_url(THING)}#sha256={THING.sha256}")
@@ -131,7 +133,7 @@ def test_the_form_that_is_asked_for(where: str, upstream_form: str, filled: PyPI
     ("where", "caching"),
     [(DATE, "public, max-age=31536000, immutable"), ("live", "public, max-age=60"), ("live-3d", "public, max-age=60")],
 )
-def test_validators_and_caching(where: str, caching: str, filled: PyPI, mirror) -> None:
+def test_validators_and_caching(where: str, caching: str, filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     address = mirror(filled).at(where) + "some-thing/"
     tags = {}
     for accept in (JSON, HTML, LEGACY):
@@ -153,7 +155,7 @@ def test_validators_and_caching(where: str, caching: str, filled: PyPI, mirror) 
     assert ask(address, JSON, **{"If-None-Match": tags[HTML]}).status_code == 200
 
 
-def test_the_tag_of_a_live_page_changes_with_it(filled: PyPI, mirror) -> None:
+def test_the_tag_of_a_live_page_changes_with_it(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     address = mirror(filled).at("live") + "some-thing/"
     tag = ask(address).headers["etag"]
     assert ask(address, **{"If-None-Match": tag}).status_code == 304
@@ -180,7 +182,7 @@ REDIRECTS = {
 
 
 @pytest.mark.parametrize("root", ["", "/prefix"])
-def test_names_are_normalised_by_a_temporary_redirect(root: str, filled: PyPI, mirror) -> None:
+def test_names_are_normalised_by_a_temporary_redirect(root: str, filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """The redirect is path-absolute, temporary, and asks no upstream."""
     server = mirror(filled, *(["--root-path", root] if root else []))
     for path, location in REDIRECTS.items():
@@ -194,7 +196,9 @@ def test_names_are_normalised_by_a_temporary_redirect(root: str, filled: PyPI, m
 
 
 @pytest.mark.parametrize("stripped", [True, False])
-def test_a_root_path(stripped: bool, filled: PyPI, upstreams: Callable, mirror) -> None:
+def test_a_root_path(
+    stripped: bool, filled: PyPI, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     """Behind a proxy that strips the prefix and behind one that does not: the links have it."""
     server = mirror(filled, "--root-path", "/prefix", *(["--root-path-stripped"] if stripped else []))
     other = upstreams()
@@ -268,7 +272,7 @@ def test_the_future(form: str, server: Mirror) -> None:
         assert any(day in answer.text for day in days), answer.text
 
 
-def test_dates_and_instants(filled: PyPI, mirror) -> None:
+def test_dates_and_instants(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """A date is its 00:00:00 UTC; an instant is exact, and says the same in every quoting."""
     filled.upload(LATER, "2024-01-02T15:30:00Z")
     server = mirror(filled)
@@ -329,7 +333,7 @@ def everything(files: str) -> dict[str, object]:
     }
 
 
-def test_all_that_the_rules_have_is_passed_on(pypi: PyPI, mirror) -> None:
+def test_all_that_the_rules_have_is_passed_on(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """PEP 592, 629, 658, 691, 700, 708, 740, 792; versions are those of the files that are listed."""
     pypi.index.pages["/simple/thing/"] = json_page(everything(pypi.files.url))
     server = mirror(pypi)
@@ -424,7 +428,9 @@ def test_a_first_page_that_is_no_index_page(coding: str, project: str, shared: t
     assert len(filenames(server.at(DATE) + f"{project}/")) == 1
 
 
-def test_links_are_relative_to_where_redirects_end(pypi: PyPI, upstreams: Callable, mirror) -> None:
+def test_links_are_relative_to_where_redirects_end(
+    pypi: PyPI, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     other = upstreams()
     pypi.index.pages["/simple/thing/"] = Response(b"", 302, {"Location": f"{other.url}/moved/thing/"})
     other.pages["/moved/thing/"] = html_page("../files/thing-1.0.tar.gz")
@@ -437,7 +443,7 @@ def test_links_are_relative_to_where_redirects_end(pypi: PyPI, upstreams: Callab
 # --- what an instant gave it gives for ever
 
 
-def test_a_project_that_was_absent_stays_absent(pypi: PyPI, mirror) -> None:
+def test_a_project_that_was_absent_stays_absent(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """It was not there at an instant that was asked for, so an upload with an older time does not put it there."""
     server = mirror(pypi)
     asked = instant()
@@ -453,7 +459,7 @@ def test_a_project_that_was_absent_stays_absent(pypi: PyPI, mirror) -> None:
 
 
 @pytest.mark.parametrize("whole", [False, True], ids=["a file", "the project"])
-def test_what_is_deleted_was_there_before(whole: bool, filled: PyPI, mirror) -> None:
+def test_what_is_deleted_was_there_before(whole: bool, filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     filled.upload(LATER, BEFORE)
     server = mirror(filled)
     before = instant()
@@ -474,7 +480,7 @@ def test_what_is_deleted_was_there_before(whole: bool, filled: PyPI, mirror) -> 
     assert filenames(server.at(after) + "some-thing/") == left
 
 
-def test_what_was_fetched_is_served_after_it_is_deleted(filled: PyPI, mirror) -> None:
+def test_what_was_fetched_is_served_after_it_is_deleted(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     ask(server.at(DATE) + "some-thing/")
     assert http.get(server.url + link(THING)).content == THING.data
@@ -484,16 +490,17 @@ def test_what_was_fetched_is_served_after_it_is_deleted(filled: PyPI, mirror) ->
     assert http.get(server.url + link(THING) + ".metadata").content == THING.metadata
 
 
-def test_yanks_and_status_are_as_of_the_instant(filled: PyPI, mirror) -> None:
+def test_yanks_and_status_are_as_of_the_instant(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     moments = [instant()]
     pages = [document(server.at(moments[0]) + "some-thing/")]
-    for change in (
+    changes: tuple[Callable[[], object], ...] = (
         lambda: filled.yank(THING, "broken"),
         lambda: filled.set_status("some-thing", "archived", "done"),
         lambda: filled.yank(THING, False),
         lambda: filled.set_status("some-thing", "deprecated"),
-    ):
+    )
+    for change in changes:
         change()
         moments.append(observed(server))
         pages.append(document(server.at(moments[-1]) + "some-thing/"))
@@ -504,7 +511,7 @@ def test_yanks_and_status_are_as_of_the_instant(filled: PyPI, mirror) -> None:
     assert document(server.at(DATE) + "some-thing/") == pages[0]
 
 
-def test_a_file_uploaded_again_with_other_bytes_is_another_file(filled: PyPI, mirror) -> None:
+def test_a_file_uploaded_again_with_other_bytes_is_another_file(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     before = instant()
     (old,) = document(server.at(before) + "some-thing/")["files"]
@@ -518,7 +525,7 @@ def test_a_file_uploaded_again_with_other_bytes_is_another_file(filled: PyPI, mi
     assert http.get(server.same(new["url"])).content == other.data
 
 
-def test_every_answer_survives_a_restart(filled: PyPI, mirror) -> None:
+def test_every_answer_survives_a_restart(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Byte for byte, also when the upstream has changed, and without it."""
     server = mirror(filled)
     places = list(itertools.product([DATE, "2023-01-01", instant()], ["some-thing", "absent"], [JSON, HTML, LEGACY]))
@@ -546,7 +553,7 @@ def test_every_answer_survives_a_restart(filled: PyPI, mirror) -> None:
     assert answers() == before
 
 
-def test_two_workers_observe_at_once_and_agree(filled: PyPI, mirror) -> None:
+def test_two_workers_observe_at_once_and_agree(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """While the project changes, many ask for many instants: whatever was answered stays."""
     server = mirror(filled, "--workers", "2")
     releases = [wheel("some-thing", f"2.{number}") for number in range(12)]
@@ -584,7 +591,7 @@ def page_with(headers: dict[str, str], pypi: PyPI) -> Callable[[Request], Respon
     return answer
 
 
-def test_a_page_older_than_the_instant_is_refused(filled: PyPI, mirror) -> None:
+def test_a_page_older_than_the_instant_is_refused(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """A cache on the way says with `Age` that its page shows an earlier instant (RFC 9111 section 5.1)."""
     server = mirror(filled)
     when = instant()
@@ -615,7 +622,9 @@ def test_a_page_older_than_the_instant_is_refused(filled: PyPI, mirror) -> None:
         "a redirect to nowhere",
     ],
 )
-def test_what_is_no_page_changes_nothing(broken: str, project: str, shared: tuple[PyPI, Mirror], mirror) -> None:
+def test_what_is_no_page_changes_nothing(
+    broken: str, project: str, shared: tuple[PyPI, Mirror], mirror: Callable[..., Mirror]
+) -> None:
     """502 for what the answer would have been needed for; covered instants are answered; then all is well again.
 
     A page that is older than what is known, or empty for no reason, says nothing new: live stays as it was.
@@ -658,7 +667,7 @@ def test_what_is_no_page_changes_nothing(broken: str, project: str, shared: tupl
         assert filenames(server.at(when) + f"{project}/") == both
 
 
-def test_an_upstream_that_is_down(filled: PyPI, mirror) -> None:
+def test_an_upstream_that_is_down(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     covered = instant()
     page = ask(server.at(covered) + "some-thing/").content
@@ -680,7 +689,7 @@ def test_an_upstream_that_is_down(filled: PyPI, mirror) -> None:
         assert ask(server.at(path)).status_code == 504
 
 
-def test_one_observation_covers_all_earlier_instants(filled: PyPI, mirror) -> None:
+def test_one_observation_covers_all_earlier_instants(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     for when in ("2024-05-05", "2024-03-03", DATE, "2020-01-01"):
         ask(server.at(when) + "some-thing/")
@@ -690,7 +699,7 @@ def test_one_observation_covers_all_earlier_instants(filled: PyPI, mirror) -> No
 # --- live
 
 
-def test_live_and_its_cooldown(filled: PyPI, mirror) -> None:
+def test_live_and_its_cooldown(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """The youngest are left out, and their versions with them; live asks every time and dates do not change."""
     filled.upload(LATER, ago(days=3, minutes=-1))
     server = mirror(filled)
@@ -711,7 +720,7 @@ def test_live_and_its_cooldown(filled: PyPI, mirror) -> None:
 # --- files
 
 
-def test_a_file_of_any_date(filled: PyPI, mirror) -> None:
+def test_a_file_of_any_date(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """One address at all dates, one request to the upstream, and everything that frozen bytes have."""
     server = mirror(filled)
     urls = {document(server.at(when) + "some-thing/")["files"][0]["url"] for when in (DATE, instant(), "live")}
@@ -728,7 +737,7 @@ def test_a_file_of_any_date(filled: PyPI, mirror) -> None:
     assert filled.files.count() == 1
 
 
-def test_a_lock_file_from_elsewhere(filled: PyPI, mirror) -> None:
+def test_a_lock_file_from_elsewhere(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """A fresh mirror knows the file's address from nothing but the registry's page."""
     filled.upload(source := sdist("some-thing", "1.0"), BEFORE)
     for dist, suffix, data in [
@@ -741,7 +750,9 @@ def test_a_lock_file_from_elsewhere(filled: PyPI, mirror) -> None:
         assert (answer.status_code, answer.content) == (200, data)
 
 
-def test_a_name_of_a_project_has_many_spellings_but_its_file_one_address(filled: PyPI, mirror) -> None:
+def test_a_name_of_a_project_has_many_spellings_but_its_file_one_address(
+    filled: PyPI, mirror: Callable[..., Mirror]
+) -> None:
     """A lock file or a person may spell it otherwise; the file is fetched once."""
     server = mirror(filled)
     for spelling in ("some-thing", "Some.Thing", "some_thing"):
@@ -750,7 +761,7 @@ def test_a_name_of_a_project_has_many_spellings_but_its_file_one_address(filled:
     assert filled.files.count() == 1
 
 
-def test_an_unknown_file(filled: PyPI, mirror) -> None:
+def test_an_unknown_file(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     filled.upload(source := sdist("some-thing", "1.0"), BEFORE)
     for path in (
@@ -769,7 +780,7 @@ def test_an_unknown_file(filled: PyPI, mirror) -> None:
     assert filled.files.count() == 0
 
 
-def test_bytes_that_are_not_the_announced_ones(pypi: PyPI, mirror) -> None:
+def test_bytes_that_are_not_the_announced_ones(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """They never complete at a client and nothing is kept; the next honest answer is."""
     dists = []
     for number, padding in itertools.product(range(3), (0, 3_000_000)):
@@ -796,7 +807,7 @@ def test_bytes_that_are_not_the_announced_ones(pypi: PyPI, mirror) -> None:
         assert pypi.files.count(pypi.release(dist).path) == 3
 
 
-def test_wrong_bytes_of_a_small_file_are_a_502_that_says_so(filled: PyPI, mirror) -> None:
+def test_wrong_bytes_of_a_small_file_are_a_502_that_says_so(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     server = mirror(filled)
     filled.files.pages[filled.release(THING).path] = b"tampered"
     answer = http.get(server.url + link(THING))
@@ -804,7 +815,7 @@ def test_wrong_bytes_of_a_small_file_are_a_502_that_says_so(filled: PyPI, mirror
     assert THING.sha256 in answer.text or "announced" in answer.text
 
 
-def test_a_file_host_that_is_down_or_has_lost_the_file(filled: PyPI, mirror) -> None:
+def test_a_file_host_that_is_down_or_has_lost_the_file(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Not a 404 for ever: when it is back the file is."""
     server = mirror(filled)
     filled.files.pages[filled.release(THING).path] = Response(b"sorry", 503, {"Retry-After": "7"})
@@ -835,7 +846,7 @@ def test_a_plus_in_a_name(spelled: str, project: str, shared: tuple[PyPI, Mirror
 @pytest.mark.parametrize(
     ("form", "named"), [("JSON", []), ("JSON", ["md5", "sha512"]), ("HTML", []), ("HTML", ["md5"])]
 )
-def test_a_registry_without_sha256(form: str, named: list[str], pypi: PyPI, mirror) -> None:
+def test_a_registry_without_sha256(form: str, named: list[str], pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Its files have an address too, which is the same on every mirror, and stay when the upstream is gone."""
     dist = wheel("thing", "1.0")
     hashes = {name: hashlib.new(name, dist.data).hexdigest() for name in named}

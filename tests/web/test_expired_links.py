@@ -83,8 +83,15 @@ ROWS = [
 
 @pytest.mark.parametrize(("link", "digest", "form", "status"), ROWS)
 def test_the_file_is_fetched_from_where_it_is_now(
-    link: str, digest: bool, form: str, status: int, signing, upstream: Upstream, server: Mirror, pin: str
-) -> None:  # type: ignore[no-untyped-def]
+    link: str,
+    digest: bool,
+    form: str,
+    status: int,
+    signing: Callable[..., Signing],
+    upstream: Upstream,
+    server: Mirror,
+    pin: str,
+) -> None:
     signed = signing(link=LINKS[link], digest=digest, form=form, status=status)
     page = page_of(server, pin, upstream)
     frozen = ask(page).content
@@ -101,7 +108,7 @@ def test_the_file_is_fetched_from_where_it_is_now(
     assert upstream.count() == asked
 
 
-def test_metadata_alone(signing, upstream: Upstream, server: Mirror, pin: str) -> None:
+def test_metadata_alone(signing: Callable[..., Signing], upstream: Upstream, server: Mirror, pin: str) -> None:
     """An installer asks for it first."""
     signing(form="JSON")
     page = page_of(server, pin, upstream)
@@ -114,7 +121,9 @@ def test_metadata_alone(signing, upstream: Upstream, server: Mirror, pin: str) -
 @pytest.mark.parametrize(
     "what", ["gone", "another file", "page away", "page gone", "no page", "other path", "still there"]
 )
-def test_where_it_is_nowhere(what: str, signing, upstream: Upstream, server: Mirror, pin: str) -> None:
+def test_where_it_is_nowhere(
+    what: str, signing: Callable[..., Signing], upstream: Upstream, server: Mirror, pin: str
+) -> None:
     """The client gets the upstream's status, with a text that says what has happened and what to do."""
     signed = signing(status=404 if what == "other path" else 403, digest=what != "other path")
     signed.more = {"Retry-After": "7"}
@@ -145,7 +154,7 @@ def test_where_it_is_nowhere(what: str, signing, upstream: Upstream, server: Mir
 
 
 def test_the_bytes_must_be_those_that_the_frozen_page_announced(
-    signing, upstream: Upstream, server: Mirror, pin: str
+    signing: Callable[..., Signing], upstream: Upstream, server: Mirror, pin: str
 ) -> None:
     signed = signing()
     address = linked(server, page_of(server, pin, upstream))
@@ -156,7 +165,9 @@ def test_the_bytes_must_be_those_that_the_frozen_page_announced(
     assert http.get(address).content == THING.data
 
 
-def test_a_challenge_is_passed_on_as_it_is(signing, upstream: Upstream, server: Mirror, pin: str) -> None:
+def test_a_challenge_is_passed_on_as_it_is(
+    signing: Callable[..., Signing], upstream: Upstream, server: Mirror, pin: str
+) -> None:
     """Who is asked for a login has no expired link: the page is not asked again for that."""
     signed = signing(status=401)
     signed.more = {"WWW-Authenticate": 'Basic realm="files"'}
@@ -167,7 +178,9 @@ def test_a_challenge_is_passed_on_as_it_is(signing, upstream: Upstream, server: 
     assert upstream.count() == 1
 
 
-def test_a_file_that_no_page_lists(signing, upstream: Upstream, server: Mirror, pin: str) -> None:
+def test_a_file_that_no_page_lists(
+    signing: Callable[..., Signing], upstream: Upstream, server: Mirror, pin: str
+) -> None:
     signed = signing()
     answer = http.get(server.pin(pin, f"{signed.files[0].url}/f/{NAME}?Signature=s9"))
     assert (answer.status_code, answer.text) == (403, "<Error>expired</Error>")
@@ -175,7 +188,7 @@ def test_a_file_that_no_page_lists(signing, upstream: Upstream, server: Mirror, 
 
 
 def test_credentials_go_to_the_origin_in_the_address_alone(
-    signing, upstream: Upstream, server: Mirror, pin: str
+    signing: Callable[..., Signing], upstream: Upstream, server: Mirror, pin: str
 ) -> None:
     """Not to that of the page, and not to another host that it links now."""
     signed = signing(link=LINKS["another host"])
@@ -209,7 +222,9 @@ def test_a_private_page_gives_a_private_file(upstreams: Callable[..., Upstream],
 
 
 @pytest.mark.parametrize("client", ["pip", "uv"])
-def test_real_clients(client: str, signing, upstream: Upstream, server: Mirror, pin: str, clients: Clients) -> None:
+def test_real_clients(
+    client: str, signing: Callable[..., Signing], upstream: Upstream, server: Mirror, pin: str, clients: Clients
+) -> None:
     signing()
     index = server.pin(pin, f"{upstream.url}/simple/")
     assert ask(f"{index}thing/", PIP).status_code == 200

@@ -25,10 +25,10 @@ from pypi_adapter.registry import registry as registry_module
 from tests.support.clients import ClientError, Clients, pins
 from tests.support.config import configured, table
 from tests.support.examples import examples
-from tests.support.index import JSON, ago, ask, document, filenames, instant, json_file, json_files, json_page
+from tests.support.index import ago, ask, document, filenames, instant, json_file, json_files, json_page
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import PyPI, Registry
+from tests.support.registries import JSON, PyPI, Registry
 from tests.support.upstream import NOT_FOUND, Response, Upstream
 
 CREDENTIALS = ("ci", "S3CRET-token")
@@ -60,7 +60,13 @@ def links(address: str) -> list[str]:
 @pytest.mark.parametrize("client", ["pip", "uv"])
 @pytest.mark.parametrize("shape", ["gitlab", "PEP 700"])
 def test_dependency_confusion(
-    shape: str, client: str, registry: Start, pypi: PyPI, upstreams, clients: Clients, tmp_path: Path
+    shape: str,
+    client: str,
+    registry: Start,
+    pypi: PyPI,
+    upstreams: Callable[..., Upstream],
+    clients: Clients,
+    tmp_path: Path,
 ) -> None:
     """A higher version under a private name is not seen: not at an instant, not live, not after the private project
     was deleted, and not while the private registry is down.
@@ -84,7 +90,8 @@ def test_dependency_confusion(
             private.delete(OURS)
         else:
             private.dists.clear()
-        for moment in (lambda: "live", instant):  # gone from when it is first missed
+        moments: tuple[Callable[[], str], ...] = (lambda: "live", instant)
+        for moment in moments:  # gone from when it is first missed
             when = moment()
             answer = ask(f"{server.at(f'everything/{when}')}own-thing/")
             assert answer.status_code == 404

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
@@ -180,7 +181,7 @@ def test_names_that_can_be_kept(name: str) -> None:
 
 
 @pytest.fixture(scope="module")
-def served(tmp_path_factory: pytest.TempPathFactory):
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mirror]:
     """A mirror under a root path, with kept headers and CORS."""
     options = ["--keep-header", "X-Repo-Commit, x-linked-etag", "--keep-header", "X-Linked-Size", "--cors"]
     with_all = Mirror(tmp_path_factory.mktemp("served"), arguments=[*options, "--root-path", "/mirror"])
@@ -287,7 +288,7 @@ def test_what_a_browser_asks_before(served: Mirror, upstream: Upstream, pin: str
     assert upstream.requests == []
 
 
-def test_what_is_private_is_read_by_no_page(upstreams, served: Mirror, pin: str) -> None:
+def test_what_is_private_is_read_by_no_page(upstreams: Callable[..., Upstream], served: Mirror, pin: str) -> None:
     """Neither the answer to a request with credentials, nor a private copy: a browser could have it in its cache."""
     upstream: Upstream = upstreams(auth=("user", "pw"))
     upstream.pages["/x"] = b"secret"

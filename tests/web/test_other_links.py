@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -47,7 +48,7 @@ def test_which_links(upstream: Upstream, server: Mirror, pin: str) -> None:
 
 @pytest.mark.parametrize("root", ["", "/prefix"])
 def test_wget_r_of_a_tree_with_index_pages(
-    root: str, upstream: Upstream, mirror, clients: Clients, tmp_path: Path
+    root: str, upstream: Upstream, mirror: Callable[..., Mirror], clients: Clients, tmp_path: Path
 ) -> None:
     """Flat pages in folders, their signatures beside the files: all of it, from the store too; nothing above it."""
     tree = {

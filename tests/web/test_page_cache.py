@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
@@ -134,7 +135,7 @@ def test_what_was_used_last_is_kept_up_to_so_many_bytes() -> None:
     assert [kept.get(name) for name in ("b", "d", "large")] == [None, None, 0]
 
 
-def test_only_the_answer_that_was_observed_for_says_so(pypi: PyPI, mirror) -> None:
+def test_only_the_answer_that_was_observed_for_says_so(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
     pypi.upload(DEMO, OLD)
     running: Mirror = mirror(pypi)
     for accept in (PIP, BROWSER):
@@ -151,7 +152,7 @@ def test_only_the_answer_that_was_observed_for_says_so(pypi: PyPI, mirror) -> No
 
 
 @pytest.fixture
-def frozen(pypi: PyPI, mirror) -> tuple[Mirror, str]:
+def frozen(pypi: PyPI, mirror: Callable[..., Mirror]) -> tuple[Mirror, str]:
     """A mirror that has a wheel and its metadata frozen, and the address of the wheel."""
     pypi.upload(DEMO, OLD)
     running: Mirror = mirror(pypi)

@@ -104,7 +104,7 @@ def test_links(form: str, upstream: Upstream, other: Upstream, server: Mirror, p
 
 
 @pytest.mark.parametrize("root", ["", "/prefix"])
-def test_links_work(root: str, upstream: Upstream, other: Upstream, mirror) -> None:
+def test_links_work(root: str, upstream: Upstream, other: Upstream, mirror: Callable[..., Mirror]) -> None:
     """What they lead to is the file; with a root path too."""
     server = mirror(*(["--root-path", root] if root else []))
     upstream.pages["/simple/thing/"] = html_page(
@@ -429,7 +429,9 @@ def test_a_digest_in_upper_case(upstream: Upstream, server: Mirror, pin: str) ->
 
 
 @pytest.mark.parametrize("status", [404, 410])
-def test_no_such_project_is_frozen_for_that_pin(status: int, upstreams: Callable[..., Upstream], mirror) -> None:
+def test_no_such_project_is_frozen_for_that_pin(
+    status: int, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+) -> None:
     """Nobody can slip a package into a pinned build later; another pin sees it, and other credentials do."""
     upstream = upstreams()
     server = mirror()
@@ -482,7 +484,7 @@ def test_a_broken_page_of_pep_691(upstream: Upstream, server: Mirror, pin: str) 
     assert ask(address).status_code == 200
 
 
-def test_a_page_frozen_by_one_worker_is_the_page_of_all(upstream: Upstream, mirror) -> None:
+def test_a_page_frozen_by_one_worker_is_the_page_of_all(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """And what it announced is known to all."""
     server = mirror("--workers", "2")
     for number in range(8):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,8 +46,10 @@ def test_what_is_another_address(form: str) -> None:
 
 def test_a_page_has_its_own_bytes_beside_the_rewritten_ones(upstream: Upstream, server: Mirror, pin: str) -> None:
     """One request, one frozen page; whichever is asked for first."""
+    body = html_page("/files/thing-1.zip").body
+    assert isinstance(body, bytes)
     for number, raw_first in enumerate((True, False)):
-        packed = gzip.compress(html_page("/files/thing-1.zip").body)
+        packed = gzip.compress(body)
         headers = {
             "Content-Type": "text/html",
             "Content-Encoding": "gzip",
@@ -97,7 +100,7 @@ def test_wget_follows_relative_links_in_it(
     assert {path.name for path in tmp_path.rglob("*.*") if path.is_file()} >= {"thing-1.zip", "readme.txt"}
 
 
-def test_an_operator_can_name_it(upstream: Upstream, mirror) -> None:
+def test_an_operator_can_name_it(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """`show` and `forget` take the address in either form, with the mirror's own in front of it or not."""
     upstream.pages["/simple/thing/"] = html_page("thing-1.zip")
     server: Mirror = mirror()

@@ -32,10 +32,10 @@ from httpcache.web.response_cache import MAX_BODY, MAX_BYTES, MAX_KEY, OVERHEAD,
 from httpcache.web.responses import FrozenResponse
 from tests.support import http
 from tests.support.command import run
-from tests.support.index import JSON, PIP, ask, document, filenames
+from tests.support.index import PIP, ask, document, filenames
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
-from tests.support.registries import PyPI
+from tests.support.registries import JSON, PyPI
 from tests.support.upstream import Response, Upstream
 
 HIT = "httpcache; hit"
@@ -233,13 +233,17 @@ def test_a_hit_calls_few_functions_and_asks_nobody(upstream: Upstream, tmp_path:
         elif event == "c_call":
             called.append(getattr(function, "__qualname__", ""))
 
+    async def nothing_more() -> Message:
+        await anyio.sleep_forever()
+        raise AssertionError
+
     async def ask(query: bytes = b"") -> list[Message]:
         sent: list[Message] = []
 
         async def send(message: Message) -> None:
             sent.append(message)
 
-        await app({**scope, "query_string": query}, anyio.sleep_forever, send)
+        await app({**scope, "query_string": query}, nothing_more, send)
         return sent
 
     async def work() -> None:
@@ -257,7 +261,7 @@ def test_a_hit_calls_few_functions_and_asks_nobody(upstream: Upstream, tmp_path:
 
     async def live() -> None:
         said, heard = asyncio.Queue[Message](), asyncio.Queue[Message]()
-        lifespan = asyncio.create_task(app({"type": "lifespan"}, said.get, heard.put))
+        lifespan = asyncio.ensure_future(app({"type": "lifespan"}, said.get, heard.put))
         await said.put({"type": "lifespan.startup"})
         assert await heard.get() == {"type": "lifespan.startup.complete"}
         await work()

@@ -9,7 +9,7 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
@@ -45,7 +45,7 @@ ATTACKS = [
 
 
 @pytest.fixture
-def registries(upstreams) -> tuple[Upstream, Upstream]:
+def registries(upstreams: Callable[..., Upstream]) -> tuple[Upstream, Upstream]:
     """A private registry and the one behind the dates; both have `foo`."""
     found = upstreams(), upstreams()
     for each in found:
@@ -113,7 +113,9 @@ def example() -> str:
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_no_name_is_read_in_another_spelling(mode: str, registries, upstream: Upstream, tmp_path: Path) -> None:
+def test_no_name_is_read_in_another_spelling(
+    mode: str, registries: tuple[Upstream, Upstream], upstream: Upstream, tmp_path: Path
+) -> None:
     """Straight to the mirror, byte by byte, and behind an nginx that refuses a registry."""
     upstream.otherwise = lambda request: Response(request.target.encode())
     stripped = MODES[mode]
@@ -144,7 +146,9 @@ def check_what_is_not_below(server: Mirror, upstream: Upstream) -> None:
     assert f"{server.url}/mirror/" in http.get(f"{server.url}/mirror/").text
 
 
-def check_nginx(registries, upstream: Upstream, server: Mirror, folder: Path, *, stripped: bool) -> None:
+def check_nginx(
+    registries: tuple[Upstream, Upstream], upstream: Upstream, server: Mirror, folder: Path, *, stripped: bool
+) -> None:
     """The private registry is reached in no spelling; and the rest is, in the spelling of the client."""
     block = example()
     if stripped:

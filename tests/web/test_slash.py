@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -44,7 +45,7 @@ def test_where_it_leads(
             assert (answer.status_code, answer.content) == (200, LISTING.body)
 
 
-def test_a_root_path(upstream: Upstream, mirror) -> None:
+def test_a_root_path(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     upstream.pages |= {"/dir": redirect("/dir/"), "/dir/": LISTING}
     answer = http.get(f"{mirror('--root-path', '/prefix').url}/prefix/pin/{upstream.url}/dir")
     assert answer.headers["location"] == f"/prefix/pin/{upstream.url}/dir/"

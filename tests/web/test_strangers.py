@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
 
@@ -96,7 +97,7 @@ def test_pages_of_strangers_are_not_read_for_a_file(
     home.pages[f"/{THING.filename}"] = THING.data
     index.pages["/simple/thing/"] = html_page(f"{home.url}/{THING.filename}#sha256={THING.sha256}")
     none, some, many = (
-        anyio.run(lambda count=count: work(tmp_path / f"{count}", count, home, index, stranger, alone=alone))
+        anyio.run(partial(work, tmp_path / f"{count}", count, home, index, stranger, alone=alone))
         for count in (0, 2, 8)
     )
     assert none.blobs_read == some.blobs_read == many.blobs_read
