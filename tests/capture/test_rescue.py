@@ -31,6 +31,7 @@ from tests.support.packages import Dist, wheel
 from tests.support.rawupstream import RawUpstream, answer, head
 from tests.support.registries import PyPI
 from tests.support.rescued import link, outcomes, unlist
+from tests.support.rows import diagonal
 from tests.support.upstream import CUT, NOT_FOUND, Request, Response, Upstream
 
 OLD = "2023-06-01T00:00:00Z"
@@ -66,14 +67,13 @@ def history(server: Mirror) -> list[str]:
 # --- the server
 
 
-@pytest.mark.parametrize(
-    "removed", [(LINUX,), (ONE, LINUX), (ONE, LINUX, TWO)], ids=["a file", "a release", "the project"]
-)
-@pytest.mark.parametrize("by", ["live", "a date"])
-def test_what_is_removed_is_frozen(
-    by: str, removed: tuple[Dist, ...], demo: PyPI, mirror: Callable[..., Mirror]
-) -> None:
+REMOVED = {"a file": (LINUX,), "a release": (ONE, LINUX), "the project": (ONE, LINUX, TWO)}
+
+
+@pytest.mark.parametrize(("by", "what"), diagonal(["live", "a date"], list(REMOVED)))
+def test_what_is_removed_is_frozen(by: str, what: str, demo: PyPI, mirror: Callable[..., Mirror]) -> None:
     """Nobody has asked for the file; the observation that misses it is enough. Earlier dates keep it, offline too."""
+    removed = REMOVED[what]
     server = mirror(demo)
     before = instant()
     document(f"{server.at(before)}demo/")

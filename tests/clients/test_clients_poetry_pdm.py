@@ -11,6 +11,7 @@ from tests.support.clients import Clients, Pins, pins
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI, Registry, upheavals
+from tests.support.rows import diagonal
 
 LIB = wheel("Some.Lib", "1.0", requires_python=">=3.8")
 APP = wheel("app", "1.0", ["some-lib>=1"])
@@ -63,8 +64,7 @@ def test_live(manager: str, filled: PyPI, mirror: Callable[..., Mirror], clients
     assert install(clients, locked, index) == pins(APP, LIB)
 
 
-@pytest.mark.parametrize("shape", ["ngc", "pytorch", "gitlab", "artifactory", "devpi"])
-@pytest.mark.parametrize("manager", MANAGERS)
+@pytest.mark.parametrize(("manager", "shape"), diagonal(MANAGERS, ["ngc", "pytorch", "gitlab", "artifactory", "devpi"]))
 def test_a_pinned_registry_beside_a_date(
     manager: str,
     shape: str,

@@ -21,6 +21,7 @@ from tests.support.inside import checked_records, processes, until
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
+from tests.support.rows import diagonal
 from tests.support.tally import tally
 from tests.support.upstream import NOT_FOUND, Request, Response, Upstream
 
@@ -290,8 +291,11 @@ def run(scenario: Scenario, kind: Kind, world: World, step: int = 1) -> None:
     finish(world, kept)
 
 
-@pytest.mark.parametrize("kind", [kind for kind in KINDS if KINDS[kind].error != KILL])
-@pytest.mark.parametrize("scenario", SCENARIOS)
+ONCE: Final = [kind for kind in KINDS if KINDS[kind].error != KILL and not KINDS[kind].sticky]
+FROM_THEN_ON: Final = [kind for kind in KINDS if KINDS[kind].sticky]
+
+
+@pytest.mark.parametrize(("scenario", "kind"), [*diagonal(SCENARIOS, ONCE), *diagonal(SCENARIOS, FROM_THEN_ON)])
 def test_each_operation_fails(scenario: Scenario, kind: str, world: World) -> None:
     """Whole and right, or an error; and when the files work again, all can be had and stays, without a restart."""
     run(scenario, KINDS[kind], world)
