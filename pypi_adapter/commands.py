@@ -11,7 +11,7 @@ from httpcache.adapter import Argument, Command
 from httpcache.errors import BadAddress, MirrorError, NotFound
 from httpcache.store.base import Store
 from httpcache.target import canonical_url
-from pypi_adapter.history.project_log import read_entries
+from pypi_adapter.history.project_log import entries_log
 from pypi_adapter.history.rescue_log import RescueLog
 from pypi_adapter.history.timeline import render, timeline
 from pypi_adapter.policy.rule_log import RuleCommand, RuleLog, in_force, parse_subject
@@ -26,13 +26,13 @@ from .instants import now, to_segment
 async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Return the time line of a project. Raises NotFound, StoreError."""
     registry, name = given["registry"] or PYPI, canonicalize_name(given["project"])
-    entries = await read_entries(store, registry, name)
+    entries = await entries_log(store, registry, name).all()
     if not entries:
         raise NotFound(
             f"{given['project']!r} of {registry} has not been observed: "
             f"ask for it first, for example at {'' if registry == PYPI else f'/{registry}'}/live/"
         )
-    return render(timeline(entries, await RescueLog(store, registry, name).read()))
+    return render(timeline(entries, await RescueLog(store, registry, name).all()))
 
 
 async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:

@@ -1,11 +1,20 @@
-"""An append-only log on top of a store."""
+"""Append-only logs on top of a store: of bytes, and of values that are encoded and decoded."""
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable, Sequence
 from itertools import takewhile
+from typing import Generic, TypeVar
+
+import anyio.to_thread
+
+from httpcache.errors import StoreError
 
 from . import keys
 from .base import Store
+
+T = TypeVar("T")
 
 
 class Log:
@@ -55,3 +64,64 @@ class Log:
             await self.append(len(values), value)
             values = await self.read()
         return True
+
+
+class TypedLog(Generic[T]):
+    """A `Log` whose values are encoded and decoded; each is read and decoded once.
+
+    `what` completes "the log of ...". `decode` raises ValueError or zlib.error for bytes that it cannot read. Every
+    method raises StoreError, also if a value cannot be decoded.
+    """
+
+    def __init__(
+        self, store: Store, name: str, what: str, encode: Callable[[T], bytes], decode: Callable[[bytes], T]
+    ) -> None:
+        self.raw = Log(store, name)
+        """The log as it is in the store."""
+        self._what = what
+        self._encode = encode
+        self._decode = decode
+        self._values: list[T] = []
+
+    async def all(self) -> Sequence[T]:
+        """Return all values, the oldest first. The sequence grows in place and must not be changed by the caller."""
+        number = len(self._values)
+        self._take(number, [self.decode(value) for value in await self.raw.read(number)])
+        return self._values
+
+    async def append(self, value: T) -> None:
+        """Append a value; it is durable on return."""
+        await self.all()
+        while not await self.try_append(value):
+            await self.all()
+
+    async def try_append(self, value: T) -> bool:
+        """Append a value directly after those in memory; return False if another writer was first.
+
+        So what was decided from `all` still holds if this returns True.
+        """
+        number = len(self._values)
+        if not await self.raw.append(number, await anyio.to_thread.run_sync(self._encode, value)):
+            return False
+        self._take(number, [value])
+        return True
+
+    async def cut(self, number: int) -> None:
+        """Remove the values from `number` on; see `Log.cut` for when that is safe."""
+        await self.raw.cut(number)
+        del self._values[number:]
+
+    def decode(self, value: bytes) -> T:
+        """Decode a value of `raw`."""
+        try:
+            return self._decode(value)
+        except (ValueError, zlib.error) as error:
+            raise self.damaged() from error
+
+    def damaged(self) -> StoreError:
+        """Return the error for a log whose values make no sense."""
+        return StoreError(f"the log of {self._what} is damaged: restore the store from a copy")
+
+    def _take(self, number: int, values: Sequence[T]) -> None:
+        """Add the values from `number` on, except those that another task has added in the meantime."""
+        self._values += values[len(self._values) - number :]

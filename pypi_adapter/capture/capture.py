@@ -63,7 +63,7 @@ class Capture:
     async def run(self, progress: Progress) -> Pass:
         """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
         started, began, asked = now(), time.monotonic(), self._registry.client.requests
-        backoff = SharedBackoff()
+        backoff = SharedBackoff(self._rescue.rest)
         logged = await self._registry.requested.all()
         try:
             instant, listed = await backoff.run(self._project_list.capture)

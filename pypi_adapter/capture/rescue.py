@@ -22,7 +22,7 @@ from pypi_adapter.registry.client import RetryLater
 from pypi_adapter.registry.registry import Registry
 from pypi_adapter.simple.model import File, ProjectStatus
 
-from .retry import SharedBackoff
+from .retry import Rest, SharedBackoff
 
 log = logging.getLogger("httpcache")
 
@@ -54,11 +54,13 @@ class Rescue:
         mirror: Mirror,
         withheld: Callable[[str, File, ProjectStatus | None], Awaitable[str | None]],
     ) -> None:
+        self.rest = Rest()
+        """The rest that the registry has asked for."""
         self._registry = registry
         self._mirror = mirror
         self._withheld = withheld
         self._rule_log = RuleLog(mirror.store)
-        self._backoff = SharedBackoff()
+        self._backoff = SharedBackoff(self.rest)
         self._turns = anyio.CapacityLimiter(AT_ONCE)
         self._next: dict[str, tuple[list[Missing], ProjectStatus | None] | None] = {}
 
@@ -91,7 +93,7 @@ class Rescue:
         Raises StoreError where the outcomes so far cannot be read.
         """
         rescue_log = RescueLog(self._mirror.store, self._registry.name, project)
-        await rescue_log.read()
+        await rescue_log.all()
         counts: Counter[str] = Counter()
 
         async def settle_one(file: File, loss: Loss) -> None:

@@ -1,4 +1,4 @@
-"""Tries again what fails in passing, after a pause that grows: alone, or everybody where a registry asks for a rest."""
+"""Retries with exponential backoff: each task on its own, or all of them if the registry asks for a rest."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ log = logging.getLogger("httpcache")
 TRIES = 5
 FIRST = 1.0  # seconds; each pause is twice the one before, less up to half of it at random
 LONGEST = 600.0  # seconds, also where the registry asks for more
-HOPELESS = 50  # failures in a row, over everything that is tried
+HOPELESS = 50  # failures in a row, of all tasks together
 
 T = TypeVar("T")
 
@@ -28,23 +28,45 @@ _PASSING = (RetryLater, TimedOut, Unreachable, Busy, StaleObservation)
 
 
 class GaveUp(BadUpstream):
-    """Whatever was tried has failed, for long."""
+    """HOPELESS requests in a row have failed."""
+
+
+class Rest:
+    """The rest that a registry has asked for. It holds for its pages and its files alike."""
+
+    def __init__(self) -> None:
+        self._end = 0.0
+
+    def extend(self, seconds: float) -> None:
+        """Let the rest last at least so many seconds from now on."""
+        self._end = max(self._end, anyio.current_time() + seconds)
+
+    async def over(self) -> None:
+        """Wait for the end of the rest, also if it is extended in the meantime."""
+        left = self._end - anyio.current_time()
+        if left > 0:
+            await anyio.sleep(left)
+            await self.over()
 
 
 class SharedBackoff:
-    """What several tasks that ask one registry have in common: a time before which none of them asks again."""
+    """Retries the requests of several tasks to one registry, and gives up if too many in a row fail.
 
-    def __init__(self) -> None:
-        self._resume = 0.0
+    None of the tasks makes a request during `rest`, which others can share. Failures are counted for each backoff
+    alone: the file host can be down while the pages are there.
+    """
+
+    def __init__(self, rest: Rest) -> None:
+        self._rest = rest
         self._failures = 0
 
     async def run(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Return what some work returns. Raises its error after TRIES, and GaveUp.
+        """Return what `work` returns. Raises its error after TRIES, and GaveUp.
 
-        What is doubtful is not tried again: it is decided later than anybody waits here.
+        Doubtful is not retried: it takes longer to settle than a task waits here.
         """
         for attempt in range(TRIES):
-            await self._rest()
+            await self._rest.over()
             try:
                 found = await work()
             except Doubtful:
@@ -62,24 +84,17 @@ class SharedBackoff:
                 return found
         raise AssertionError("the last try returns or raises")
 
-    async def _rest(self) -> None:
-        """Wait until the registry may be asked, also if others put that off meanwhile."""
-        rest = self._resume - anyio.current_time()
-        if rest > 0:
-            await anyio.sleep(rest)
-            await self._rest()
-
     async def _pause(self, error: Exception, attempt: int) -> None:
         pause = min(FIRST * 2**attempt, LONGEST) * random.uniform(0.5, 1.0)  # noqa: S311
         if isinstance(error, RetryLater) and error.for_all:
             pause = max(pause, min(retry_after(error), LONGEST))
-            self._resume = max(self._resume, anyio.current_time() + pause)
+            self._rest.extend(pause)
         log.info("%s; trying again in %.0f s", error, pause)
         await anyio.sleep(pause)
 
 
 def retry_after(error: MirrorError) -> float:
-    """Return how many seconds an answer asks to wait (RFC 9110 section 10.2.3), 0 where it does not say."""
+    """Return the seconds in the `Retry-After` of an error (RFC 9110 section 10.2.3), 0 if it has none."""
     text = error.headers.get("Retry-After", "")
     if text.isdecimal() and len(text) < 10:
         return float(text)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from httpcache.store.base import Store
-from httpcache.store.log import Log
+from httpcache.store.log import TypedLog
 from pypi_adapter.instants import to_segment
 
 from .history import Doubtful
@@ -18,40 +18,36 @@ class Noted(msgspec.Struct, frozen=True, array_like=True):
     lost: bool
 
 
-def doubts_log(store: Store, name: str) -> Log:
-    """Return the log of the doubts about what has its own log under `name`."""
-    return Log(store, f"{name} doubts")  # no name has a space in it
+class Doubts(TypedLog[Noted]):
+    """The losses of one page, or of the list, that are not believed yet. All processes share them.
 
-
-class Doubts:
-    """The losses of one page, or of the list, that are not believed yet: in the store, so for all processes.
+    `name` is the name of the log of the page or list.
 
     A row of looks that all show a loss begins with the first. It is believed `pause` microseconds later, if no look in
     between has shown the page whole. Rows are noted no closer together than that: a page that comes and goes must not
     make the log grow with each poll.
     """
 
-    def __init__(self, store: Store, name: str, pause: int) -> None:
-        self._log = doubts_log(store, name)
+    def __init__(self, store: Store, name: str, pause: int = 0) -> None:
+        what, decode = f"the doubts about {name}", msgspec.msgpack.Decoder(Noted).decode
+        super().__init__(store, f"{name} doubts", what, msgspec.msgpack.encode, decode)  # no name has a space in it
         self._pause = pause
-        self._looks: list[Noted] = []
 
     async def begun(self) -> int | None:
         """Return when the row that has not ended began, None where there is none. Raises StoreError."""
-        for value in await self._log.read(len(self._looks)):
-            self._looks.append(msgspec.msgpack.decode(value, type=Noted))
-        return self._looks[-1].instant if self._looks and self._looks[-1].lost else None
+        last = await self._last()
+        return last.instant if last and last.lost else None
 
     async def settle(self, instant: int, doubt: Doubtful) -> None:
         """Take note of a loss that was seen at an instant. Raises `doubt` where it is not believed yet."""
         if not self._pause:
             return
-        begun = await self.begun()
-        ended = self._looks[-1].instant if self._looks and begun is None else None
-        if begun is None or begun > instant:  # noted while the clock was ahead
-            begun = instant
-            if ended is None or not ended <= instant < ended + self._pause:
-                await self._note(Noted(instant, lost=True))
+        last = await self._last()
+        begun = instant
+        if last and last.lost and last.instant <= instant:  # a later one was noted while the clock was ahead
+            begun = last.instant
+        elif last is None or last.lost or not last.instant <= instant < last.instant + self._pause:
+            await self._note(Noted(instant, lost=True))
         if instant < begun + self._pause:
             raise Doubtful(f"{doubt}; if that is still so at {to_segment(begun + self._pause)}, it is believed")
 
@@ -63,8 +59,12 @@ class Doubts:
 
     async def _note(self, look: Noted) -> None:
         """Append a look, unless another process has noted the same in the meantime."""
-        value = msgspec.msgpack.encode(look)
-        while not self._looks or self._looks[-1].lost != look.lost or self._looks[-1].instant > look.instant:
-            if await self._log.append(len(self._looks), value):
+        last = await self._last()
+        while last is None or last.lost != look.lost or last.instant > look.instant:
+            if await self.try_append(look):
                 return
-            await self.begun()
+            last = await self._last()
+
+    async def _last(self) -> Noted | None:
+        looks = await self.all()
+        return looks[-1] if looks else None

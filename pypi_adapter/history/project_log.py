@@ -7,7 +7,6 @@ live pages, for a file by its name, and to make the snapshot anew after somethin
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Awaitable, Callable, Sequence
 from hashlib import sha256
 from typing import TypeVar
@@ -15,9 +14,8 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from httpcache.errors import StoreError
 from httpcache.store.base import Store
-from httpcache.store.log import Log
+from httpcache.store.log import TypedLog
 from pypi_adapter.addresses import linked
 from pypi_adapter.offload import in_parser_thread, off_loop
 from pypi_adapter.simple.model import File, Identity, ProjectStatus, identity
@@ -37,9 +35,9 @@ _SELF = 4000  # bytes of memory that everything else takes
 T = TypeVar("T")
 
 
-def project_log(store: Store, registry: str, project: str) -> Log:
+def entries_log(store: Store, registry: str, project: str) -> TypedLog[Entry]:
     """Return the log of the observations of a project (normalised)."""
-    return Log(store, f"{registry}/{project}")
+    return TypedLog(store, f"{registry}/{project}", project, encode_entry, decode_entry)
 
 
 class ProjectLog:
@@ -67,7 +65,7 @@ class ProjectLog:
         self.stale: str | None = None
         self.doubts = Doubts(store, f"{registry}/{project}", pause)
         self._name = f"{registry}/{project}"
-        self._log = project_log(store, registry, project)
+        self._log = entries_log(store, registry, project)
         self._base = base
         self._snapshots = snapshots
         self._working = anyio.Lock()  # a history may not grow while a thread reads it
@@ -142,7 +140,7 @@ class ProjectLog:
         async with self._working:
             values = await self._restored() if self._stored_length is None else None
             if values is None:
-                values = await self._log.read(self._length)
+                values = await self._log.raw.read(self._length)
             if values:
                 await self._take_in(await self._decoded(values), values[-1])
 
@@ -191,7 +189,7 @@ class ProjectLog:
                 if made is None:
                     return None
                 entry, value = made
-                if await self._log.append(self._length, value):
+                if await self._log.raw.append(self._length, value):
                     await self._take_in([entry], value)
                     return entry
             await self.read_log()
@@ -206,7 +204,7 @@ class ProjectLog:
         """
         self._stored_length = 0
         stored = await self._snapshots.get(self._name, self._base) if self._snapshots else None
-        values = await self._log.read(stored.length - 1) if stored else []
+        values = await self._log.raw.read(stored.length - 1) if stored else []
         if stored is None or not values or sha256(values[0]).digest() != stored.last:
             return None
         self._stored_length = stored.length
@@ -231,7 +229,7 @@ class ProjectLog:
         """The history; read from the log again where only the snapshot is in memory."""
         if self._history is not None:
             return self._history
-        values, history = await self._log.read(), History()
+        values, history = await self._log.raw.read(), History()
         await self._grow(history, await self._decoded(values))
         snapshot = self._snapshot if len(values) == self._length else None
         self._hold(history, snapshot, len(values), sha256(values[-1]).digest())
@@ -259,9 +257,7 @@ class ProjectLog:
             self._stored_length = self._length
 
     async def _decoded(self, values: Sequence[bytes]) -> list[Entry]:
-        return await in_parser_thread(
-            lambda: [_decoded(self.project, value) for value in values], sum(map(len, values))
-        )
+        return await in_parser_thread(lambda: [self._log.decode(value) for value in values], sum(map(len, values)))
 
     async def _grow(self, history: History, entries: Sequence[Entry]) -> None:
         def work() -> None:
@@ -271,16 +267,4 @@ class ProjectLog:
         try:
             await off_loop(work, sum(len(entry.shown) for entry in entries))
         except (StaleObservation, KeyError) as error:
-            raise StoreError(f"the log of {self.project} is damaged: restore the store from a copy") from error
-
-
-async def read_entries(store: Store, registry: str, project: str) -> list[Entry]:
-    """Return the log of a project (normalised). Raises StoreError where it is damaged."""
-    return [_decoded(project, value) for value in await project_log(store, registry, project).read()]
-
-
-def _decoded(project: str, value: bytes) -> Entry:
-    try:
-        return decode_entry(value)
-    except (ValueError, zlib.error) as error:
-        raise StoreError(f"the log of {project} is damaged: restore the store from a copy") from error
+            raise self._log.damaged() from error

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TypeAlias
 
-import anyio
 import msgspec
 
-from httpcache.errors import StoreError
 from httpcache.store.base import Store
-from httpcache.store.log import Log
+from httpcache.store.log import TypedLog
 
 RESCUED, GONE, WITHHELD = "rescued", "gone", "withheld"
 
@@ -42,38 +41,27 @@ class RescueOutcome(msgspec.Struct, frozen=True, array_like=True):
         return self.filename, self.content, self.missing
 
 
-def rescues_log(store: Store, registry: str, project: str) -> Log:
-    """Return the log of the outcomes of a project's losses."""
-    return Log(store, f"{registry}/{project} rescues")  # no name has a space in it
-
-
-class RescueLog:
-    """The outcomes of one project's losses, in the store: shared by all processes.
+class RescueLog(TypedLog[RescueOutcome]):
+    """The outcomes of one project's losses, which all processes share.
 
     A loss has one outcome. Only "withheld" can be followed by another: a rule can be lifted.
     """
 
     def __init__(self, store: Store, registry: str, project: str) -> None:
-        self._log = rescues_log(store, registry, project)
-        self._project = project
-        self._outcomes: list[RescueOutcome] = []
+        name, what = f"{registry}/{project} rescues", f"the rescues of {project}"  # no project has a space in its name
+        super().__init__(store, name, what, msgspec.msgpack.encode, msgspec.msgpack.Decoder(RescueOutcome).decode)
+        self._count = 0  # outcomes that are in the two below
         self._last: dict[Loss, str] = {}
         self._found: dict[Content, RescueOutcome] = {}  # the last of each
-        self._adding = anyio.Lock()
 
-    async def read(self) -> list[RescueOutcome]:
+    async def all(self) -> Sequence[RescueOutcome]:
         """Return all outcomes, the oldest first. Raises StoreError."""
-        for value in await self._log.read(len(self._outcomes)):
-            try:
-                found = msgspec.msgpack.decode(value, type=RescueOutcome)
-            except ValueError as error:
-                raise StoreError(
-                    f"the log of the rescues of {self._project} is damaged: restore the store from a copy"
-                ) from error
-            self._outcomes.append(found)
+        outcomes = await super().all()
+        for found in outcomes[self._count :]:
             self._last[found.loss] = found.outcome
             self._found[found.filename, found.content] = found
-        return self._outcomes
+        self._count = len(outcomes)
+        return outcomes
 
     def last(self, loss: Loss) -> str | None:
         """Return the outcome of a loss, as far as the log has been read."""
@@ -85,11 +73,9 @@ class RescueLog:
 
     async def add(self, outcome: RescueOutcome) -> bool:
         """Keep an outcome unless its loss has one; return whether it was kept. Raises StoreError."""
-        value = msgspec.msgpack.encode(outcome)
-        async with self._adding:
-            while True:
-                await self.read()
-                if self.last(outcome.loss) not in ((None,) if outcome.outcome == WITHHELD else (None, WITHHELD)):
-                    return False
-                if await self._log.append(len(self._outcomes), value):
-                    return True
+        while True:
+            await self.all()
+            if self.last(outcome.loss) not in ((None,) if outcome.outcome == WITHHELD else (None, WITHHELD)):
+                return False
+            if await self.try_append(outcome):
+                return True

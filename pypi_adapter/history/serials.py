@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from httpcache.store.base import Store
-from httpcache.store.log import Log
+from httpcache.store.log import TypedLog
 
 from .history import Serials
 
@@ -19,32 +19,16 @@ class Proof(msgspec.Struct, frozen=True, array_like=True):
     after: int
 
 
-def serials_log(store: Store, registry: str) -> Log:
-    """Return the log of the proofs of a registry's serials."""
-    return Log(store, f"{registry}/ serials")
-
-
-class Proofs:
-    """The proofs of one registry's serials, in the store: shared by all processes. One is enough, until it moves."""
+class Proofs(TypedLog[Proof]):
+    """The proofs of one registry's serials, which all processes share. One is enough, until the registry moves."""
 
     def __init__(self, store: Store, registry: str) -> None:
-        self._log = serials_log(store, registry)
-        self._read: list[Proof] = []
+        what, decode = f"the serials of {registry}", msgspec.msgpack.Decoder(Proof).decode
+        super().__init__(store, f"{registry}/ serials", what, msgspec.msgpack.encode, decode)
+        self._last = -1  # the instant of the last proof
 
     async def known(self, since: int) -> Serials:
         """Return what is known of the serials of a registry that is where it is since an instant. Raises StoreError."""
-        if not self._proved(since):
-            await self._refresh()
-        return Serials(since, self._proved(since))
-
-    async def add(self, proof: Proof) -> None:
-        """Keep a proof. Raises StoreError."""
-        while not await self._log.append(len(self._read), msgspec.msgpack.encode(proof)):
-            await self._refresh()
-
-    async def _refresh(self) -> None:
-        for value in await self._log.read(len(self._read)):
-            self._read.append(msgspec.msgpack.decode(value, type=Proof))
-
-    def _proved(self, since: int) -> bool:
-        return bool(self._read) and self._read[-1].instant > since
+        if self._last <= since:
+            self._last = max((proof.instant for proof in (await self.all())[-1:]), default=-1)
+        return Serials(since, self._last > since)

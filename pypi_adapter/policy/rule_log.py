@@ -15,15 +15,14 @@ import msgspec
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from httpcache.errors import MirrorError, StoreError
+from httpcache.errors import MirrorError
 from httpcache.store.base import Store
-from httpcache.store.log import Log
+from httpcache.store.log import TypedLog
 from pypi_adapter.instants import to_datetime
 
 from .policy import Policy
 from .rules import Rule
 
-_LOG = "pypi/ rules"  # the space is in no project's name
 _CONTENT = re.compile(r" *(?:([^@]+?) *@ *)?sha256:([0-9A-Fa-f]{64}) *")
 _HOW = (
     "write a project (evil), some of its versions ('evil>=1.2,<2'), a content (sha256:<64 hex digits>) or "
@@ -75,24 +74,12 @@ class RuleCommand(msgspec.Struct, frozen=True, array_like=True):
         return to_datetime(self.instant).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
-class RuleLog:
-    """All commands about rules, in the store: shared by all processes."""
+class RuleLog(TypedLog[RuleCommand]):
+    """All commands about rules, which all processes share."""
 
     def __init__(self, store: Store) -> None:
-        self._log = Log(store, _LOG)
-        self._read: list[RuleCommand] = []
-
-    async def all(self) -> list[RuleCommand]:
-        """Return the commands in their order. Raises StoreError."""
-        for value in await self._log.read(len(self._read)):
-            self._read.append(_decoded(value))
-        return self._read
-
-    async def append(self, command: RuleCommand) -> None:
-        """Keep a command: durable on return. Raises StoreError."""
-        value = msgspec.msgpack.encode(command)
-        while not await self._log.append(len(await self.all()), value):
-            pass
+        name = "pypi/ rules"  # no project has a space in its name
+        super().__init__(store, name, "rules", msgspec.msgpack.encode, msgspec.msgpack.Decoder(RuleCommand).decode)
 
 
 class CurrentPolicy:
@@ -159,10 +146,3 @@ def _required(requirement: Requirement) -> Subject:
         raise ValueError("extras, a marker or a URL")
     versions = ",".join(sorted(map(str, requirement.specifier)))
     return Subject(canonicalize_name(requirement.name), versions or None)
-
-
-def _decoded(value: bytes) -> RuleCommand:
-    try:
-        return msgspec.msgpack.decode(value, type=RuleCommand)
-    except ValueError as error:
-        raise StoreError("the log of rules is damaged: restore the store from a copy") from error

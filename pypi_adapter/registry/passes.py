@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import zlib
 
-import anyio
 import msgspec
 
-from httpcache.errors import StoreError
 from httpcache.store.base import Store
-from httpcache.store.log import Log
+from httpcache.store.log import TypedLog
 from httpcache.units import span
 from pypi_adapter.instants import now
 
@@ -92,33 +90,19 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
         return f"{', '.join(parts)}, in {span((self.finished - self.started) / 1e6)}"
 
 
-def decode_pass(value: bytes) -> Pass:
-    """Return a pass from the store. Raises StoreError."""
-    try:
-        return msgspec.msgpack.decode(zlib.decompress(value), type=Pass)
-    except (ValueError, zlib.error) as error:
-        raise StoreError("the log of captures is damaged: restore the store from a copy") from error
+def _encode(done: Pass) -> bytes:
+    return zlib.compress(msgspec.msgpack.encode(done))
 
 
-def passes_log(store: Store, registry: str) -> Log:
-    """Return the log of the passes over a registry."""
-    return Log(store, f"{registry}/ passes")
+def _decode(value: bytes) -> Pass:
+    return msgspec.msgpack.decode(zlib.decompress(value), type=Pass)
 
 
-class Passes:
-    """The completed passes over one registry, in the store: shared by all processes."""
+class Passes(TypedLog[Pass]):
+    """The completed passes over one registry, which all processes share. The next pass starts from the last one."""
 
     def __init__(self, store: Store, registry: str) -> None:
-        self._log = passes_log(store, registry)
-        self._read: list[Pass] = []
-        self._reading = anyio.Lock()
-
-    async def all(self) -> list[Pass]:
-        """Return all passes, the oldest first. Raises StoreError."""
-        async with self._reading:
-            for value in await self._log.read(len(self._read)):
-                self._read.append(decode_pass(value))
-            return self._read
+        super().__init__(store, f"{registry}/ passes", "captures", _encode, _decode)
 
     async def counted(self) -> list[Pass]:
         """Return the passes that say something, the oldest first. Raises StoreError.
@@ -133,12 +117,6 @@ class Passes:
                 found.append(done)
                 latest = done.finished
         return found[::-1]
-
-    async def append(self, done: Pass) -> None:
-        """Keep a completed pass: the mark that the next one starts from. Raises StoreError."""
-        value = zlib.compress(msgspec.msgpack.encode(done))
-        while not await self._log.append(len(await self.all()), value):
-            pass
 
     async def before(self, scope: Scope) -> Pass | None:
         """Return the newest pass over everything in a scope: what it knew need not be fetched again."""

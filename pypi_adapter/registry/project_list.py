@@ -14,7 +14,7 @@ from packaging.utils import canonicalize_name
 from httpcache.errors import BadUpstream, StoreError
 from httpcache.freezing.mirror import Mirror
 from httpcache.store.base import Store
-from httpcache.store.log import Log
+from httpcache.store.log import TypedLog
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import Doubtful, Serials, StaleObservation, is_loss
 from pypi_adapter.instants import now
@@ -49,9 +49,9 @@ def encode_change(change: Change) -> bytes:
     return zlib.compress(msgspec.msgpack.encode(change))
 
 
-def projects_log(store: Store, registry: str) -> Log:
+def projects_log(store: Store, registry: str) -> TypedLog[Change]:
     """Return the log of the list of a registry's projects."""
-    return Log(store, f"{registry}/ projects")
+    return TypedLog(store, f"{registry}/ projects", "the list of projects", encode_change, decode_change)
 
 
 class ProjectListLog:
@@ -65,7 +65,7 @@ class ProjectListLog:
         self._registry = registry
         self._log = projects_log(mirror.store, registry.name)
         self._doubts = Doubts(mirror.store, f"{registry.name}/ projects", registry.pause)
-        self._changes: list[Change] = []
+        self._changes: Sequence[Change] = ()  # all that have been read
         self._lock = anyio.Lock()
         self._asked = 0
 
@@ -96,9 +96,7 @@ class ProjectListLog:
             return
         unchanged = max((done.instant for done in await self._registry.passes.counted()), default=-1)
         if unchanged >= instant:
-            change = Change(unchanged, self._changes[-1].listed, None, (), ())
-            if await self._log.append(len(self._changes), encode_change(change)):
-                self._changes.append(change)
+            await self._log.try_append(Change(unchanged, self._changes[-1].listed, None, (), ()))
 
     async def live(self) -> ProjectList:
         """Return the names now. Raises MirrorError."""
@@ -163,9 +161,7 @@ class ProjectListLog:
             changed = change.differs or not self._changes or change.listed != self._changes[-1].listed
             if not (always or changed):
                 return instant, page
-            value = await anyio.to_thread.run_sync(encode_change, change)
-            if await self._log.append(len(self._changes), value):
-                self._changes.append(change)
+            if await self._log.try_append(change):
                 return instant, page
 
     def _change(self, instant: int, page: ProjectList | None) -> Change:
@@ -214,8 +210,7 @@ class ProjectListLog:
             raise BadUpstream(f"the registry's list of projects cannot be right: {error}", headers=COME_BACK) from error
 
     async def _read(self) -> None:
-        for value in await self._log.read(len(self._changes)):
-            self._changes.append(decode_change(value))
+        self._changes = await self._log.all()
         if is_ahead(self._last, now()):
             raise StoreError(ahead("the list of projects", self._last, self._registry.name))
 

@@ -335,7 +335,7 @@ class Registry:
         entry = await project_log.append(observation, serials, always=always, believed=believed)
         await project_log.doubts.clear(instant)
         if entry and entry.changed and not serials.proved and 0 <= before < (entry.serial or 0):
-            await self._proofs.add(Proof(entry.instant, project_log.project, before, entry.serial or 0))
+            await self._proofs.append(Proof(entry.instant, project_log.project, before, entry.serial or 0))
         return entry
 
     async def _note(self, project_log: ProjectLog) -> None:

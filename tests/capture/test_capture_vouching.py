@@ -313,7 +313,7 @@ def test_a_longer_rest_holds_for_those_who_rest_already() -> None:
     from pypi_adapter.registry import client
 
     async def work() -> list[float]:
-        shared, asked = retry.SharedBackoff(), []
+        shared, asked = retry.SharedBackoff(retry.Rest()), []
         retry.FIRST, retry.TRIES = 0.01, 2
         begun = anyio.current_time()
 

@@ -14,7 +14,7 @@ from httpcache.freezing.mirror import Mirror as Inner
 from pypi_adapter.capture import retry
 from pypi_adapter.capture.rescue import AT_ONCE, Outcomes, Rescue
 from pypi_adapter.history.history import History, Missing, Observation
-from pypi_adapter.history.project_log import read_entries
+from pypi_adapter.history.project_log import entries_log
 from pypi_adapter.history.rescue_log import RescueLog
 from pypi_adapter.instants import now
 from pypi_adapter.registry.registry import Registry
@@ -234,7 +234,7 @@ async def nothing(project: str, file: File, status: ProjectStatus | None) -> str
 
 
 async def missing_of(mirror: Inner) -> tuple[list[Missing], ProjectStatus | None]:
-    known = History(await read_entries(mirror.store, "pypi", "demo"))
+    known = History(await entries_log(mirror.store, "pypi", "demo").all())
     return known.missing(), known.status
 
 
@@ -305,7 +305,7 @@ def test_what_fails_is_tried_again(
             else:
                 demo.files.pages[path] = response
                 assert await settle_in(mirror, demo.url, look=True) == Outcomes(rescued=1, failed=1)
-            assert TWO.filename not in [each.filename for each in await RescueLog(mirror.store, "pypi", "demo").read()]
+            assert TWO.filename not in [each.filename for each in await RescueLog(mirror.store, "pypi", "demo").all()]
             assert [record.levelname for record in caplog.records if "not rescued yet" in record.getMessage()]
             demo.files.pages[path] = TWO.data
             assert (await settle_in(mirror, demo.url)).failed == 0

@@ -18,7 +18,7 @@ from httpcache.store.log import Log
 from pypi_adapter.addresses import linked
 from pypi_adapter.history import snapshot_cache as shelves
 from pypi_adapter.history.history import UNPROVED, Entry, History, Observation, encode_entry
-from pypi_adapter.history.project_log import LONG, MANY, ProjectLog, read_entries
+from pypi_adapter.history.project_log import LONG, MANY, ProjectLog, entries_log
 from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.history.snapshot import take_snapshot
 from pypi_adapter.history.snapshot_cache import FORMAT, SnapshotCache, StoredSnapshot
@@ -66,7 +66,7 @@ class Process:
 
     async def truth(self, number: int) -> bytes:
         """The page as the log alone has it."""
-        history = History(await read_entries(self.store, "pypi", "p"))
+        history = History(await entries_log(self.store, "pypi", "p").all())
         snapshot_page = take_snapshot(history, lambda file: linked(file, BASE, "p")).at(look(number))
         assert snapshot_page
         return snapshot_page.json()
@@ -279,7 +279,7 @@ def test_a_capture_writes_no_form(tmp_path: Path) -> None:
                 history.extend(entry)
                 assert await log.append(number, encode_entry(entry))
             registry = Registry("pypi", "http://127.0.0.1:9/simple/", mirror)
-            await Proofs(mirror.store, "pypi").add(Proof(look(1), "p", 0, 1))
+            await Proofs(mirror.store, "pypi").append(Proof(look(1), "p", 0, 1))
             captured = await registry.capture("p", ListEntry(listed=True, serial=LONG, always=False), 0)
             assert not captured.asked
             await anyio.wait_all_tasks_blocked()

@@ -26,7 +26,7 @@ from httpcache.errors import StoreError
 from httpcache.store.base import Store
 from httpcache.store.file_reader import CHUNK
 from httpcache.store.local import LocalStore
-from httpcache.store.log import Log
+from httpcache.store.log import Log, TypedLog
 from tests.support.examples import examples
 
 T = TypeVar("T")
@@ -448,6 +448,68 @@ def test_appends_that_race_are_all_in_the_log(store: Store) -> None:
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(append, values))
     assert sorted(run(log.read())) == sorted(values)
+
+
+def numbers(store: Store) -> TypedLog[int]:
+    return TypedLog(store, "numbers", "numbers", lambda number: b"%d" % number, int)
+
+
+def test_a_typed_log_gives_what_was_appended_by_anyone(store: Store) -> None:
+    one, other = numbers(store), numbers(store)
+    run(one.append(1))
+    run(other.append(2))
+    run(one.append(2))
+    assert list(run(one.all())) == list(run(other.all())) == list(run(numbers(store).all())) == [1, 2, 2]
+
+
+def test_a_typed_log_decodes_each_value_once(store: Store) -> None:
+    decoded: list[bytes] = []
+
+    def decode(value: bytes) -> int:
+        decoded.append(value)
+        return int(value)
+
+    log = TypedLog(store, "numbers", "numbers", lambda number: b"%d" % number, decode)
+    for number in range(6):
+        run(numbers(store).append(number))
+        run(log.all())
+    assert decoded == [b"%d" % number for number in range(6)]
+
+
+def test_a_value_that_was_decided_on_before_another_came_is_not_appended(store: Store) -> None:
+    one, other = numbers(store), numbers(store)
+    run(one.all())
+    assert run(other.try_append(1)) is True
+    assert run(one.try_append(2)) is False
+    assert list(run(one.all())) == [1]
+    assert run(one.try_append(2)) is True
+    assert list(run(other.all())) == [1, 2]
+
+
+def test_tasks_that_read_and_append_to_one_typed_log_at_once(store: Store) -> None:
+    """None of them has a value twice, and none misses one."""
+    log = numbers(store)
+
+    async def work() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(20):
+                tasks.start_soon(log.append, number)
+                tasks.start_soon(log.all)
+                tasks.start_soon(numbers(store).append, 100 + number)
+
+    run(work())
+    found = list(run(log.all()))
+    assert sorted(found) == [*range(20), *range(100, 120)]
+    assert found == list(run(numbers(store).all()))
+
+
+def test_a_typed_log_that_is_cut_goes_on_behind_what_is_left(store: Store) -> None:
+    log = numbers(store)
+    for number in range(5):
+        run(log.append(number))
+    run(log.cut(2))
+    run(log.append(9))
+    assert list(run(log.all())) == list(run(numbers(store).all())) == [0, 1, 9]
 
 
 @given(

@@ -42,7 +42,7 @@ class Here:
         """Let it be known that the registry's serials move with changes, as it is once one was seen to."""
 
         async def prove() -> None:
-            await Proofs(store, "pypi").add(Proof(0, "proved", 1, 2))
+            await Proofs(store, "pypi").append(Proof(0, "proved", 1, 2))
 
         store = LocalStore(self.mirror.data)
         try:
@@ -54,7 +54,7 @@ class Here:
         """The completed passes."""
         store = LocalStore(self.mirror.data)
         try:
-            return anyio.run(Passes(store, "pypi").all)
+            return list(anyio.run(Passes(store, "pypi").all))
         finally:
             store.close()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import anyio
@@ -23,10 +24,10 @@ def unlist(pypi: PyPI, *dists: Dist) -> None:
 def outcomes(data: Path, project: str) -> list[RescueOutcome]:
     """What a data folder says that became of the missing files of a project, by their names."""
 
-    async def read() -> list[RescueOutcome]:
+    async def read() -> Sequence[RescueOutcome]:
         store = LocalStore(data)
         try:
-            return await RescueLog(store, "pypi", project).read()
+            return await RescueLog(store, "pypi", project).all()
         finally:
             store.close()
 
