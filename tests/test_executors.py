@@ -20,13 +20,13 @@ ROOT = Path(__file__).resolve().parents[1]
 LIMITED = """
 import os, resource
 from httpcache.errors import StoreError
-from httpcache.executors import started
-ready = started(2, "early")
+from httpcache.executors import prestarted_executor
+ready = prestarted_executor(2, "early")
 os.setuid(54321)
 resource.setrlimit(resource.RLIMIT_NPROC, (1, 1))
 assert [ready.submit(int, number).result() for number in range(9)] == list(range(9))
 try:
-    started(2, "late")
+    prestarted_executor(2, "late")
 except StoreError as error:
     print(error.text)
 """

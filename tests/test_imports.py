@@ -157,7 +157,7 @@ def test_only_the_command_reads_the_environment() -> None:
 
 
 def test_the_http_client_is_imported_by_upstream_alone() -> None:
-    clients = {"httpx", "httpcore"}
+    clients = {"httpx", "httpcore", "httpx2", "httpcore2"}
     readers = {room_of(name_of(path)) for path in MODULES if {name.split(".")[0] for name in imported(path)} & clients}
     assert readers == {("httpcache", "upstream")}
 

@@ -8,6 +8,7 @@ DIR/
   cache/           what an adapter derives from entries; may be deleted at any time
   reserve          room that is given up when the disk is full
   lock             held shared while a blob and its record are written, exclusively while blobs are removed
+  users.lock       held by servers and captures, so that a repair is made while there are none (command/users.py)
 """
 
 from __future__ import annotations
