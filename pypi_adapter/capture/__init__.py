@@ -1,1 +1,1 @@
-"""Passes over a registry, and the rescue of files that it removes."""
+"""Captures of a registry, and the rescue of files that it removes."""

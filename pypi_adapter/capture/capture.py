@@ -1,11 +1,11 @@
-"""One pass of the capture over a registry: observes what has changed since the pass before, and rescues what is missed.
+"""One pass of the capture over a registry: observes what has changed since the last pass, and rescues missing files.
 
-list      the registry's projects, with their serials, once
-due       what has changed since, by serial; what came on the list or left it; what is in the scope and not on the
-          list; what failed the last time; everything where there are no serials, each asked for by its entity tag
-observe   each that is due, few at once: what changed is appended to its log, what is missed is rescued
-the rest  as long as nothing has shown that a serial moves with a change: everything, as without serials
-mark      the completed pass, last of all: one that was cut off is made again, and finds its work done
+list      fetch the registry's list of projects, with their serials
+due       find what has changed since by serial, what was added to the list or removed, what is in the scope and not on
+          the list, and what failed the last time; without serials everything, each by its entity tag
+observe   fetch the page of each that is due, a few at once: append the changes to its log, rescue missing files
+the rest  fetch everything else, as without serials, until a serial has been seen to rise with a change
+mark      append the completed pass: one that was interrupted is repeated, and finds most of its work done
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from .retry import GaveUp, SharedBackoff
 log = logging.getLogger("httpcache")
 
 AT_ONCE = 8
-"""Projects that are observed at once."""
+"""Projects observed at the same time."""
 OVERLAP = 5_000
-"""Serials below the last pass's newest that are looked at again: a registry numbers a change when it begins, and one
-with a higher number can be seen before it."""
+"""How far below the last pass's newest serial changes are looked for again: a registry numbers a change when it begins,
+so that one with a higher number can show up earlier."""
 FAILED_AT_MOST = 1_000
-"""Projects that may fail in a pass that counts as complete."""
+"""Projects that can fail in a pass that still counts as complete."""
 
 
 class Capture:
@@ -56,12 +56,12 @@ class Capture:
         return self._registry.name
 
     async def last(self) -> float | None:
-        """Return when the last pass over the scope began (seconds since the epoch), None where there was none yet."""
+        """Return when the last pass over the scope began (seconds since the epoch), None if there was none yet."""
         before = await self._registry.passes.before(self._scope)
         return before.started / 1e6 if before else None
 
     async def run(self, progress: Progress) -> Pass:
-        """Make one pass and return it. Raises MirrorError where it could not be completed; what was done is kept."""
+        """Make one pass and return it. Raises MirrorError if it could not be completed; what was done is kept."""
         started, began, asked = now(), time.monotonic(), self._registry.client.requests
         backoff = SharedBackoff(self._rescue.rest)
         logged = await self._registry.requested.all()
@@ -81,7 +81,7 @@ class Capture:
         done = Pass(
             instant=work.instant,
             started=started,
-            finished=started + round((time.monotonic() - began) * 1e6),  # the clock can be set meanwhile
+            finished=started + round((time.monotonic() - began) * 1e6),  # the clock can be set in the meantime
             scope=self._scope,
             serial=max(listed.serials, default=None) if listed else None,
             logged=len(logged),
@@ -98,16 +98,17 @@ class Capture:
         return done
 
     async def _due(self, listed: ProjectList | None, logged: Sequence[str]) -> dict[str, int | ListEntry]:
-        """Return the projects to look at; a number is the serial on the list of one whose log may have it already."""
+        """Return the projects to observe. A number is a serial on the list that the project's log may already have."""
         if listed is None and self._scope.kind == ALL:
             raise MirrorError(
-                "the registry has no list of its projects: capture those that are requested, "
-                "or those in a file of names"
+                "the registry has no list of its projects: capture the requested ones, or those in a file of names"
             )
         names, serials = (listed.names, listed.serials) if listed else ((), ())
         wanted, within = self._within(logged)
         before = await self._registry.passes.before(self._scope)
-        counts = before and before.started > self._registry.client.since  # else its serials are those of another place
+        counts = (
+            before and before.started > self._registry.client.since
+        )  # else its serials are those of another address
         mark = before.serial - OVERLAP if before and counts and before.serial is not None else -1
         new = frozenset(logged[before.logged :] if before and before.scope.kind == REQUESTED else ())
         due: dict[str, int | ListEntry] = {
@@ -132,14 +133,14 @@ class Capture:
         )
 
     def _within(self, logged: Sequence[str]) -> tuple[set[str], Callable[[str], bool]]:
-        """Return the names that the scope has whether they are listed or not, and whether it has one that is listed."""
+        """Return the names in the scope that need not be listed, and a test whether a listed name is in the scope."""
         wanted = set(self._scope.names if self._scope.kind == LISTED else logged)
         return wanted, (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
 
     async def _rest(
         self, listed: ProjectList | None, logged: Sequence[str], looked: set[str]
     ) -> dict[str, int | ListEntry]:
-        """Return the projects to look at because serials say nothing yet: all that were not asked for by now."""
+        """Return the projects to observe because serials prove nothing yet: all that this pass has not asked for."""
         if listed is None or not listed.serials or (await self._registry.serials()).proved:
             return {}
         _, within = self._within(logged)
@@ -148,18 +149,18 @@ class Capture:
 
 
 def _has_left(look: int | ListEntry) -> bool:
-    """Whether a project has left the list: that counts at once if the others have proved by then what serials say."""
+    """Whether a project has left the list. That counts at once if the others have proved the serials by then."""
     return isinstance(look, ListEntry) and look.left
 
 
 class _Work:
-    """The projects of a pass, and what came of them."""
+    """The projects of a pass, and the results."""
 
     def __init__(self, registry: Registry, rescue: Rescue, backoff: SharedBackoff, since: int) -> None:
         self.instant = since
-        """What is known of all of them: the list's instant, or that of an older page."""
+        """The instant as of which all of them are known: that of the list, or of an older page."""
         self.looked: set[str] = set()
-        """Those that were asked for."""
+        """The projects that were asked for."""
         self.failed: list[str] = []
         self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
         self._registry = registry
@@ -169,7 +170,7 @@ class _Work:
         self._error: MirrorError | None = None
 
     async def run(self, due: dict[str, int | ListEntry], advance: Callable[[], None]) -> None:
-        """Look at each of the projects, few at once. Raises MirrorError where it makes no sense to go on."""
+        """Observe the projects, a few at once. Raises MirrorError if it makes no sense to go on."""
         left = iter(due.items())
 
         async def go() -> None:
@@ -189,14 +190,14 @@ class _Work:
             raise self._error
 
     def _fail(self, project: str, error: MirrorError | StaleObservation) -> None:
-        """Note a failure: it is the next pass's."""
+        """Record a failure, for the next pass."""
         log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
         self.looked.add(project)
         self.failed.append(project)
         if isinstance(error, GaveUp | StoreFull | WrongClock):
             self._error = self._error or error
         elif len(self.failed) > FAILED_AT_MOST:
-            self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one so: {error}")
+            self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one with: {error}")
 
     async def _look(self, project: str, due: int | ListEntry) -> None:
         look = due if isinstance(due, ListEntry) else ListEntry(listed=True, serial=due, always=False)

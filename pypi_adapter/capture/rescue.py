@@ -1,4 +1,4 @@
-"""Freezes the files that a registry has removed, while their bytes are still where it had them."""
+"""Freezes files that a registry has removed from its pages, while they can still be downloaded."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from .retry import Rest, SharedBackoff
 log = logging.getLogger("httpcache")
 
 AT_ONCE = 4  # files of a registry
-A_WHILE = 10 * 60 * 1_000_000  # microseconds in which what became of a file is not asked again, if it is lost again
-NOT_THERE = frozenset({403, 404, 410})  # what file hosts answer for a file that has been removed
+A_WHILE = 10 * 60 * 1_000_000  # microseconds before a file that is lost again is tried again
+NOT_THERE = frozenset({403, 404, 410})  # statuses of file hosts for a removed file
 FAILED = "failed"
 
 
 @dataclass(frozen=True)
 class Outcomes:
-    """How many files were rescued, were gone already, are withheld; and how many will have to be tried again."""
+    """How many files were rescued, were already gone, are withheld, and failed and will be tried again."""
 
     rescued: int = 0
     gone: int = 0
@@ -45,7 +45,7 @@ class Outcomes:
 class Rescue:
     """Rescues the files of one registry.
 
-    `withheld` tells why a file is withheld, None where it is not: malware that a registry has removed is not fetched.
+    `withheld` returns why a file is withheld, None if it is not: malware that a registry has removed is not fetched.
     """
 
     def __init__(
@@ -65,10 +65,10 @@ class Rescue:
         self._next: dict[str, tuple[list[Missing], ProjectStatus | None] | None] = {}
 
     def start(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> None:
-        """Settle beside the requests: what the end of the mirror cuts off has no outcome yet.
+        """Settle in the background. A file whose download is cut off when the mirror stops has no outcome yet.
 
-        A page can come and go with each poll. So a project is settled once at a time, and then as it is by then; and a
-        file that is lost again within `A_WHILE` waits for a later loss, or a pass.
+        A page can come and go with each poll. So a project is settled once at a time, and then again if it has changed
+        in the meantime; a file that is lost again within `A_WHILE` waits for a later loss or a pass.
         """
         under_way = project in self._next
         self._next[project] = missing, status
@@ -86,11 +86,11 @@ class Rescue:
     async def settle(
         self, project: str, missing: list[Missing], status: ProjectStatus | None, rest: int = 0
     ) -> Outcomes:
-        """Freeze the missing files of a project (normalised) that have no outcome yet, and keep what became of them.
+        """Freeze the missing files of a project (normalised) that have no outcome yet, and record the outcomes.
 
-        `status` is the project's as last observed. What fails for now has no outcome, so the next call tries it again.
-        So it does with what is lost again within `rest` microseconds of an outcome.
-        Raises StoreError where the outcomes so far cannot be read.
+        `status` is the project's as last observed. A file that fails has no outcome, so the next call tries it again.
+        A file that is lost again within `rest` microseconds of an outcome is also left to a later call.
+        Raises StoreError if the outcomes so far cannot be read.
         """
         rescue_log = RescueLog(self._mirror.store, self._registry.name, project)
         await rescue_log.all()
@@ -102,17 +102,19 @@ class Rescue:
                     outcome = await self._backoff.run(lambda: self._outcome(project, file, loss, status))
                     if await rescue_log.add(outcome):
                         counts[outcome.outcome] += 1
-                        # A pass can find thousands that are gone.
+                        # A pass can find thousands of files that are gone.
                         level = logging.INFO if outcome.outcome == RESCUED else logging.DEBUG
-                        log.log(level, "%s is gone from the registry: %s", file.filename, outcome.outcome)
+                        log.log(level, "%s was removed from the registry: %s", file.filename, outcome.outcome)
                 except MirrorError as error:
                     counts[FAILED] += 1
-                    log.warning("%s is gone from the registry and not rescued yet: %s", file.filename, error.text)
+                    log.warning(
+                        "%s was removed from the registry and is not rescued yet: %s", file.filename, error.text
+                    )
 
         losses = ((each.file, (each.file.filename, token(each.file), each.gone)) for each in missing)
 
         async def settle_next() -> None:
-            for file, loss in losses:  # which all of these share
+            for file, loss in losses:  # shared by these tasks
                 found = rescue_log.found(loss)
                 settled = found is not None and found.outcome != WITHHELD and now() < found.instant + rest
                 if rescue_log.last(loss) in (None, WITHHELD) and not settled:
@@ -124,14 +126,14 @@ class Rescue:
         return Outcomes(**counts)
 
     async def _outcome(self, project: str, file: File, loss: Loss, status: ProjectStatus | None) -> RescueOutcome:
-        """Return what becomes of a file now. Raises MirrorError where that cannot be told yet."""
+        """Try to freeze a file and return the outcome. Raises MirrorError if there is none yet."""
         reason = await self._withheld(project, file, status)
         if reason:
             return RescueOutcome(now(), *loss, WITHHELD, reason)
         try:
             found = await self._registry.files.freeze(project, file)
         except OtherBytes:
-            if self._registry.client.private:  # a page to sign in at, perhaps
+            if self._registry.client.private:  # it may be a login page
                 raise
             return RescueOutcome(now(), *loss, GONE, "other bytes are at its address")
         if isinstance(found, Record):
@@ -143,9 +145,9 @@ class Rescue:
         raise BadUpstream(f"the registry answered {found.status} for it")
 
     async def allowed_since(self, instant: int) -> set[str]:
-        """Return the projects of which a rule by command was lifted after an instant (microseconds).
+        """Return the projects for which a rule was lifted by command at or after an instant (microseconds).
 
-        What was withheld of them can be rescued now. Raises StoreError.
+        Files of them that were withheld can be rescued now. Raises StoreError.
         """
         commands = [
             command for command in await self._rule_log.all() if command.instant >= instant and command.kind != "block"

@@ -18,8 +18,8 @@ from pypi_adapter.registry.client import RetryLater
 log = logging.getLogger("httpcache")
 
 TRIES = 5
-FIRST = 1.0  # seconds; each pause is twice the one before, less up to half of it at random
-LONGEST = 600.0  # seconds, also where the registry asks for more
+FIRST = 1.0  # seconds; each pause is twice the one before, minus up to half of it at random
+LONGEST = 600.0  # seconds, even if the registry asks for more
 HOPELESS = 50  # failures in a row, of all tasks together
 
 T = TypeVar("T")
@@ -75,7 +75,9 @@ class SharedBackoff:
             except _PASSING as error:
                 self._failures += 1
                 if self._failures >= HOPELESS:
-                    raise GaveUp(f"{self._failures} requests in a row have failed, the last one so: {error}") from error
+                    raise GaveUp(
+                        f"{self._failures} requests in a row have failed, the last one with: {error}"
+                    ) from error
                 if attempt == TRIES - 1:
                     raise
                 await self._pause(error, attempt)

@@ -1,16 +1,16 @@
-"""What an index showed of a project and when, and from that what it held at any instant. Pure: no store, no clock.
+"""What an index showed of a project and when, and from that what it contained at any instant. Pure: no store, no clock.
 
-A project's log is a row of `Entry`, each what one observation changed. The rules of `History.as_of`:
+A project's log is a sequence of `Entry`, each with the changes of one observation. The rules of `History.as_of`:
 
-- A file is born just after its upload time: what was uploaded at the very instant is not there yet, as for pip's
-  `--uploaded-prior-to` and uv's `--exclude-newer`. But it is born at the observation that first showed it, if an
-  earlier observation was made at or after that time and did not have it, or if the index gives no time.
-- It is gone from the observation that first missed it until the one that had it again. If that observation
-  showed other content under the same name, it is gone from when that was born.
-- Everything else is as of the last observation at or before the instant; if there is none, as of the first.
+- A file is born just after its upload time. A file uploaded at the very instant is not there yet, as with pip's
+  `--uploaded-prior-to` and uv's `--exclude-newer`. If an earlier observation was made at or after the upload time and
+  did not show the file, or if the index gives no time, it is born at the observation that first showed it.
+- It is gone from the observation that first missed it until the one that showed it again. If that first observation
+  showed other content under the same name, it is gone from the birth of that content.
+- Everything else is as of the last observation at or before the instant, or as of the first if there is none.
 
-From these follows that no later observation changes the answer for an instant that can be answered now: a file
-that shows up later is either born later, or an earlier observation missed it and so it is born with its showing.
+It follows that no later observation changes the answer for an instant that can be answered now: a file that appears
+later either is born later, or was missed by an earlier observation and so is born when it is first shown.
 
 All instants are microseconds since 1970-01-01T00:00:00Z.
 """
@@ -32,32 +32,31 @@ from pypi_adapter.simple.versions import by_version, versions_of
 from .unread import completed
 
 DAY = 86_400_000_000
-"""Microseconds of a day."""
+"""Microseconds in a day."""
 
 MANY, NEARLY_ALL = 10, 0.9
-"""Of how many files, and which part of them missing at once is a loss that is looked at again."""
-
+"""A project with this many files that misses this part of them at once has a loss that needs a second look."""
 
 FOREVER = 2**63 - 1
-"""An instant after all others: the end of what has not ended."""
+"""An instant after all others, for what has not ended."""
 
 _FIELDS = File.__struct_fields__
 
 
 class StaleObservation(ValueError):
-    """The observation shows less than is known already: it is too old, or empty for no reason."""
+    """The observation shows less than is already known: it is too old, or empty for no reason."""
 
 
 class Doubtful(StaleObservation):
-    """The observation shows a loss that nothing speaks for: it counts if it is still so some time later."""
+    """The observation shows a loss that nothing confirms. It counts if it is still so some time later."""
 
 
 class NotObserved(LookupError):
-    """There is no observation at or after the instant, so what the index held then can still turn out otherwise."""
+    """There is no observation at or after the instant, so what the index contained then is not settled."""
 
 
 class Observation(msgspec.Struct, frozen=True):
-    """A project's page at an instant; None where the index said that there is no such project."""
+    """A project's page at an instant; None if the index said that the project does not exist."""
 
     instant: int
     page: Page | None
@@ -65,9 +64,10 @@ class Observation(msgspec.Struct, frozen=True):
 
 
 class Serials(NamedTuple):
-    """What is known of a registry's serials: those seen before an instant do not count, for it has moved since.
+    """What is known of a registry's serials.
 
-    `proved`: one was seen to move with a change. Until then they say nothing: some registries send one constant.
+    Those seen at or before `since` do not count, because the registry has moved since. `proved`: one has risen with a
+    change. Until then serials say nothing, because some registries send a constant.
     """
 
     since: int = -1
@@ -87,21 +87,21 @@ class Project(msgspec.Struct, frozen=True, array_like=True):
 
 
 ProjectState: TypeAlias = tuple[int, Project | None]
-"""What a project is from an instant on; None for nothing."""
+"""What a project is from an instant on; None if it does not exist."""
 
 
 class Showing(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A file as an observation showed it, and its version as that page spelled it; None if it cannot be told."""
+    """A file as an observation showed it, and its version as the page spelled it, None if that is unknown."""
 
     file: File
     version: str | None
 
 
 class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
-    """What an observation changed: files that are new or different, files that are not there any more.
+    """What an observation changed: files that are new or different, and files that are missing.
 
-    `project` is set if it differs from before, `gone` if from now on there is no such project. `etag`: the entity tag
-    of the page (RFC 9110 section 8.8.3). `serial`: -1 if from now on there is none, None where nothing was said of it.
+    `project` is set if it differs from before, `gone` if the project no longer exists. `etag` is the entity tag of the
+    page (RFC 9110 section 8.8.3). `serial` is -1 if there is none from now on, None if the observation does not say.
     """
 
     instant: int
@@ -114,19 +114,19 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 
     @property
     def changed(self) -> bool:
-        """Whether the observation changed anything but the serial. If not, that it was made still counts."""
+        """Whether the observation changed anything but the serial. One that did not still counts as an observation."""
         return bool(self.shown or self.missed or self.project or self.gone)
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """A file that the last observation did not have: as it was last shown, and from when on it is gone."""
+    """A file that the last observation did not show: as it was last shown, and when it disappeared."""
 
     file: File
     gone: int
 
 
 class Span(NamedTuple):
-    """The instants, from `start` to before `end`, at which a file is listed in one and the same way."""
+    """A period, from `start` to before `end`, in which a file is listed in the same way."""
 
     start: int
     end: int
@@ -134,17 +134,17 @@ class Span(NamedTuple):
 
 
 def encode_entry(entry: Entry) -> bytes:
-    """An entry for the store: MessagePack in zlib."""
+    """Encode an entry for the store: MessagePack in zlib."""
     return zlib.compress(msgspec.msgpack.encode(entry))
 
 
 def decode_entry(data: bytes) -> Entry:
-    """An entry from the store. Raises `zlib.error` or `msgspec.DecodeError` for data that is none."""
+    """Decode an entry from the store. Raises `zlib.error` or `msgspec.DecodeError` if the data is not one."""
     return msgspec.msgpack.decode(zlib.decompress(data), type=Entry)
 
 
 def _is_listed_alike(one: File | None, other: File) -> bool:
-    """Whether two listings of the same file say the same of it, whatever its address is by now."""
+    """Whether two listings of the same file are equal, apart from its address."""
     if one is None or one == other:
         return one is not None
     return _without_address(one) == _without_address(other)
@@ -156,29 +156,29 @@ def _without_address(file: File) -> File:
 
 
 class History:
-    """All that was observed of a project. It only ever grows, by `extend`."""
+    """Everything that was observed of a project. It only grows, by `extend`."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
         self.instant: int | None = None
         """When the last observation was made."""
         self.serial: int | None = None
-        """The newest serial seen; after the registry has moved, the newest seen since."""
+        """The newest serial seen, or after the registry has moved, the newest seen since then."""
         self.numbered: int = -1
         """When that serial was observed."""
         self.etag: str | None = None
         """The entity tag of the page as last observed."""
         self.first: int | None = None
-        """From when on there was such a project, whether there still is or not; None if there never was."""
+        """When the project first existed, whether it still does or not; None if it never did."""
         self.earliest: int | None = None
-        """The first instant at which the index is known, where it gives no upload times; None if it gives all.
+        """The first instant of which anything is known, if the index gives no upload times; None if it gives them.
 
-        It is the first observation's, if that showed a file without a time that can be read: when such a file came is
-        not known, so nothing is known of the instants before.
+        It is the instant of the first observation, if that showed a file whose upload time is missing or cannot be
+        read: when such a file appeared is unknown, and so is everything before.
         """
         self._projects: list[ProjectState] = []
         self._lives: dict[Identity, _Life] = {}
         self.changes = 0
-        """How many times a file was shown, or shown otherwise, or missed."""
+        """How many times a file was shown, or shown differently, or missed."""
         for entry in entries:
             self.extend(entry)
 
@@ -193,18 +193,18 @@ class History:
         return self._latest_project() is not None
 
     def observe(self, observation: Observation, serials: Serials = UNPROVED, *, believed: bool = False) -> Entry:
-        """What an observation changes. The history stays as it is: `extend` takes the entry in.
+        """Return what an observation changes. The history itself does not change: pass the entry to `extend`.
 
         Raises `StaleObservation` if the observation is not after the last one, or if its serial is older than one
-        already seen, or missing where there were some. Where serials are not proved that is `Doubtful`, and so is a
-        loss that neither a newer, proved serial nor a quarantine speaks for: no project any more, no files, or nearly
-        all of many missing at once. With `believed`, what would be doubtful counts.
+        already seen, or missing although there were some. If serials are not proved, the latter is `Doubtful`. So is a
+        loss that neither a newer, proved serial nor a quarantine confirms: the project does not exist any more, it has
+        no files, or nearly all of many are missing at once. With `believed`, what would be doubtful counts.
         """
         self._check_later(observation.instant)
         page, latest = observation.page, self._latest_project()
         if page is None:
             if latest is not None and not believed:
-                raise Doubtful("there is no such project there any more")
+                raise Doubtful("the registry no longer has the project")
             return Entry(observation.instant, gone=latest is not None)
         present = {key: showing.file for key, life in self._lives.items() if (showing := life.latest)}
         page = completed(page, tuple(present.values()), _page(latest, []) if latest else None)
@@ -214,7 +214,7 @@ class History:
             files.setdefault(identity(file), file)
         changed = [file for key, file in files.items() if not _is_listed_alike(present.get(key), file)]
         project = Project(page.name, page.status, page.tracks, page.alternate_locations)
-        ended = -1 if self.serial_since(serials.since) >= 0 else None  # it is believed that there are none any more
+        ended = -1 if self.serial_since(serials.since) >= 0 else None  # the registry has stopped sending serials
         return Entry(
             instant=observation.instant,
             serial=ended if page.serial is None else page.serial,
@@ -225,7 +225,7 @@ class History:
         )
 
     def extend(self, entry: Entry) -> None:
-        """Take an entry in. Entries come in the order in which they were observed, else `StaleObservation`."""
+        """Add an entry. Raises `StaleObservation` if it was not observed after the last one."""
         self._check_later(entry.instant)
         births = self._show(entry)
         if self.first is None and entry.project:
@@ -244,10 +244,10 @@ class History:
         self.etag = entry.etag
 
     def as_of(self, instant: int) -> Page | None:
-        """The page as it stood at an instant; None if there was no such project as far as can be known.
+        """Return the page as it stood at an instant, None if the project is not known to have existed then.
 
-        The page has no serial, and of the versions those of its files. Files are in the order in which they were
-        first shown. Raises `NotObserved` if there is no observation at or after the instant.
+        The page has no serial, and only the versions of its files. Files are in the order in which they were first
+        shown. Raises `NotObserved` if there is no observation at or after the instant.
         """
         if self.instant is None or instant > self.instant:
             raise NotObserved("there is no observation at or after this instant")
@@ -261,46 +261,46 @@ class History:
 
     @property
     def status(self) -> ProjectStatus | None:
-        """The project's status as last observed (PEP 792); of a project that is gone, the last that it had."""
+        """The project's status as last observed (PEP 792), or its last one if the project no longer exists."""
         return last_status(self._projects)
 
     @property
     def states(self) -> tuple[ProjectState, ...]:
-        """What the project was from when on, in order."""
+        """What the project was and from when, in order."""
         return tuple(self._projects)
 
     def spans(self) -> Iterator[list[Span]]:
-        """Yield for each file ever shown when it was listed and how, the files in the order in which they were first.
+        """Yield the spans of each file ever shown, the files in the order in which they were first shown.
 
-        What `as_of` finds of a file at an instant that was observed is the showing of the span that it is in.
+        `as_of` lists a file at an instant as it is in the span that contains the instant.
         """
         return (life.spans() for life in self._lives.values())
 
     def named(self, filename: str) -> list[File]:
-        """The files of that name as they were ever shown, each the newest first."""
+        """Return every listing of the files with that name, for each file the newest first."""
         lives = (life for (name, _), life in self._lives.items() if name == filename)
         return [showing.file for life in lives for _, showing in reversed(life.changes) if showing]
 
     def addresses(self, page: Page) -> dict[Identity, str]:
-        """The addresses on a page that are others than the log has: of files that it knows."""
+        """Return the addresses on a page that differ from those in the log, of files that the log contains."""
         shown = ((identity(file), file.url) for file in page.files)
         return {key: url for key, url in shown if (life := self._lives.get(key)) and life.url != url}
 
     def lists(self, file: File) -> bool:
-        """Whether the last observation had a file."""
+        """Whether the last observation showed a file."""
         life = self._lives.get(identity(file))
         return life is not None and life.latest is not None
 
     def missing(self) -> list[Missing]:
-        """Every file ever shown that the last observation did not have, in the order in which they were first shown."""
+        """Return every file ever shown that the last observation missed, in the order of their first showing."""
         return [missing for life in self._lives.values() if (missing := life.missing)]
 
     def latest(self) -> Page | None:
-        """The page as last observed, with no serial; None if there is no such project, or no observation."""
+        """Return the page as last observed, without a serial; None if there was no observation or no such project."""
         return self._latest(born_by=None)
 
     def cooled(self, now: int, days: int) -> Page | None:
-        """The page as last observed, less the files that were born in the `days` before `now`."""
+        """Return the page as last observed, without the files that were born in the `days` before `now`."""
         return self._latest(born_by=now - days * DAY)
 
     def _latest(self, born_by: int | None) -> Page | None:
@@ -313,30 +313,29 @@ class History:
 
     def _check_later(self, instant: int) -> None:
         if self.instant is not None and instant <= self.instant:
-            raise StaleObservation("there is an observation at or after this instant already")
+            raise StaleObservation("another observation was made at or after this instant")
 
     def _check_fresh(self, page: Page, had: set[str], serials: Serials, *, believed: bool) -> None:
-        """Raise StaleObservation for a page that is older than what is known, or that has lost most of its files."""
+        """Raise StaleObservation if the page is older than what is known, or has lost most of its files."""
         seen = self.serial_since(serials.since)
         serial = -1 if page.serial is None else page.serial
         if serial < seen and not (believed and not serials.proved):
-            older = "it has no serial" if serial < 0 else f"the serial {serial} is older"
+            older = "it has no serial" if serial < 0 else f"its serial {serial} is older"
             raise (StaleObservation if serials.proved else Doubtful)(
-                f"{older}, and {seen} was seen before (a registry that was moved or restored has to be told of: "
-                "httpcache moved)"
+                f"{older}, and {seen} was seen before (if the registry was moved or restored, run: httpcache moved)"
             )
         quarantined = page.status is not None and page.status.status == QUARANTINED
         newer = serials.proved and serial > seen >= 0
         lost = len(had.difference(file.filename for file in page.files))
         if is_loss(len(had), lost, nothing=not page.files) and not (quarantined or newer or believed):
-            raise Doubtful(f"{lost} of {len(had)} files are missing at once, and no newer serial speaks for it")
+            raise Doubtful(f"{lost} of {len(had)} files are missing at once, and no newer serial confirms it")
 
     def serial_since(self, instant: int) -> int:
-        """The newest serial seen after an instant, -1 for none."""
+        """Return the newest serial seen after an instant, -1 if there is none."""
         return self.serial if self.serial is not None and self.numbered > instant else -1
 
     def _show(self, entry: Entry) -> dict[str, int]:
-        """Take in the files an entry shows. Returns the names of those never seen before, and their births."""
+        """Add the files that an entry shows. Returns the names of those never seen before, with their births."""
         births: dict[str, int] = {}
         for showing in entry.shown:
             key = name, _ = identity(showing.file)
@@ -354,7 +353,7 @@ class History:
 
 
 class _Life(msgspec.Struct, gc=False):
-    """When a file was born, and each change of it since it was first shown; None where it was missed."""
+    """When a file was born, and each change since it was first shown; None stands for missed."""
 
     birth: int
     changes: list[tuple[int, Showing | None]]
@@ -380,15 +379,15 @@ class _Life(msgspec.Struct, gc=False):
         return Missing(shown.file, gone) if shown else None
 
     def at(self, instant: int) -> Showing | None:
-        """The file at an instant after its birth, though it may not have been shown by then."""
+        """Return the file at an instant after its birth, even if it had not been shown by then."""
         if self.changes[-1][0] <= instant:
             return self.changes[-1][1]
         known = bisect_right(self.changes, instant, key=itemgetter(0))
         return self.changes[max(known - 1, 0)][1]
 
     def spans(self) -> list[Span]:
-        """What `at` gives from the birth on: the spans in which it is the same, but for those in which it is None."""
-        if len(self.changes) == 1 and self.latest:  # as of nearly all
+        """Return what `at` gives from the birth on, as spans in which it is the same, without those of None."""
+        if len(self.changes) == 1 and self.latest:  # nearly all files
             return [Span(self.birth, FOREVER, self.latest)]
         starts = [self.birth, *(max(instant, self.birth) for instant, _ in self.changes[1:])]
         spans = zip(starts, [*starts[1:], FOREVER], self.changes, strict=True)
@@ -396,7 +395,7 @@ class _Life(msgspec.Struct, gc=False):
 
 
 def _sharing(showing: Showing, before: Showing) -> Showing:
-    """The same showing, which shares with the one before what is equal in both: pages can change at each look."""
+    """Return the same showing, sharing equal values with the one before: pages can change at each observation."""
     if showing == before:
         return before
     file, known = showing.file, before.file
@@ -406,26 +405,26 @@ def _sharing(showing: Showing, before: Showing) -> Showing:
 
 
 def is_loss(had: int, lost: int, *, nothing: bool) -> bool:
-    """Whether it is a loss that `lost` of `had` things are not there any more, or nearly all of many."""
+    """Whether `lost` of `had` things is a loss: `nothing` is left, or nearly all of many are missing."""
     return had > 0 and (nothing or (had >= MANY and lost >= had * NEARLY_ALL))
 
 
 def last_status(states: Sequence[ProjectState]) -> ProjectStatus | None:
-    """The last status that a project had by what it was (PEP 792)."""
+    """Return the last status in the states of a project (PEP 792)."""
     latest = next((project for _, project in reversed(states) if project), None)
     return latest.status if latest else None
 
 
 def _birth(uploaded: int | None, shown: int, previous: int | None) -> int:
-    """When a file was born that was first shown at `shown`, after an observation at `previous`."""
+    """Return when a file was born that was first shown at `shown`, after an observation at `previous`."""
     told = trusted_upload(uploaded, previous)
     return shown if told is None else told + 1
 
 
 def trusted_upload(uploaded: int | None, previous: int | None) -> int | None:
-    """Return the upload time of a file where it tells when the file was born.
+    """Return the upload time of a file if it tells when the file was born, else None.
 
-    It does not where an observation at or after it (`previous`) did not have the file.
+    It does not if an observation at or after it (`previous`) did not show the file.
     """
     return None if uploaded is None or (previous is not None and previous >= uploaded) else uploaded
 

@@ -1,8 +1,8 @@
-"""What is known of a project, as far as it has been read from the log; and how the log grows.
+"""What is known of a project: the part of its log that has been read, and how the log grows.
 
-Dates are answered from a snapshot of the history. It is made of the history, or comes from the snapshot cache; then the
-log is read from the last entry on that it was made of. The history itself is read where it is needed: to observe, for
-live pages, for a file by its name, and to make the snapshot anew after something has changed.
+Dates are answered from a snapshot of the history. It is taken from the history or comes from the snapshot cache, in
+which case the log is read from the last entry that the snapshot includes. The history itself is read only when it is
+needed: to observe, for live pages, to find a file by its name, and to take a new snapshot after a change.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from .history import Entry, History, Observation, Serials, StaleObservation, dec
 from .snapshot import Snapshot, SnapshotPage, take_snapshot
 from .snapshot_cache import SnapshotCache, StoredSnapshot
 
-LONG = 8  # entries of a log after which to read a snapshot is quicker than to read them
-MANY = 200  # files of a project of which a snapshot is kept however short its log is
+LONG = 8  # entries of a log from which on reading a snapshot is faster than reading them
+MANY = 200  # files of a project from which on its snapshot is stored, however short its log
 _FILE = 2000  # bytes of memory that a file in a history takes
 _CHANGE = 400  # bytes of memory that each further change of a file takes
 _ADDRESS = 400  # bytes of memory that a newer address of a file takes
@@ -43,10 +43,10 @@ def entries_log(store: Store, registry: str, project: str) -> TypedLog[Entry]:
 class ProjectLog:
     """What is known of a project (normalised) of a registry.
 
-    `base` is what the addresses of its files begin with; without `snapshots` the log alone is read. `observing` is held
-    while the registry is asked, so that it is asked once. `asked`: when it was last asked, whether anything had changed
-    or not. `noted`: the name is in the list of those that were requested. `stale`: why the registry's newest page
-    is not what is known, None where it is. `doubts`: losses that are not believed yet, for `pause` microseconds.
+    `base` is the prefix of the addresses of its files. Without `snapshots` only the log is read. `observing` is held
+    while the registry is asked (single-flight). `asked` is when it was last asked, whether anything had changed or
+    not. `noted`: the project is among the requested ones. `stale` is why the registry's newest page was not accepted,
+    None if it was. `doubts` are the losses that do not count until `pause` microseconds later.
     """
 
     def __init__(
@@ -68,15 +68,15 @@ class ProjectLog:
         self._log = entries_log(store, registry, project)
         self._base = base
         self._snapshots = snapshots
-        self._working = anyio.Lock()  # a history may not grow while a thread reads it
-        # Of the entries that were read, one of these has them all, or both do; `_head` is one that does.
+        self._working = anyio.Lock()  # a history must not grow while a thread reads it
+        # At least one of these has all entries read so far; `_head` is one that does.
         self._head: History | Snapshot = History()
         self._history: History | None = self._head
         self._snapshot: Snapshot | None = None
         self._length = 0
-        self._last = b""  # the sha256 of the last of them
-        self._addresses: dict[Identity, str] = {}  # newer ones than the log has, as they were last seen
-        self._stored_length: int | None = None  # entries that the stored snapshot is made of; None: not looked yet
+        self._last = b""  # the sha256 of the last entry
+        self._addresses: dict[Identity, str] = {}  # newer ones than those in the log, as last seen
+        self._stored_length: int | None = None  # entries in the stored snapshot; None: not checked yet
 
     @property
     def size(self) -> int:
@@ -93,7 +93,7 @@ class ProjectLog:
         return self._head.instant or 0
 
     def serial_since(self, instant: int) -> int:
-        """The newest serial seen after an instant, -1 for none."""
+        """Return the newest serial seen after an instant, -1 if there is none."""
         return self._head.serial_since(instant)
 
     @property
@@ -110,7 +110,7 @@ class ProjectLog:
         return self._head.earliest
 
     def owned_by(self, instant: int) -> bool:
-        """Whether there was such a project at an instant or ever before."""
+        """Whether the project existed at an instant or at any time before."""
         return self._head.first is not None and self._head.first <= instant
 
     @property
@@ -122,7 +122,7 @@ class ProjectLog:
         return self._head.instant is not None and self._head.instant >= instant
 
     async def as_of(self, instant: int) -> SnapshotPage | None:
-        """The project at an instant, None if there was none. Raises NotObserved and StoreError."""
+        """Return the project at an instant, None if it did not exist. Raises NotObserved and StoreError."""
         snapshot = self._snapshot
         if snapshot is None:
             async with self._working:
@@ -130,13 +130,13 @@ class ProjectLog:
         return snapshot.at(instant)
 
     async def work(self, what: Callable[[History], T]) -> T:
-        """Run what may take long for a page of megabytes beside the event loop. Raises StoreError."""
+        """Run something on the history, off the event loop if the history is long. Raises StoreError."""
         async with self._working:
             history = await self._recalled()
             return await off_loop(lambda: what(history), history.size)
 
     async def read_log(self) -> None:
-        """Take in what other processes have appended. Raises StoreError."""
+        """Read what other processes have appended. Raises StoreError."""
         async with self._working:
             values = await self._restored() if self._stored_length is None else None
             if values is None:
@@ -147,8 +147,7 @@ class ProjectLog:
     async def append(
         self, observation: Observation, serials: Serials, *, always: bool, believed: bool = False
     ) -> Entry | None:
-        """Append what an observation changed; with `always` also that nothing did. Raises StaleObservation.
-
+        """Append what an observation changed, or with `always` that nothing did. Raises StaleObservation.
         Returns what was appended, None where nothing was. `serials` and `believed` are those of `History.observe`.
         """
         size = len(observation.page.files) if observation.page else 0
@@ -168,12 +167,12 @@ class ProjectLog:
         return await self._extend(observation.instant, make)
 
     def addressed(self, file: File) -> File:
-        """A file with the newest address that was seen: links can be signed anew each time that a page is asked for."""
+        """Return a file with the newest address seen: a registry may sign its links anew for each request."""
         url = self._addresses.get(identity(file))
         return msgspec.structs.replace(file, url=url) if url else file
 
     async def confirm(self, instant: int) -> None:
-        """Append that nothing had changed by an instant."""
+        """Append that nothing had changed up to an instant."""
 
         async def make() -> tuple[Entry, bytes]:
             entry = Entry(instant, etag=self._head.etag)
@@ -182,7 +181,7 @@ class ProjectLog:
         await self._extend(instant, make)
 
     async def _extend(self, instant: int, make: Callable[[], Awaitable[tuple[Entry, bytes] | None]]) -> Entry | None:
-        """Append what `make` makes of what is known by then; return what was appended."""
+        """Append the entry that `make` returns; if another process appends one first, read it and call `make` again."""
         while not self.covers(instant):  # else another process has made a later one
             async with self._working:  # the entry belongs to this length: others may read on in the meantime
                 made = await make()
@@ -195,11 +194,10 @@ class ProjectLog:
             await self.read_log()
         return None
 
-    # What follows is called while `_working` is held.
+    # The methods below are called while `_working` is held.
 
     async def _restored(self) -> list[bytes] | None:
-        """Begin with the stored snapshot; return what was appended since. None where there is none to begin with.
-
+        """Start from the stored snapshot and return what was appended since, None if there is no such snapshot.
         The log is read from the last entry on that the snapshot was made of: if that is another one, so is the log.
         """
         self._stored_length = 0
@@ -212,7 +210,7 @@ class ProjectLog:
         return values[1:]
 
     async def _take_in(self, entries: Sequence[Entry], last: bytes) -> None:
-        """Take in entries that come next in the log; `last` is the last one as the log has it."""
+        """Add the entries that come next in the log; `last` is the last one, encoded."""
         history, snapshot = self._history, self._snapshot
         for entry in entries:
             snapshot = snapshot and snapshot.followed_by(entry)
@@ -226,7 +224,7 @@ class ProjectLog:
             self._store_snapshot(snapshot)
 
     async def _recalled(self) -> History:
-        """The history; read from the log again where only the snapshot is in memory."""
+        """Return the history; read it from the log again if only the snapshot is in memory."""
         if self._history is not None:
             return self._history
         values, history = await self._log.raw.read(), History()
@@ -236,7 +234,7 @@ class ProjectLog:
         return history
 
     async def _take_snapshot(self) -> Snapshot:
-        """The snapshot, made of the history."""
+        """Take a new snapshot of the history and return it."""
         history = await self._recalled()
         snapshot = await off_loop(lambda: take_snapshot(history, self._link), history.size)
         self._hold(history, snapshot, self._length, self._last)

@@ -1,4 +1,4 @@
-"""What became of the files that a registry has removed, in a log of its own for each project."""
+"""What became of the files that a registry has removed: one log for each project."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from httpcache.store.log import TypedLog
 RESCUED, GONE, WITHHELD = "rescued", "gone", "withheld"
 
 Loss: TypeAlias = tuple[str, str, int]
-"""One disappearance of a file: its name, its content, and the instant from which on it is gone."""
+"""One disappearance of a file: its name, its content, and the instant from which it is gone."""
 
 
 Content: TypeAlias = tuple[str, str]
@@ -21,10 +21,10 @@ Content: TypeAlias = tuple[str, str]
 
 
 class RescueOutcome(msgspec.Struct, frozen=True, array_like=True):
-    """What became of a missing file, as was found at an instant (microseconds).
+    """What became of a missing file, determined at an instant (microseconds).
 
-    `content` is its token in the addresses of files. `missing`: from when on it is gone, for a file can come back and
-    be removed again. `reason` is for people; `size` is that of a rescued file, in bytes.
+    `content` is its token in the addresses of files. `missing` is when it disappeared: a file can come back and be
+    removed again. `reason` is for people. `size` is the size of a rescued file in bytes.
     """
 
     instant: int
@@ -37,22 +37,22 @@ class RescueOutcome(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def loss(self) -> Loss:
-        """What this is the outcome of."""
+        """The loss that has this outcome."""
         return self.filename, self.content, self.missing
 
 
 class RescueLog(TypedLog[RescueOutcome]):
     """The outcomes of one project's losses, which all processes share.
 
-    A loss has one outcome. Only "withheld" can be followed by another: a rule can be lifted.
+    A loss has one outcome. Only "withheld" can be followed by another, because a rule can be lifted.
     """
 
     def __init__(self, store: Store, registry: str, project: str) -> None:
         name, what = f"{registry}/{project} rescues", f"the rescues of {project}"  # no project has a space in its name
         super().__init__(store, name, what, msgspec.msgpack.encode, msgspec.msgpack.Decoder(RescueOutcome).decode)
-        self._count = 0  # outcomes that are in the two below
+        self._count = 0  # of the outcomes that the two below contain
         self._last: dict[Loss, str] = {}
-        self._found: dict[Content, RescueOutcome] = {}  # the last of each
+        self._found: dict[Content, RescueOutcome] = {}  # the last one of each file
 
     async def all(self) -> Sequence[RescueOutcome]:
         """Return all outcomes, the oldest first. Raises StoreError."""
@@ -68,11 +68,11 @@ class RescueLog(TypedLog[RescueOutcome]):
         return self._last.get(loss)
 
     def found(self, loss: Loss) -> RescueOutcome | None:
-        """Return the last outcome of the same file, of whichever of its losses, as far as the log has been read."""
+        """Return the last outcome of the same file, for any of its losses, as far as the log has been read."""
         return self._found.get(loss[:2])
 
     async def add(self, outcome: RescueOutcome) -> bool:
-        """Keep an outcome unless its loss has one; return whether it was kept. Raises StoreError."""
+        """Append an outcome unless its loss has one; return whether it was appended. Raises StoreError."""
         while True:
             await self.all()
             if self.last(outcome.loss) not in ((None,) if outcome.outcome == WITHHELD else (None, WITHHELD)):

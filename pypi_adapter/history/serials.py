@@ -1,4 +1,4 @@
-"""Whether a registry's serials say anything: only once one was seen to move with a change (some send one constant)."""
+"""Whether a registry's serials can be relied on: only after one has risen with a change (some send a constant)."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from .history import Serials
 
 
 class Proof(msgspec.Struct, frozen=True, array_like=True):
-    """A project that was seen to change while its serial rose, at an instant (microseconds)."""
+    """A project that changed while its serial rose, as observed at an instant (microseconds)."""
 
     instant: int
     project: str
@@ -20,7 +20,7 @@ class Proof(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Proofs(TypedLog[Proof]):
-    """The proofs of one registry's serials, which all processes share. One is enough, until the registry moves."""
+    """The proofs of one registry's serials, which all processes share. One is enough until the registry moves."""
 
     def __init__(self, store: Store, registry: str) -> None:
         what, decode = f"the serials of {registry}", msgspec.msgpack.Decoder(Proof).decode
@@ -28,7 +28,10 @@ class Proofs(TypedLog[Proof]):
         self._last = -1  # the instant of the last proof
 
     async def known(self, since: int) -> Serials:
-        """Return what is known of the serials of a registry that is where it is since an instant. Raises StoreError."""
+        """Return what is known of the serials of a registry that has had its address since `since`.
+
+        Raises StoreError.
+        """
         if self._last <= since:
             self._last = max((proof.instant for proof in (await self.all())[-1:]), default=-1)
         return Serials(since, self._last > since)

@@ -1,8 +1,8 @@
 """A snapshot of a project's history, from which dates are answered: what is served of each file, and when. Pure.
 
-It is made of a `History` by the rules of `History.as_of`, which it gives the same pages as, with their links to the
-mirror. A file has a row for each span of time in which it is listed in one way; the row holds its JSON as it is
-served. So a page is the rows that hold at an instant, joined, and no file of it is made or rendered for that.
+It gives the same pages as `History.as_of`, with links to the mirror. A file has a row for each period in which it is
+listed in the same way, with its JSON as it is served. So a page is made by joining the rows that hold at an instant,
+without creating or rendering a file.
 """
 
 from __future__ import annotations
@@ -22,16 +22,15 @@ from pypi_adapter.simple.versions import by_version
 
 from .history import FOREVER, Entry, History, NotObserved, Project, ProjectState, last_status
 
-# What a row says of its file: there is no size, there is a provenance, its METADATA has to be read out of the wheel.
+# Properties of a row's file: it has no size, it has a provenance, its METADATA has to be read from the wheel.
 _SIZELESS, _ATTESTED, _DERIVED = 1, 2, 4
 _ROW = 250  # bytes of memory that a row takes besides its JSON
 
 
 class Rows(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """One row for each span of each file, the files in the order in which they were first shown; a list a column.
-
-    A row holds from `starts` to before `ends`. `versions` are places in the versions of the history, -1 for none;
-    `marks` are of `_SIZELESS`, `_ATTESTED` and `_DERIVED`.
+    """One row for each span of each file, in the order in which the files were first shown; one list for each column.
+    A row holds from `starts` to before `ends`. `versions` are indexes into the versions of the snapshot, -1 for none.
+    `marks` combine `_SIZELESS`, `_ATTESTED` and `_DERIVED`.
     """
 
     starts: list[int]
@@ -42,11 +41,11 @@ class Rows(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class Snapshot(msgspec.Struct, frozen=True, array_like=True, dict=True):
-    """A history for dates. The first fields are those of `History`.
+    """A history for answering dates. The first fields are those of `History`.
 
-    `versions` are all that any file had, in order. `breaks` are the instants at which any row begins or ends or the
-    project changes, in order: between two of them the page is the same. `digests` are the sha256 of all files, 32 bytes
-    each. `hosts` are the origins of the wheels whose METADATA has to be read out of them.
+    `versions` are the versions of all files, sorted. `breaks` are the instants at which a row begins or ends or the
+    project changes, sorted: between two of them the page is the same. `digests` are the sha256 of all files, 32 bytes
+    each. `hosts` are the origins of the wheels whose METADATA has to be read from the wheel.
     """
 
     instant: int | None
@@ -69,11 +68,11 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, dict=True):
 
     @property
     def status(self) -> ProjectStatus | None:
-        """The project's status as last observed (PEP 792); of a project that is gone, the last that it had."""
+        """The project's status as last observed (PEP 792), or its last one if the project no longer exists."""
         return last_status(self.states)
 
     def serial_since(self, instant: int) -> int:
-        """The newest serial seen after an instant, -1 for none."""
+        """Return the newest serial seen after an instant, -1 if there is none."""
         return self.serial if self.serial is not None and self.numbered > instant else -1
 
     @cached_property
@@ -87,15 +86,14 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, dict=True):
         return frozenset(self.digests[place : place + 32].hex() for place in range(0, len(self.digests), 32))
 
     def followed_by(self, entry: Entry) -> Snapshot | None:
-        """The snapshot of the history with one entry more, if that is one by which nothing had changed; else None."""
+        """Return the snapshot with one more entry if the entry changes nothing, else None."""
         if entry.changed or self.instant is None or entry.instant <= self.instant:
             return None
         serial, numbered = (self.serial, self.numbered) if entry.serial is None else (entry.serial, entry.instant)
         return msgspec.structs.replace(self, instant=entry.instant, serial=serial, numbered=numbered, etag=entry.etag)
 
     def at(self, instant: int) -> SnapshotPage | None:
-        """The project as it stood at an instant; None if there was no such project as far as can be known.
-
+        """Return the project as it stood at an instant, None if it is not known to have existed then.
         Raises `NotObserved` if there is no observation at or after the instant.
         """
         if self.instant is None or instant > self.instant:
@@ -122,24 +120,24 @@ class SnapshotPage:
 
     @property
     def size(self) -> int:
-        """How many rows have to be looked at."""
+        """How many rows have to be examined."""
         return len(self.snapshot.rows.files)
 
     def contents(self) -> frozenset[str]:
-        """The sha256 of all files that the project ever had, in hex."""
+        """Return the sha256 of all files that the project ever had, in hex."""
         return self.snapshot.contents
 
     @property
     def since(self) -> int | None:
-        """From when on the page is what it is at the instant; None if that goes back for ever.
+        """Since when the page is what it is at the instant; None if it always was.
 
-        No later observation changes it, nor the page.
+        No later observation changes this, or the page.
         """
         place = bisect_right(self.snapshot.breaks, self._instant)
         return self.snapshot.breaks[place - 1] if place else None
 
     def json(self) -> bytes:
-        """The page with the mirror's links (PEP 691), as `to_json` renders it."""
+        """Return the page with the mirror's links as `to_json` renders it (PEP 691)."""
         shown, rows = self._shown(), self.snapshot.rows
         marks = set(compress(rows.marks, shown))
         return joined_json(
@@ -150,7 +148,7 @@ class SnapshotPage:
         )
 
     def page(self, *, derived: bool = True) -> Page:
-        """The page with the mirror's links; `derived`: with METADATA that has to be read out of wheels, advertised."""
+        """Return the page with the mirror's links; `derived`: advertise METADATA that has to be read from wheels."""
         shown = self._shown()
         files = files_from_json(list(compress(self.snapshot.rows.files, shown)))
         if not derived:
@@ -162,7 +160,7 @@ class SnapshotPage:
         return self._page(files, shown)
 
     def _shown(self) -> list[bool]:
-        """For each row whether it holds."""
+        """Return for each row whether it holds."""
         instant = self._instant
         return [start <= instant < end for start, end in self.snapshot._spans]
 
@@ -179,7 +177,7 @@ class SnapshotPage:
 
 
 def take_snapshot(history: History, link: Callable[[File], File]) -> Snapshot:
-    """A snapshot of a history whose files `link` gives their addresses on the mirror."""
+    """Take a snapshot of a history; `link` gives a file its address on the mirror."""
     starts, ends, spellings, marks, files = list[int](), list[int](), list[str | None](), bytearray(), list[bytes]()
     digests, hosts = dict[str, None](), set[str]()
     for spans in history.spans():
@@ -187,7 +185,7 @@ def take_snapshot(history: History, link: Callable[[File], File]) -> Snapshot:
         for start, end, showing in spans:
             file, version = showing.file, showing.version
             text = file_json(link(file))
-            if last == (start, version, text):  # what differs is not served
+            if last == (start, version, text):  # the difference is not served
                 ends[-1] = end
             else:
                 starts.append(start)

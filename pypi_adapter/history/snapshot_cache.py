@@ -1,7 +1,7 @@
-"""Snapshots of histories as files in a folder: derived from the logs, so anybody may delete them at any time.
+"""Snapshots of histories as files in a folder. They are derived from the logs and can be deleted at any time.
 
-A snapshot says which log it is of, of how many entries it was made, and the sha256 of the last of them. It counts only
-where that is what the log has; what is damaged, or of another format or another address, is as if it were not there.
+A snapshot names its log, the number of entries that it includes, and the sha256 of the last of them. It is used only if
+the log has that entry. One that is damaged, or has another format or address, is ignored.
 """
 
 from __future__ import annotations
@@ -23,19 +23,18 @@ from pypi_adapter.offload import in_parser_thread
 from .snapshot import Snapshot
 
 FORMAT = 3
-"""To be raised with whatever changes a snapshot: its fields, the rules of histories, how a file is linked
-or rendered."""
-LIMIT = 1024**3  # bytes that all of the snapshots may take on the disk, and a little more
-ROOM = 256 * 1024**2  # bytes that are left to others: where less is free, none is written
-CHECK_BYTES = LIMIT // 16  # bytes that a process writes until it looks how many there are
+"""Raise it with every change to what a snapshot contains: its fields, the rules of histories, links, rendering."""
+LIMIT = 1024**3  # bytes on disk of all snapshots, which may be exceeded a little
+ROOM = 256 * 1024**2  # bytes that stay free on the disk: with less, no snapshot is written
+CHECK_BYTES = LIMIT // 16  # bytes that a process writes before it checks LIMIT
 
 log = logging.getLogger("httpcache")
 
 
 class StoredSnapshot(msgspec.Struct, frozen=True, array_like=True):
-    """A snapshot, with what it was made of: `length` entries of a log, the last of them with a sha256 `last`.
+    """A snapshot of `length` entries of a log, the last of which has the sha256 `last`.
 
-    `base` is what the addresses of its files begin with.
+    `base` is the prefix of the addresses of its files.
     """
 
     log: str
@@ -50,7 +49,7 @@ _DECODER = msgspec.msgpack.Decoder(StoredSnapshot)
 
 
 class SnapshotCache:
-    """The folder. It is written to beside the requests, by `start`; an error ends nothing but that."""
+    """The folder. `start` runs writes in the background; if one fails, only that snapshot is missing."""
 
     def __init__(self, folder: Path, start: Callable[[Callable[[], Awaitable[object]]], None]) -> None:
         self._folder = folder
@@ -59,7 +58,7 @@ class SnapshotCache:
         self._warned = False
 
     async def get(self, name: str, base: str) -> StoredSnapshot | None:
-        """Return the snapshot of the log of a name for a base, None where there is none that can be read."""
+        """Return the snapshot of a log for a base, None if there is none that can be used."""
         path = self._path(name)
         try:
             size = path.stat().st_size
@@ -69,11 +68,11 @@ class SnapshotCache:
         return stored if stored and (stored.log, stored.base, stored.format) == (name, base, FORMAT) else None
 
     def put(self, stored: StoredSnapshot) -> None:
-        """Have a snapshot written; where that fails it is not there."""
+        """Write a snapshot in the background; errors are ignored."""
         self._start(lambda: anyio.to_thread.run_sync(self.write, stored))
 
     def write(self, stored: StoredSnapshot) -> None:
-        """Write a snapshot at once."""
+        """Write a snapshot now."""
         path = self._path(stored.log)
         new = path.with_suffix(f".new{os.getpid()}-{threading.get_ident()}")
         body = msgspec.msgpack.encode(stored)
@@ -96,10 +95,10 @@ class SnapshotCache:
         except OSError as error:
             if not self._warned:
                 self._warned = True
-                log.warning("the folder cache/ cannot be used, so first requests take longer: %s", error.strerror)
+                log.warning("the folder cache/ cannot be written, so first requests take longer: %s", error.strerror)
 
     def _tidy(self) -> None:
-        """Remove the oldest files while all take too much. Others may do the same, or delete all of them."""
+        """Remove the oldest files while they exceed LIMIT. Another process may do the same, or delete all of them."""
         files = []
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):

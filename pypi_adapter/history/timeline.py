@@ -1,6 +1,6 @@
-"""What befell a project, as the logs of its observations and rescues tell it: to events, and to lines. Pure.
+"""What happened to a project according to its logs of observations and rescues, as events and as lines. Pure.
 
-Times are those that `History.as_of` goes by: a file's upload time where that counts, the observation else.
+Times are those that `History.as_of` uses: a file's upload time if that counts, else the observation.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .history import Entry, Project, Showing, trusted_upload
 from .rescue_log import GONE, RESCUED, WITHHELD, RescueOutcome
 
 HOUR = 3_600_000_000
-"""Microseconds in which files of one version count as uploaded together."""
+"""Microseconds within which files of one version count as uploaded together."""
 
 _FIRST = to_instant(datetime.min.replace(tzinfo=UTC))
 _LAST = to_instant(datetime.max.replace(tzinfo=UTC))
@@ -26,7 +26,7 @@ _LONGEST = 200  # characters of a name or a reason that are shown
 
 
 class Kind(Enum):
-    """What can happen: to the log and the project, then to a file."""
+    """What can happen: to the log and the project, to a file, and to a missing file."""
 
     FIRST_OBSERVED = auto()
     FIRST_ABSENT = auto()
@@ -61,10 +61,10 @@ _OUTCOMES = {RESCUED: Kind.RESCUED, GONE: Kind.ALREADY_GONE, WITHHELD: Kind.WITH
 class Event(msgspec.Struct, frozen=True):
     """One thing that happened. Instants are microseconds since 1970-01-01T00:00:00Z.
 
-    `instant` is when, for an upload its upload time; `observed` is the observation that showed it. `filename` is None
-    for what is of the whole project. `was` and `now` are what the index wrote, unescaped: the reason, the status, the
-    content, the fields that differ, or of a file first seen its upload time. Of a rescue, `observed` is when it was
-    made, and `now` is the reason or the size.
+    `instant` is when it happened, for an upload the upload time; `observed` is the observation that showed it.
+    `filename` is None if the event is about the whole project. `was` and `now` are what the index wrote, unescaped: the
+    reason, the status, the content, the fields that differ, or for a file first seen its upload time. For a rescue,
+    `observed` is when it was made, and `now` is the reason or the size.
     """
 
     instant: int
@@ -77,10 +77,10 @@ class Event(msgspec.Struct, frozen=True):
 
 
 def timeline(history_entries: Sequence[Entry], outcomes: Sequence[RescueOutcome] = ()) -> list[Event]:
-    """All that a project's logs tell, in order of time; what is of the same instant in order of observation.
+    """Return everything in a project's logs in order of time, and within the same instant in order of observation.
 
-    Every entry gives at least one event, and every outcome of a missing file one. Raises KeyError for an entry that
-    misses what no entry before it showed.
+    Every entry gives at least one event, and every outcome of a missing file exactly one. Raises KeyError if an entry
+    misses a file that no earlier entry showed.
     """
     teller = _Teller()
     events = [event for entry in history_entries for event in teller.tell(entry)]
@@ -93,16 +93,16 @@ def _rescue(found: RescueOutcome) -> Event:
 
 
 def render(events: Iterable[Event]) -> list[str]:
-    """Lines for people: the time to the second in UTC (ISO 8601), and what happened.
+    """Return lines for people: the time to the second in UTC (ISO 8601), and what happened.
 
-    What befell files of one version at one observation is one line; so are observations in a row without a change.
-    Whatever could disturb a terminal stands escaped, as in a `repr`.
+    What happened to files of one version at one observation is one line, and so are consecutive observations without a
+    change. Whatever could disturb a terminal is escaped, as in a `repr`.
     """
     return [f"{_time(group[0].instant)}  {_line(group)}" for group in _groups(events)]
 
 
 class _Teller:
-    """Reads entries one after the other, and knows what was there before each."""
+    """Reads entries one after the other and remembers what was there before each."""
 
     def __init__(self) -> None:
         self._previous: int | None = None
@@ -110,10 +110,10 @@ class _Teller:
         self._last_project: Project | None = None
         self._showings: dict[Identity, Showing] = {}
         self._present: set[Identity] = set()
-        self._contents: dict[str, str] = {}  # what was last shown under a name
+        self._contents: dict[str, str] = {}  # last shown under each name
 
     def tell(self, entry: Entry) -> list[Event]:
-        """The events of an entry, at least one."""
+        """Return the events of an entry, at least one."""
         events = [*self._of_project(entry), *self._of_files(entry)]
         if self._previous is None:
             kind = Kind.FIRST_OBSERVED if entry.project else Kind.FIRST_ABSENT
@@ -147,13 +147,13 @@ class _Teller:
             self._contents[filename] = content
         for key in entry.missed:
             self._present.remove(key)
-            if key[0] not in replaced:  # else the other content tells it
+            if key[0] not in replaced:  # else the event of the other content says so
                 yield _file_event(entry.instant, entry.instant, Kind.GONE, self._showings[key])
         if entry.gone:
             self._present.clear()
 
     def _arrival(self, observed: int, showing: Showing) -> Event:
-        """How a file came to be there that was not there at the observation before."""
+        """Return how a file appeared that the observation before did not show."""
         filename, content = key = identity(showing.file)
         was = self._contents.get(filename)
         other = None if was in (None, content) else was
@@ -172,7 +172,7 @@ class _Teller:
 
 
 def _project_changes(before: Project | None, project: Project, observed: int) -> Iterator[Event]:
-    """What differs from when there was last a project; at first, what is worth telling."""
+    """Yield what differs from when the project last existed, or for a new project its status."""
     if (before and before.status) != project.status:
         yield Event(observed, observed, Kind.STATUS, was=_status(before), now=_status(project))
     fields = _differing(before, project, ("status",)) if before else []
@@ -187,7 +187,7 @@ def _status(project: Project | None) -> str | None:
 
 
 def _file_changes(before: Showing | None, showing: Showing, observed: int) -> Iterator[Event]:
-    """What differs from when the file was last shown; at first, whether it is yanked already."""
+    """Yield what differs from when the file was last shown, or for a new file whether it is already yanked."""
     file = showing.file
     reason = file.yanked if isinstance(file.yanked, str) else None
     if before is None:
@@ -206,7 +206,7 @@ def _file_changes(before: Showing | None, showing: Showing, observed: int) -> It
 
 
 def _differing(before: File | Project, after: File | Project, told: tuple[str, ...]) -> list[str]:
-    """The fields that differ, less those that are told by themselves."""
+    """Return the fields that differ, without those that have an event of their own."""
     fields = (field for field in after.__struct_fields__ if getattr(before, field) != getattr(after, field))
     return [field.replace("_", "-") for field in fields if field not in told]
 
@@ -221,7 +221,7 @@ def _file_event(
 
 
 def _groups(events: Iterable[Event]) -> list[list[Event]]:
-    """The events of each line."""
+    """Return the events of each line."""
     groups: list[list[Event]] = []
     together: dict[tuple[object, ...], list[Event]] = {}
     for event in events:
@@ -277,7 +277,7 @@ def _file_text(event: Event) -> str:
         Kind.GONE: "gone",
         Kind.ALREADY_YANKED: f"already yanked{reason}",
         Kind.YANKED: f"yanked{reason}",
-        Kind.UNYANKED: "not yanked any more",
+        Kind.UNYANKED: "no longer yanked",
         Kind.REQUIRES_PYTHON: f"with requires-python {_quoted(event.now)}, before {_quoted(event.was)}",
         Kind.CHANGED: f"with other {_bare(event.now or '')}",
         Kind.RESCUED: f"rescued ({event.now})",
@@ -288,18 +288,18 @@ def _file_text(event: Event) -> str:
 
 
 def _time(instant: int) -> str:
-    """An instant to the second. What an upload time with a zone can name beyond the calendar is its end."""
+    """Return an instant to the second. One beyond the calendar, as an upload time with a zone can be, is its limit."""
     time = to_datetime(min(max(instant, _FIRST), _LAST))
     return time.isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _quoted(text: str | None) -> str:
-    """A value as a `repr` has it, so that nobody takes it for ours; `none` if there is none."""
+    """Return the `repr` of a value, so that it is not taken for the mirror's own words; `none` if there is none."""
     if text is None:
         return "none"
     return repr(text) if len(text) <= _LONGEST else f"{text[:_LONGEST]!r}..."
 
 
 def _bare(text: str) -> str:
-    """A name, escaped as in a `repr`, without the quotes."""
+    """Return a name, escaped as in a `repr`, without the quotes."""
     return repr(text[:_LONGEST])[1:-1] + ("..." if len(text) > _LONGEST else "")

@@ -1,4 +1,7 @@
-"""What of a page cannot be read counts as not read, not as gone: it is as it was known before. Pure."""
+"""Completes a page with what was known before of the parts that cannot be read. Pure.
+
+What cannot be read counts as not read, never as gone.
+"""
 
 from __future__ import annotations
 
@@ -10,10 +13,10 @@ from pypi_adapter.simple.model import File, Page
 
 
 def completed(page: Page, files: Sequence[File], project: Page | None) -> Page:
-    """The page, with what could not be read of it as it was last known: `files`, and the rest in `project`.
+    """Return the page with what could not be read taken from `files`, and for the project's fields from `project`.
 
-    An entry that could not be read leaves the file of its name as it was; one whose name cannot be read either could be
-    any file, so that none is missing. A field that could not be read keeps its value.
+    If an entry cannot be read, the file of that name stays as it was. If its name cannot be read either, it could be
+    any file, so none counts as missing. A field that cannot be read keeps its value.
     """
     unread = page.unread
     if not unread:

@@ -1,4 +1,4 @@
-"""Advisories in OSV format as block rules (https://ossf.github.io/osv-schema/): from a folder, a zip or a tar.gz."""
+"""Reads advisories in OSV format (https://ossf.github.io/osv-schema/) as block rules, from a folder, zip or tar.gz."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from httpcache.errors import MirrorError
 
 from .rules import Rule
 
-_MAX_ENTRY = 10_000_000  # bytes of an advisory
-_MAX_HEADERS = 65_536  # bytes of what a tar has in front of a file
+_MAX_ENTRY = 10_000_000  # bytes in an advisory
+_MAX_HEADERS = 65_536  # bytes of headers before a file in a tar
 _REASON = 300  # characters of a summary that are kept
 _UNREADABLE = (
     OSError,
@@ -28,8 +28,8 @@ _UNREADABLE = (
     zlib.error,
     tarfile.TarError,
     zipfile.BadZipFile,
-    NotImplementedError,  # zipfile, for what it cannot unpack
-    RuntimeError,  # zipfile, for what is encrypted
+    NotImplementedError,  # zipfile, for a compression method that it does not know
+    RuntimeError,  # zipfile, for encrypted files
 )
 
 
@@ -68,29 +68,32 @@ _DECODER = msgspec.json.Decoder(_Advisory)
 
 
 def read_advisories(path: Path, prefixes: Sequence[str] = ("MAL-",)) -> Iterator[Rule]:
-    """Read what advisories say of PyPI's projects. They are the *.json in a folder (at any depth), a .zip or a .tar.gz.
+    """Yield rules from advisories about PyPI's projects: the *.json files in a folder (at any depth), .zip or .tar.gz.
 
-    Those count that are not withdrawn and whose id, or an alias, begins with a prefix; that id is the rule's source.
-    A rule is for each version and each interval of versions (`versions`, `ranges` but those of git commits); one is
-    for the whole project where all versions are affected or none is named. Intervals are the schema's, in the order
-    of PEP 440, with pre-releases; a local version counts as its public one, so rather more is blocked than less.
+    An advisory counts if it is not withdrawn and its id or an alias starts with a prefix; that id is the rule's source.
+    There is a rule for each version and each interval of versions (`versions`, and `ranges` except those of git
+    commits), or one for the whole project if all versions are affected or none is named. Intervals are the schema's,
+    in the order of PEP 440, with pre-releases. A local version counts as its public one, which blocks too much rather
+    than too little.
 
-    Raises MirrorError that names the file for what cannot be read or understood, an advisory of more than 10 MB, and
-    where there is none at all. Some damage shows only at the end: take no rule until all are read.
+    Raises MirrorError with the name of the file if one cannot be read or understood or an advisory is larger than
+    10 MB, and if there are no advisories. Some damage is found only at the end, so use no rule before all are read.
     """
     found = False
     for name, data in _documents(path):
         found = True
         yield from _rules(name, data, tuple(prefixes))
     if not found:
-        raise MirrorError(f"{path}: there is no .json file in it")
+        raise MirrorError(
+            f"{path} contains no .json file: give a folder, .zip or .tar.gz with advisories in OSV format"
+        )
 
 
 # --- files
 
 
 def _documents(path: Path) -> Iterator[tuple[str, bytes]]:
-    """Yield names and contents of the files, one in memory at a time."""
+    """Yield the names and contents of the files, with one in memory at a time."""
     try:
         if path.is_dir():
             yield from _in_folder(path)
@@ -99,7 +102,7 @@ def _documents(path: Path) -> Iterator[tuple[str, bytes]]:
         elif path.name.endswith((".tar.gz", ".tgz")):
             yield from _in_tar(path)
         else:
-            raise MirrorError(f"{path} is no folder, .zip or .tar.gz with advisories")
+            raise MirrorError(f"{path} is not a folder, .zip or .tar.gz with advisories")
     except _UNREADABLE as error:
         raise MirrorError(f"{path} cannot be read: {getattr(error, 'strerror', None) or error}") from error
 
@@ -122,8 +125,8 @@ def _in_zip(path: Path) -> Iterator[tuple[str, bytes]]:
             if not member.filename.endswith(".json"):
                 continue
             name = f"{path}: {member.filename}"
-            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # others unpack without bound
-                raise MirrorError(f"{name} is packed by a method that is not read: use deflate")
+            if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):  # zipfile does not bound others
+                raise MirrorError(f"{name} is compressed by a method that is not supported: use deflate")
             with archive.open(member) as stream:
                 yield name, _bounded(stream.read(_MAX_ENTRY + 1), name)
 
@@ -143,20 +146,20 @@ def _in_tar(path: Path) -> Iterator[tuple[str, bytes]]:
 
 
 class _Unpacked(gzip.GzipFile):
-    """The bytes of a tar.gz. No more than `left` are read: headers may announce any length, and are read whole."""
+    """The bytes of a tar.gz. At most `left` are read: headers can announce any length, and tarfile reads them whole."""
 
     left = _MAX_ENTRY + _MAX_HEADERS
     last = b""
 
     def read(self, size: int | None = -1) -> bytes:
         if size is None or not 0 <= size <= self.left:
-            raise tarfile.ReadError(f"an entry or what is in front of it has more than {_MAX_ENTRY // 1_000_000} MB")
+            raise tarfile.ReadError(f"an entry or its headers have more than {_MAX_ENTRY // 1_000_000} MB")
         self.last = super().read(size)
         self.left -= size
         return self.last
 
     def finish(self) -> None:
-        """Check what ended the tar, since tarfile takes a damaged header for the end, and gzip's sum over the rest."""
+        """Check how the tar ended, because tarfile takes a damaged header for the end, and gzip's checksum."""
         if self.last.strip(b"\0"):
             raise tarfile.ReadError("it has a damaged header")
         while super().read(65_536):
@@ -165,7 +168,7 @@ class _Unpacked(gzip.GzipFile):
 
 def _bounded(data: bytes, name: str) -> bytes:
     if len(data) > _MAX_ENTRY:
-        raise MirrorError(f"{name} has more than {_MAX_ENTRY // 1_000_000} MB, and is no advisory")
+        raise MirrorError(f"{name} has more than {_MAX_ENTRY // 1_000_000} MB, so it is not an advisory")
     return data
 
 
@@ -186,18 +189,18 @@ def _rules(name: str, data: bytes, prefixes: tuple[str, ...]) -> Iterator[Rule]:
                 project = canonicalize_name(package.name)
                 yield from (Rule(project, versions, None, reason, source) for versions in _specifiers(affected))
     except (ValueError, msgspec.DecodeError, RecursionError) as error:
-        raise MirrorError(f"{name} is damaged, or no advisory in OSV format: {error}") from error
+        raise MirrorError(f"{name} is damaged or not an advisory in OSV format: {error}") from error
 
 
 def _line(text: str) -> str:
-    """Make one printable line of a text, not too long."""
+    """Return a text as one printable line of bounded length."""
     return "".join(character for character in " ".join(text.split()) if character.isprintable())[:_REASON]
 
 
 def _specifiers(affected: _Affected) -> list[str] | list[None]:
-    """Give specifier sets that together include what is affected; None for all versions.
+    """Return specifier sets that together include what is affected, or [None] for all versions.
 
-    Ranges of git commits say nothing of versions: where there is nothing else, all are affected.
+    Ranges of git commits say nothing about versions: if there is nothing else, all versions are affected.
     """
     ranges = [each.events or () for each in affected.ranges or () if each.type != "GIT"]
     sets = [specifiers for events in ranges for specifiers in _intervals(events)]
@@ -206,7 +209,7 @@ def _specifiers(affected: _Affected) -> list[str] | list[None]:
 
 
 def _intervals(events: Iterable[_Event]) -> Iterator[str]:
-    """Give a specifier set for each interval that events make, as the schema's section "Evaluation" walks them.
+    """Yield a specifier set for each interval that the events form (the schema's section "Evaluation").
 
     Events at the same version stay in the order in which they are written.
     """
@@ -214,7 +217,7 @@ def _intervals(events: Iterable[_Event]) -> Iterator[str]:
     limits = [text for kind, text in points if kind == "limit"]
     end = "" if not limits or any("*" in text for text in limits) else _before(max(map(Version, limits)))
     if not any(kind == "introduced" for kind, _ in points):
-        raise ValueError("a range has no event that introduces it")
+        raise ValueError("a range has no event 'introduced'")
     start: str | None = None
     for kind, text in sorted((point for point in points if point[0] != "limit"), key=_order):
         if kind == "introduced":
@@ -229,17 +232,17 @@ def _intervals(events: Iterable[_Event]) -> Iterator[str]:
 def _point(event: _Event) -> tuple[str, str]:
     points = [(kind, text) for kind, text in msgspec.structs.asdict(event).items() if text is not None]
     if len(points) != 1:
-        raise ValueError("an event is one of introduced, fixed, last_affected and limit")
+        raise ValueError("an event must have exactly one of introduced, fixed, last_affected and limit")
     return points[0]
 
 
 def _order(point: tuple[str, str]) -> tuple[bool, Version]:
-    """Sort by version; "0" where it introduces is before all."""
+    """Return a sort key by version; introduced "0" comes before all."""
     kind, text = point
     return (kind, text) != ("introduced", "0"), Version(text)
 
 
-# PEP 440 compares a local version only with `==`; without it, a bound is moved to where it includes more.
+# PEP 440 compares local versions only with `==`; for other operators a bound is moved to where it includes more.
 
 
 def _since(text: str) -> str:
@@ -247,12 +250,12 @@ def _since(text: str) -> str:
 
 
 def _before(version: Version) -> str:
-    """Not `<`, which leaves the pre-releases of the version out (PEP 440)."""
+    """Return specifiers for what is before a version; `<` would exclude its pre-releases (PEP 440)."""
     return f"<={version.public}" if version.local else f"<={version},!={version}"
 
 
 def _exactly(text: str) -> str:
-    """A version as it is; the text itself if it is none (PEP 440, arbitrary equality)."""
+    """Return a specifier for one version, or for the very text if it is not a version (PEP 440, arbitrary equality)."""
     try:
         return f"=={Version(text)}"
     except ValueError:

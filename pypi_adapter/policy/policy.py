@@ -1,6 +1,6 @@
-"""What the operator lays down for the dated and live indexes: what is withheld, and what has no cooldown.
+"""The operator's policy for the dated and live indexes: what is withheld, and what is exempt from the cooldown.
 
-Rules apply to what is served, never to what is stored: the log and the files stay as they were observed. They stand in
+Rules apply to what is served, never to what is stored: the log and the files stay as they were observed. They are in
 the operator's file, which `config` reads:
 
     [cooldown]
@@ -12,7 +12,7 @@ the operator's file, which `config` reads:
 
     [[block]]
     project = "evil"
-    versions = ">=1.2"             # not all of it
+    versions = ">=1.2"             # without it, all versions
     reason = "steals credentials"
 
     [[allow]]
@@ -50,7 +50,7 @@ class _Advisories(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Tables(msgspec.Struct, forbid_unknown_fields=True):
-    """What the operator's file has of a policy; the rules themselves are read by `rules`."""
+    """The tables of a policy in the operator's file; `rules` reads the rules themselves."""
 
     cooldown: _Cooldown = msgspec.field(default_factory=_Cooldown)
     advisories: list[_Advisories] = []
@@ -60,20 +60,20 @@ class Tables(msgspec.Struct, forbid_unknown_fields=True):
 
 @dataclass(frozen=True)
 class Policy:
-    """The rules in force; `exempt` are the projects without a cooldown, by their normalised names."""
+    """The rules in force; `exempt` are the normalised names of the projects without a cooldown."""
 
     rules: Rules = field(default_factory=lambda: Rules((), ()))
     exempt: frozenset[str] = frozenset()
 
     def may_change(self, project: str, contents: Callable[[], frozenset[str]], status: ProjectStatus | None) -> bool:
-        """Whether `page` could change any page of a project; `contents` gives the sha256 of all of its files."""
+        """Whether `page` could change any page of a project; `contents` returns the sha256 of all of its files."""
         return (status is not None and status.status == QUARANTINED) or self.rules.may_block(project, contents)
 
     def page(self, page: Page, status: ProjectStatus | None) -> Page:
         """Return a page without the files that are withheld; `status` is the project's as last observed.
 
-        What is blocked as a whole, or quarantined by the registry by now, is a page without files that says so (PEP
-        792), at every date.
+        If the whole project is blocked, or the registry has quarantined it by now, this is a page without files that
+        says so (PEP 792), at every date.
         """
         if status is not None and status.status == QUARANTINED:
             return msgspec.structs.replace(page, files=(), versions=(), status=status)
@@ -90,17 +90,17 @@ class Policy:
         )
 
     def check(self, project: str, file: File, status: ProjectStatus | None) -> None:
-        """Raise Refused for a file that is withheld."""
+        """Raise Refused if a file is withheld."""
         reason = self.withheld(project, file, status)
         if reason:
             raise Refused(f"{file.filename} is withheld {reason}")
 
     def needs_content(self, project: str, file: File) -> bool:
-        """Whether only the content of a file tells if it is withheld, and the index announces no sha256 of it."""
+        """Whether a file could be withheld for its content, of which the index announces no sha256."""
         return not SHA256.fullmatch(file.hashes.get("sha256", "")) and self.rules.may_block_content(project)
 
     def withheld(self, project: str, file: File, status: ProjectStatus | None) -> str | None:
-        """Return by whom a file is withheld and why, None where it is not."""
+        """Return who withholds a file and why, None if it is not withheld."""
         if status is not None and status.status == QUARANTINED:
             return f"by the registry: {project} is quarantined ({status.reason or 'the registry gives no reason'})"
         rule = self.rules.project(project) or self._rule(project, file)
@@ -111,9 +111,9 @@ class Policy:
 
 
 def read_policies(tables: Tables, path: Path) -> tuple[Policy, Policy]:
-    """Return the policy for the built-in registry, and the one for all others; `path` is the file's.
+    """Return the policy for the built-in registry, and the one for all others; `path` is the operator's file.
 
-    Advisories are about PyPI's projects: another registry may have a project of the same name, which is not meant.
+    Advisories are about PyPI's projects. A project of the same name on another registry is not affected.
     Raises MirrorError with a text that says what is wrong.
     """
     blocked, allowed = read_rules({"block": tables.block, "allow": tables.allow}, path.name)

@@ -1,6 +1,6 @@
-"""The rules that an operator lays down by command, in the store: in force beside those of the settings file.
+"""The rules that an operator adds by command. They are in the store, and in force beside those of the settings file.
 
-The log holds what was commanded, in order. Of what was commanded about the same thing, the last counts.
+The log contains the commands in order. Of several commands about the same subject, the last one counts.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ _HOW = (
 
 
 class Subject(msgspec.Struct, frozen=True, array_like=True):
-    """What a rule is about, with the fields of `rules.Rule`. Its text is what `parse_what` reads.
+    """What a rule is about, with the fields of `rules.Rule`. `parse_subject` reads its text.
 
-    Raises ValueError for what no rule can be about.
+    Raises ValueError if no rule can be about it.
     """
 
     project: str | None = None
@@ -49,7 +49,7 @@ class Subject(msgspec.Struct, frozen=True, array_like=True):
         return f"{self.project}{self.versions or ''}"
 
     def touches(self, other: Subject) -> bool:
-        """Whether both name the same project, or the same content."""
+        """Whether both name the same project or the same content."""
         pairs = (self.project, other.project), (self.sha256, other.sha256)
         return any(mine is not None and mine == theirs for mine, theirs in pairs)
 
@@ -64,7 +64,7 @@ class RuleCommand(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def rule(self) -> Rule:
-        """The rule that was laid down."""
+        """The rule that the command adds."""
         reason, source = self.reason or "no reason given", f"httpcache {self.kind}, {self.time[:10]}"
         return Rule(self.what.project, self.what.versions, self.what.sha256, reason, source)
 
@@ -83,7 +83,7 @@ class RuleLog(TypedLog[RuleCommand]):
 
 
 class CurrentPolicy:
-    """The policy of the settings file, with the rules laid down by command added to it."""
+    """The policy of the settings file, with the rules added by command."""
 
     def __init__(self, store: Store, policy: Policy) -> None:
         self._rule_log = RuleLog(store)
@@ -91,14 +91,14 @@ class CurrentPolicy:
         self._current = policy
         self._seen = 0
         self._store = store
-        self._generation: Hashable = None  # of the store, when the commands were last read
+        self._generation: Hashable = None  # of the store when the commands were last read
         self._reading = anyio.Lock()
 
     async def current(self) -> Policy:
-        """Return the policy in force; the same object while no rule has changed.
+        """Return the policy in force: the same object as long as no rule has changed.
 
-        A command is followed from when it is kept, in every process. Raises StoreError where it cannot be known: what
-        is withheld must not be served then.
+        A command takes effect in every process as soon as it is in the store. Raises StoreError if the commands cannot
+        be read, because nothing that they withhold must be served.
         """
         if self._store.generation() != self._generation:
             async with self._reading:
@@ -118,7 +118,7 @@ class CurrentPolicy:
 
 
 def in_force(commands: Iterable[RuleCommand]) -> list[RuleCommand]:
-    """Return the commands whose rules are in force, the oldest first. Pure."""
+    """Return the commands whose rules are in force, oldest first. Pure."""
     last = {command.what: command for command in commands}
     return sorted(
         (command for command in last.values() if command.kind != "unblock"), key=lambda command: command.instant
@@ -126,9 +126,9 @@ def in_force(commands: Iterable[RuleCommand]) -> list[RuleCommand]:
 
 
 def parse_subject(text: str) -> Subject:
-    """Read what a rule is to be about (PEP 508, or a sha256). Raises MirrorError with a text that says how to write it.
+    """Read the subject of a rule (PEP 508, or a sha256). Raises MirrorError with a text that says how to write it.
 
-    Names, specifiers and hashes come out in one spelling (PEP 503, PEP 440).
+    Names, specifiers and hashes are normalised (PEP 503, PEP 440).
     """
     try:
         if not text.isprintable():
@@ -138,7 +138,7 @@ def parse_subject(text: str) -> Subject:
         project = content[1] and canonicalize_name(content[1], validate=True)
         return Subject(project, sha256=content[2].lower())
     except ValueError as error:
-        raise MirrorError(f"{text[:200]!r} is nothing that a rule can be about: {_HOW}") from error
+        raise MirrorError(f"there can be no rule about {text[:200]!r}: {_HOW}") from error
 
 
 def _required(requirement: Requirement) -> Subject:

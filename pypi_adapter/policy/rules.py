@@ -1,4 +1,4 @@
-"""Which projects, versions and contents are withheld at every date. Pure: it reads rules and decides."""
+"""Decides by rules which projects, versions and contents are withheld at every date. Pure."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from httpcache.errors import MirrorError
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOW = (
-    'write [[block]] or [[allow]] with project = "name" (and versions = ">=1.0,<1.2" if not all of it is meant), '
-    'or with sha256 = "64 hex digits" (and project = "name" if it is meant only there), '
+    'write [[block]] or [[allow]] with project = "name" (and versions = ">=1.0,<1.2" for only some versions), '
+    'or with sha256 = "64 hex digits" (and project = "name" for only that project), '
     'and with reason = "why" ([[allow]] needs one)'
 )
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """What is blocked, or excepted from that; why (`reason`), and who says so (`source`).
+    """Something that is blocked, or exempt from blocks; why (`reason`), and who says so (`source`).
 
-    It names a project, some versions of a project, or a content by its sha256; that anywhere, or in one project.
-    `project` is normalised (PEP 503), `versions` a specifier set (PEP 440) that is not empty, `sha256` 64 hex digits
-    in lower case. Raises ValueError for anything else.
+    It names a project, some versions of a project, or a content by its sha256, in any project or in one. `project` is
+    normalised (PEP 503), `versions` is a specifier set (PEP 440) that is not empty, `sha256` is 64 lower-case hex
+    digits. Raises ValueError for anything else.
     """
 
     project: str | None
@@ -37,14 +37,14 @@ class Rule(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         if self.project is None and self.sha256 is None:
-            raise ValueError("there is neither a project nor a sha256")
+            raise ValueError("it has neither a project nor a sha256")
         if self.project is not None and self.project != canonicalize_name(self.project):
             raise ValueError(f"the project {self.project!r} is not normalised (PEP 503)")
         if self.sha256 is not None and not _SHA256.fullmatch(self.sha256):
-            raise ValueError(f"{self.sha256!r} is no sha256 in hex")
+            raise ValueError(f"{self.sha256!r} is not a sha256 in hex")
         if self.versions is not None:
             if self.project is None or self.sha256 is not None:
-                raise ValueError("versions go with a project and without a sha256")
+                raise ValueError("versions need a project, and exclude a sha256")
             _specifiers(self.versions)
 
 
@@ -56,23 +56,23 @@ class Rules:
         self._blocked, self._allowed = map(_Table, self._given)
 
     def below(self, blocked: Iterable[Rule], allowed: Iterable[Rule]) -> Rules:
-        """Return these rules with others before them: where several name the same, the first gives the reason."""
+        """Return these rules with others before them. If several name the same thing, the first gives the reason."""
         return Rules((*blocked, *self._given[0]), (*allowed, *self._given[1]))
 
     def project(self, name: str) -> Rule | None:
-        """Return the rule that blocks all of a project (normalised), None if some of it may be had.
+        """Return the rule that blocks a whole project (normalised), None if some of it can be served.
 
-        An exception for a content counts only if it names the project: what else it may be in cannot be known.
+        An exception for a content counts only if it names the project, because the content can be in any project.
         """
         return None if name in self._allowed.projects else self._blocked.whole.get(name)
 
     def file(self, name: str, version: str | None, sha256: str | None) -> Rule | None:
-        """Return the rule that blocks a file of a project (normalised), None if none does.
+        """Return the rule that blocks a file of a project (normalised), None if no rule does.
 
-        `version` is None if it cannot be told, `sha256` (hex in lower case) if the index announces none. A file
-        whose version cannot be told, or is none (PEP 440), may be any version: it is blocked if any is, with a
-        reason that says so, and no exception for versions covers it. A local version is blocked like the public
-        one that a rule names, and pre-releases are versions like any other where the specifiers include them.
+        `version` is None if it is unknown, `sha256` (lower-case hex) if the index announces none. A file whose version
+        is unknown or invalid (PEP 440) could be any version: it is blocked if any version is, with a reason that says
+        so, and no exception for versions covers it. A rule for a public version also blocks its local versions, and
+        pre-releases are blocked like any other version that the specifiers include.
         """
         told = _version(version)
         if self._allowed.match(name, told, sha256):
@@ -85,17 +85,17 @@ class Rules:
     def may_block(self, name: str, contents: Callable[[], frozenset[str]]) -> bool:
         """Whether any rule could block a project (normalised) or a file of it.
 
-        `contents` gives the sha256 of its files, and is called only where it needs to be known.
+        `contents` returns the sha256 of its files, and is called only if that matters.
         """
         return self._blocked.may_match(name, contents)
 
     def may_block_content(self, name: str) -> bool:
-        """Whether a file of a project (normalised) could be blocked for its content, whatever that is."""
+        """Whether any rule could block a file of a project (normalised) for its content."""
         return any(rule.project in (None, name) for rules in self._blocked.contents.values() for rule in rules)
 
 
 class _Table:
-    """Rules by what they name. Where several name the same, the first counts."""
+    """Rules by what they name. If several name the same thing, the first one counts."""
 
     def __init__(self, rules: Iterable[Rule]) -> None:
         self.projects: set[str] = set()
@@ -113,7 +113,7 @@ class _Table:
                 self.whole.setdefault(rule.project, rule)
 
     def match(self, name: str, version: Version | None, sha256: str | None) -> Rule | None:
-        """Return the rule that surely names a file."""
+        """Return the rule that certainly names a file."""
         if rule := self.whole.get(name):
             return rule
         for rule in self.contents.get(sha256 or "", ()):
@@ -134,17 +134,17 @@ class _Table:
 
 
 def _untold(rule: Rule) -> Rule:
-    reason = f"{rule.reason} (versions {rule.versions}; which version this file has cannot be told, so it may be one)"
+    reason = f"{rule.reason} (versions {rule.versions}; the version of this file is unknown, so it may be one of them)"
     return msgspec.structs.replace(rule, reason=reason)
 
 
 @lru_cache(maxsize=1 << 16)
 def _specifiers(text: str) -> SpecifierSet:
-    """Read a specifier set (PEP 440). Raises ValueError, also for an empty one, which would be every version."""
+    """Read a specifier set (PEP 440). Raises ValueError, also if it is empty, which would mean every version."""
     specifiers = SpecifierSet(text)
     if not len(specifiers):
-        raise ValueError(f"the specifier set {text!r} is empty: for all versions give none")
-    specifiers.contains(Version("0"), prereleases=True)  # reads the versions in it: a number can be too long
+        raise ValueError(f"the specifier set {text!r} is empty: for all versions leave it out")
+    specifiers.contains(Version("0"), prereleases=True)  # parses its versions: a number can be too long
     return specifiers
 
 
@@ -166,20 +166,20 @@ class _Entry(msgspec.Struct, forbid_unknown_fields=True):
 
 
 def read_rules(table: Mapping[str, object], source: str) -> tuple[list[Rule], list[Rule]]:
-    """Read `[[block]]` and `[[allow]]` of a parsed TOML document: what is blocked, and the exceptions from it.
+    """Read `[[block]]` and `[[allow]]` of a parsed TOML document. Returns the blocks, and the exceptions from them.
 
     Raises MirrorError with a text that names `source` and the entry and says how to write it.
     """
     for key in table:
         if key not in ("block", "allow"):
-            raise MirrorError(f"{source}: there is no key {key!r}: {_HOW}")
+            raise MirrorError(f"{source}: unknown key {key!r}: {_HOW}")
     return _entries(table, "block", source), _entries(table, "allow", source)
 
 
 def _entries(table: Mapping[str, object], key: str, source: str) -> list[Rule]:
     entries = table.get(key, [])
     if not isinstance(entries, list):
-        raise MirrorError(f"{source}: {key!r} is no list of tables: {_HOW}")
+        raise MirrorError(f"{source}: {key!r} is not a list of tables: {_HOW}")
     rules = []
     for number, entry in enumerate(entries, 1):
         try:
@@ -191,7 +191,7 @@ def _entries(table: Mapping[str, object], key: str, source: str) -> list[Rule]:
 
 def _rule(entry: _Entry, source: str, *, needs_reason: bool) -> Rule:
     if needs_reason and not entry.reason.strip():
-        raise ValueError("there is no reason")
+        raise ValueError("it has no reason")
     return Rule(
         project=None if entry.project is None else canonicalize_name(entry.project, validate=True),
         versions=entry.versions,

@@ -1,4 +1,4 @@
-"""Asks a registry: for the pages of its projects, for its list of them, and for what these link to."""
+"""Sends requests to a registry: for the pages of its projects, for its list of projects, and for what these link to."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from pypi_adapter.simple.parser import parse
 from .clock import shown_at
 from .index_url import IndexUrlLog
 
-# What is asked of every registry, whatever a client accepts: one representation of a page is observed and frozen.
+# Sent to every registry, whatever the client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
 
-# Caches on the way are to ask the registry itself (RFC 9111 section 5.2.1.1).
+# Caches on the way have to revalidate with the registry (RFC 9111 section 5.2.1.1).
 _HEADERS = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), ("Cache-Control", "max-age=0"))
 
-# Some registries, devpi for one, show their index only to installers.
+# Some registries, such as devpi, show their index only to installers.
 INSTALLER = "pip/25.0"
 
 _SERIAL = re.compile(r"[0-9]{1,18}")
@@ -41,9 +41,9 @@ _ETAG = re.compile(r'(?:W/)?"[\x21\x23-\x7e]{0,200}"')
 
 
 class RetryLater(BadUpstream):
-    """The registry asks to come back later, or is in trouble: 429 or 5xx; `Retry-After` as it sent it, if it is one.
+    """The registry is overloaded or has failed: 429 or 5xx. Its `Retry-After` is passed on if it is valid.
 
-    `for_all`: not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
+    `for_all`: the answer is not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
     """
 
     def __init__(self, what: str, status: int, after: str | None) -> None:
@@ -53,50 +53,50 @@ class RetryLater(BadUpstream):
 
 
 class RegistryClient:
-    """The asking side of a registry.
+    """The HTTP client of one registry.
 
-    `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
-    and go to the origin of `index` alone. `address` is the one that the logs are of. `strict`: pages of another origin
-    are not the registry's.
+    `index` is the address of its simple index (PEP 503), with a trailing slash. `credentials` are the operator's and
+    are sent only to the origin of `index`. `address` checks that the logs were made at this address. `strict`: pages
+    from another origin are refused.
     """
 
     def __init__(
         self, index: str, mirror: Mirror, credentials: Credentials, address: IndexUrlLog, *, strict: bool
     ) -> None:
         self.requests = 0
-        """How many requests were made."""
+        """The number of requests made."""
         self.private = bool(credentials.given or credentials.basic)
-        """Whether it is asked with credentials: then a refusal says nothing of what is there."""
+        """Whether requests have credentials: then a refusal does not mean that something does not exist."""
         self._index = index
         self._credentials = credentials
         self._upstream = mirror.upstream
         self._max_page = mirror.settings.max_page
         self._strict = strict
-        self._address: IndexUrlLog | None = address  # to be checked
+        self._address: IndexUrlLog | None = address  # None once it is checked
         self.since = -1
-        """Since when the registry is at this address (microseconds), as far as it has been asked; -1 for ever."""
+        """When the registry moved to this address (microseconds), known after the first request; -1 if it never did."""
 
     async def page(self, project: str, etag: str | None = None) -> tuple[int, Observation | None]:
-        """Ask for a project's page.
+        """Fetch a project's page.
 
-        Returns the instant (microseconds) that the answer shows, and the observation; None if the page is still the
-        one with that entity tag (RFC 9110 section 13.1.2). Raises MirrorError.
+        Returns the instant (microseconds) that the answer shows, and the observation, None if the page still has that
+        entity tag (RFC 9110 section 13.1.2). Raises MirrorError.
         """
         got = await self._get(project, f"the page of {project}", etag)
         if got.answer.status == 304:
             return got.instant, None
         page = await self._read(got, f"the page of {project}")
         if isinstance(page, ProjectList):
-            raise BadUpstream(f"the registry answers a list of projects for the page of {project}")
+            raise BadUpstream(f"the registry answered with a list of projects for the page of {project}")
         if page is None:
             return got.instant, Observation(got.instant, None)
         return got.instant, Observation(got.instant, msgspec.structs.replace(page, name=project), _etag(got.answer))
 
     async def list(self) -> tuple[int, Page | ProjectList | None]:
-        """Ask the registry for its list of projects.
+        """Fetch the registry's list of projects.
 
-        Returns the instant (microseconds) that it shows, and the list. None where there is none, also if it is refused:
-        some registries show their projects and not their list. Raises MirrorError.
+        Returns the instant (microseconds) that it shows, and the list, None if it does not exist or is refused: some
+        registries show their projects but no list. Raises MirrorError.
         """
         got = await self._get("", "the list of projects", none=(401, 403, 405))
         return got.instant, await self._read(got, "the list of projects")
@@ -106,12 +106,12 @@ class RegistryClient:
         if body is None:
             return None
         if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
-            raise BadUpstream(f"{what} came from the registry without a length, and differs when it is asked for again")
+            raise BadUpstream(f"the registry sent {what} without a length, and a second request got another one")
         asked = Page if got.project else ProjectList
         return await in_parser_thread(lambda: _parse(body, got.answer, self._max_page, asked), len(body))
 
     async def _get(self, project: str, what: str, etag: str | None = None, none: Container[int] = ()) -> _Got:
-        """Ask for a page; 404, 410 and the statuses in `none` say that there is none."""
+        """Fetch a page; 404, 410 and the statuses in `none` mean that it does not exist."""
         started = now()
         headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
         async with self.ask(f"{self._index}{project}{project and '/'}", headers, INSTALLER) as answer:
@@ -126,25 +126,28 @@ class RegistryClient:
             return _Got(project, instant, answer, await answer.read(self._max_page, what))
 
     def _check_own(self, answer: UpstreamResponse, what: str) -> None:
-        """Raise BadUpstream for another host's page in the place of a named registry's: it would own every name."""
+        """Raise BadUpstream if another host answers for a named registry: it would own every name.
+
+        That is dependency confusion.
+        """
         if not self._strict or origin(answer.url) == origin(self._index):
             return
         if urlsplit(answer.url).hostname == urlsplit(self._index).hostname and answer.url.startswith("https:"):
             raise BadUpstream(
-                f"the registry redirects from http to https for {what}: write https in the address of its index"
+                f"the registry redirects from http to https for {what}: use https in the address of its index"
             )
         raise BadUpstream(
-            f"the registry redirects to {origin(answer.url)} for {what}, which is not its own page then "
-            "(some forward names that they do not have: turn that off)"
+            f"the registry redirects to {origin(answer.url)} for {what}, so that would not be its own page: "
+            "if it forwards names that it does not have, turn that off"
         )
 
     @asynccontextmanager
     async def ask(self, url: str, headers: Headers = (), agent: str = "") -> AsyncIterator[UpstreamResponse]:
-        """Send a GET, with the operator's credentials where it goes to the registry's own origin.
+        """Send a GET, with the operator's credentials if it goes to the registry's own origin.
 
-        `agent` is the product of a client that the registry may answer otherwise than others (see
-        `UpstreamClient.ask`). The answer says nothing of them: what they fetch is for everybody who can reach the
-        mirror.
+        `agent` is the `User-Agent` product of a client that the registry may treat differently (see
+        `UpstreamClient.ask`). The answer does not mention the credentials: what is fetched with them is for everybody
+        who can reach the mirror.
         """
         if self._address:
             self.since = await self._address.check(canonical_url(self._index))
@@ -160,7 +163,7 @@ class RegistryClient:
 
 @dataclass(frozen=True)
 class _Got:
-    """An answer of the registry, the instant that it shows, and its body, None where there is no page in it."""
+    """An answer of the registry, the instant that it shows, and its body, None if it is not a page."""
 
     project: str
     instant: int
@@ -173,12 +176,12 @@ def _parse(body: bytes, answer: UpstreamResponse, limit: int, asked: Asked) -> P
         plain = decoded(body, answer.headers.get("content-encoding"), limit)
         page = parse(plain, answer.headers.get("content-type"), answer.base, asked)
     except (BadPage, BadCoding) as error:
-        raise BadUpstream(f"{redact(answer.url)} is no index page: {error}") from error
+        raise BadUpstream(f"{redact(answer.url)} is not an index page: {error}") from error
     serial = answer.headers.get("x-pypi-last-serial", "")
     return msgspec.structs.replace(page, serial=int(serial)) if _SERIAL.fullmatch(serial) else page
 
 
 def _etag(answer: UpstreamResponse) -> str | None:
-    """Return the entity tag of an answer (RFC 9110 section 8.8.3), None where it has none that can be sent back."""
+    """Return the entity tag of an answer (RFC 9110 section 8.8.3), None if it has none that can be sent back."""
     text = answer.headers.get("etag", "")
     return text if _ETAG.fullmatch(text) else None

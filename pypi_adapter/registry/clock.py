@@ -1,7 +1,7 @@
-"""Which instant an answer of a registry shows, by this machine's clock and the registry's, which have to agree. Pure.
+"""Determines the instant that an answer shows from this machine's clock and the registry's, which must agree. Pure.
 
-A history is only as good as the clock that dates it: an observation made while the clock was ahead would say that
-nothing had changed at instants that are still to come.
+A history is only as good as the clock that dates it. An observation made while the clock was ahead would claim that
+nothing had changed at instants in the future.
 """
 
 from __future__ import annotations
@@ -15,54 +15,54 @@ from pypi_adapter.instants import to_segment
 
 SECOND = 1_000_000  # microseconds
 TOLERANCE = 60 * SECOND
-"""Microseconds that two clocks may be apart."""
+"""Microseconds by which the two clocks may differ."""
 
 
 class WrongClock(BadUpstream):
-    """The clock of this machine and that of the registry are too far apart for anything to be dated (503)."""
+    """The clocks of this machine and of the registry differ too much to date an observation (503)."""
 
     status = 503
 
 
 def shown_at(headers: Mapping[str, str], asked: int, answered: int) -> int:
-    """Return the instant (microseconds) that an answer shows; it was asked for and answered at these instants.
+    """Return the instant (microseconds) that an answer shows, given when it was requested and received.
 
-    That is when it was asked for, but not later than the registry's `Date` (RFC 9110 section 6.6.1, which has seconds),
-    less its `Age`: what a cache on the way gives is as old as that (RFC 9111 section 5.1). Of a registry that sends no
-    `Date` this machine's clock is believed. Raises WrongClock where the two are more than TOLERANCE apart.
+    That is when it was requested, but not later than the registry's `Date` (RFC 9110 section 6.6.1, in seconds), minus
+    its `Age`, because a cache on the way can have held it that long (RFC 9111 section 5.1). If the registry sends no
+    `Date`, this machine's clock alone counts. Raises WrongClock if the two differ by more than TOLERANCE.
     """
     age, date = _age(headers) * SECOND, _date(headers)
     if date is None:
         return asked - age
     if date - TOLERANCE > answered or date + age + SECOND + TOLERANCE < asked:
         raise WrongClock(
-            f"the clock of this machine says {to_segment(answered)}, and the registry's Date {to_segment(date)}: "
-            "set the one that is wrong. Nothing is observed until they agree, for it could not be dated"
+            f"the clock of this machine says {to_segment(answered)}, and the registry's Date says {to_segment(date)}: "
+            "set the one that is wrong. Nothing is observed until they agree"
         )
     return min(asked, date + SECOND - 1) - age
 
 
 def is_ahead(instant: int, now: int) -> bool:
-    """Whether something was noted at an instant that is still to come: by a clock that was wrong, then or now."""
+    """Whether something was recorded at an instant in the future, because the clock was wrong then or is now."""
     return instant > now + TOLERANCE
 
 
 def ahead(what: str, instant: int, registry: str) -> str:
-    """Return the text for what was noted ahead of now, and so says nothing."""
+    """Return the message for something that was recorded in the future, which does not count."""
     return (
-        f"{what} was noted at {to_segment(instant)}, which is still to come: the clock of this machine is wrong now, "
+        f"{what} was recorded at {to_segment(instant)}, which is in the future: this machine's clock is wrong now, "
         f"or was then. If it is right now, stop the mirror and run: httpcache undo-future --registry {registry} --yes"
     )
 
 
 def _age(headers: Mapping[str, str]) -> int:
-    """Return how old the answer of a cache on the way is, in seconds."""
+    """Return the age in seconds of an answer from a cache, 0 if it has none."""
     text = headers.get("age", "")
     return int(text) if text.isdecimal() and len(text) < 10 else 0
 
 
 def _date(headers: Mapping[str, str]) -> int | None:
-    """Return the `Date` of an answer in microseconds, None where it has none that can be read."""
+    """Return the `Date` of an answer in microseconds, None if it has none that can be read."""
     try:
         date = parsedate_to_datetime(headers.get("date", ""))
         return round(date.replace(tzinfo=date.tzinfo or UTC).timestamp()) * SECOND

@@ -1,16 +1,16 @@
-"""Takes the content codings off a distribution file that nobody asked for: what is frozen is the file.
+"""Undoes content codings of a distribution file that were not requested, so that the file itself is frozen.
 
-pip takes the bytes of a file as they come, uv and browsers undo the codings that the header names. Both must end with
-the same file, so it is frozen, and sent, without any coding. Servers mean two things by `Content-Encoding: gzip`: that
-they packed the file for the way, or (of a `.tar.gz`) what the file is in itself. What tells them apart:
+pip takes the bytes of a file as they come; uv and browsers undo the codings that the header names. Both must end up
+with the same file, so it is frozen and sent without any coding. Servers mean two things by `Content-Encoding: gzip`:
+that they compressed the file for the transfer, or (for a `.tar.gz`) what the file itself is. To tell them apart:
 
-1. the digest that the index announced, where all of the body is here before the first byte has to go out;
-2. how such a file begins, by its name: a wheel like a zip, a `.tar.gz` like gzip. Of the bytes as they came and what is
-   in them after one coding is undone, or two, it is the innermost that begins so;
-3. else (a `.tar`) the header is right, and every coding is undone that the bytes are in. Where it names one that cannot
-   be undone here, and no digest can prove the bytes, the file is passed on as it came, with its header.
+1. the announced digest decides, if the whole body is here before its first byte has to be sent;
+2. else the beginning of the file, by its name: a wheel starts like a zip, a `.tar.gz` like gzip. Of the bytes as they
+   came, and those after undoing one or more codings, the innermost that starts so is the file;
+3. else (for a `.tar`) the header is right, and every coding is undone that it names. If one of them is unknown here and
+   no digest can prove the bytes, the file is passed on as it came, with its header.
 
-The length that the server announced is that of the bytes on the way. The digest is checked in any case.
+The length that the server announced is that of the transferred bytes. The digest is checked in any case.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from httpcache.freezing.download import Digest
 from httpcache.upstream.client import UpstreamResponse
 from httpcache.upstream.decoding import KNOWN, BadCoding, Decoder, codings
 
-START = 4096  # bytes that tell how a file begins, in whatever coding
-WHOLE = 4 * 1024 * 1024  # bytes up to which a file is here before a client gets the first of it
-UNPACKED = 256 * 1024 * 1024  # bytes to which as many may be unpacked
-LONGEST = 8  # bytes of a beginning
+START = 4096  # bytes that show how a file begins, in any coding
+WHOLE = 4 * 1024 * 1024  # bytes up to which a file is read whole before a client gets the first byte
+UNPACKED = 256 * 1024 * 1024  # bytes to which such a file may decompress
+LONGEST = 8  # bytes of the longest beginning
 _GZIP, _BZIP2, _XZ, _ZIP = b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"PK\x03\x04"
 _BEGINNINGS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
     (".whl", (_ZIP,)), (".zip", (_ZIP,)), (".egg", (_ZIP,)),
@@ -45,7 +45,7 @@ _BEGINNINGS: tuple[tuple[str, tuple[bytes, ...]], ...] = (
 
 @dataclass(frozen=True)
 class Announced:
-    """What is known of a file before it comes: its name, the digests of which one must be right, its size in bytes."""
+    """What is known of a file before it arrives: its name, digests of which one must match, its size in bytes."""
 
     filename: str
     digests: tuple[Digest, ...] = ()
@@ -53,15 +53,15 @@ class Announced:
 
     @property
     def beginnings(self) -> tuple[bytes, ...]:
-        """How such a file can begin, empty where its name does not tell."""
+        """The possible beginnings of such a file, empty if its name does not tell."""
         name = self.filename.lower()
         return next((found for ending, found in _BEGINNINGS if name.endswith(ending)), ())
 
 
 async def without_codings(answer: UpstreamResponse, file: Announced, limit: int) -> UpstreamResponse:
-    """Return an answer with the bytes of the file; see above.
+    """Return an answer with the bytes of the file; see the module's docstring.
 
-    `limit`: the most bytes that it may have. Raises BadUpstream, also while the body is read.
+    `limit` is the maximum size of the file in bytes. Raises BadUpstream, also while the body is read.
     """
     if answer.status != 200 or "content-encoding" not in answer.headers:
         return answer
@@ -84,11 +84,11 @@ async def without_codings(answer: UpstreamResponse, file: Announced, limit: int)
 
 
 def _bad(answer: UpstreamResponse, error: BadCoding) -> BadUpstream:
-    return BadUpstream(f"{redact(answer.url)} came in a content coding that cannot be undone: {error}")
+    return BadUpstream(f"the content coding of {redact(answer.url)} cannot be undone: {error}")
 
 
 async def _first(body: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:
-    """Yield chunks until these are so many bytes."""
+    """Yield chunks until they have at least `count` bytes."""
     async for chunk in body:
         yield chunk
         count -= len(chunk)
@@ -97,7 +97,7 @@ async def _first(body: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]
 
 
 def _choose(start: bytes, is_whole: bool, names: Sequence[str], file: Announced) -> tuple[str, ...] | None:
-    """Return which codings to undo, None where the file stays as it came, its header with it."""
+    """Return which codings to undo, None if the file and its header stay as they came."""
     layers = [tuple(names[:depth]) for depth in range(len(names), -1, -1)]
     if is_whole and file.digests:
         return next((undone for undone in layers if _is_right(start, undone, file)), ())
@@ -110,7 +110,7 @@ def _choose(start: bytes, is_whole: bool, names: Sequence[str], file: Announced)
 
 
 def _is_right(body: bytes, undone: Sequence[str], file: Announced) -> bool:
-    """Whether what is in a body has a digest that was announced."""
+    """Whether a body, after the codings are undone, has an announced digest."""
     sums = {digest: new(digest.algorithm, usedforsecurity=False) for digest in file.digests}
     size = 0
     try:
@@ -126,9 +126,9 @@ def _is_right(body: bytes, undone: Sequence[str], file: Announced) -> bool:
 
 
 def _beginning(start: bytes, undone: Sequence[str]) -> bytes:
-    """Return the first bytes of what is in the start of a body."""
+    """Return the first bytes of the start of a body after the codings are undone."""
     found = b""
-    with suppress(BadCoding):  # the start is cut, or in another coding
+    with suppress(BadCoding):  # the start is cut off, or in another coding
         for piece in Decoder(undone).whole(start):
             found += piece
             if len(found) >= LONGEST:
@@ -151,6 +151,6 @@ async def _body(answer: UpstreamResponse, start: bytes, undone: Sequence[str]) -
 
 
 async def _pieces(pieces: Iterator[bytes]) -> AsyncIterator[bytes]:
-    """Unpack in a thread, so that nobody waits for it."""
+    """Decompress in a thread, so that the event loop does not wait."""
     while piece := await anyio.to_thread.run_sync(next, pieces, b""):
         yield piece

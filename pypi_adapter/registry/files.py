@@ -1,4 +1,4 @@
-"""The files of a registry on the mirror: their addresses, and how they and their metadata are fetched and frozen."""
+"""The files of a registry: fetches and freezes them and their metadata."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from .ranges import Ranges
 Find: TypeAlias = Callable[[], Awaitable[File]]
 """Finds the listing of a file."""
 Renew: TypeAlias = Callable[[str, File], Awaitable[str | None]]
-"""Finds another address of a project's file than the one that is known, None where there is none."""
+"""Finds an address of a project's file that differs from the known one, None if there is none."""
 
-REFUSED = frozenset({400, 401, 403, 404, 410})  # what file hosts answer where a link has expired
+REFUSED = frozenset({400, 401, 403, 404, 410})  # statuses of file hosts for an expired link
 
 
 class Files:
-    """The files that a registry's pages list. They are trusted; `path` is what their addresses begin with.
+    """The files that a registry's pages list. They are trusted; `path` is the prefix of their addresses on the mirror.
 
-    `renew` is asked where the address of one is refused: it can be one that was signed for a while.
+    `renew` is called if the address of a file is refused: signed links expire.
     """
 
     def __init__(self, path: str, client: RegistryClient, mirror: Mirror, renew: Renew) -> None:
@@ -43,20 +43,20 @@ class Files:
         self._client = client
         self._mirror = mirror
         self.ranges = Ranges(mirror.store)
-        """What is known of the hosts that the files are on."""
+        """What is known of the file hosts."""
 
     async def is_frozen(self, project: str, content: str, filename: str) -> bool:
-        """Whether there is a frozen copy, by the parts of its address; `filename` can be that of a metadata file."""
+        """Whether a frozen copy exists, by the parts of its address; `filename` can be that of a metadata file."""
         target = file_target(self._path, project, content, filename)
         return await self._mirror.record_key(target, Want()) is not None
 
     async def open(
         self, project: str, file: File, find: Find | None = None, *, whole: bool = False
     ) -> Record | FlightReader | PassedThrough:
-        """Return a file, frozen after its digest was checked. Raises MirrorError.
+        """Return a file, which is frozen after its digest was checked. Raises MirrorError.
 
-        Of one that is frozen, `file` need only have what its address has, if `find` finds the listing: it is needed
-        where the frozen copy is damaged. `whole`: it is waited for until it is frozen.
+        For a frozen file, `file` needs only the fields in its address, if `find` returns the full listing: that is
+        needed only if the frozen copy is damaged. `whole`: wait until it is frozen.
         """
         target, want = self._target(project, file), self._want(project, file, find)
         return await (self._mirror.whole(target, want) if whole else self._mirror.answer(target, want))
@@ -64,7 +64,7 @@ class Files:
     async def open_metadata(
         self, project: str, file: File, find: Find | None = None
     ) -> Record | FlightReader | PassedThrough:
-        """Return the metadata file of a wheel (PEP 658). `find` is as for `open`. Raises MirrorError."""
+        """Return the metadata file of a wheel (PEP 658). For `find` see `open`. Raises MirrorError."""
 
         @asynccontextmanager
         async def source(_: Credentials) -> AsyncIterator[UpstreamResponse]:
@@ -84,7 +84,7 @@ class Files:
         return await soon(self._mirror.answer(target, want), file.filename)
 
     async def freeze(self, project: str, file: File) -> Record | PassedThrough:
-        """Return a file once it is frozen and checked, or what the registry says now. Raises MirrorError."""
+        """Return a file once it is frozen and checked, or the registry's current answer. Raises MirrorError."""
         return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
 
     def _target(self, project: str, file: File, suffix: str = "") -> Target:
@@ -127,14 +127,16 @@ class Files:
     async def _ask(
         self, project: str, file: File, headers: Headers = (), *, metadata: bool = False
     ) -> AsyncIterator[UpstreamResponse]:
-        """Ask for a file, or its metadata file: at its known address, and where that is refused at a newer one."""
+        """Request a file or its metadata file at its known address, and if that is refused at a newer one."""
         url = metadata_url(file.url) if metadata else file.url
         async with self._client.ask(url, headers) as answer:
             if answer.status not in REFUSED:
                 yield answer
                 return
             refusal = await detached(answer)
-        newer = await self._renew(project, file)  # after the exchange: none may wait for another
+        newer = await self._renew(
+            project, file
+        )  # after the exchange has ended, because no exchange may wait for another
         if newer is None:
             yield refusal
             return
@@ -143,7 +145,7 @@ class Files:
 
 
 async def detached(answer: UpstreamResponse) -> UpstreamResponse:
-    """Return an answer that is not kept, with what is passed on of its body: its exchange can end."""
+    """Return an answer with the part of its body that is passed on in memory, so that its exchange can end."""
     return replace(answer, body=_again(await beginning(answer, PASSED_BODY)))
 
 
@@ -159,12 +161,12 @@ def _given(file: File) -> Find:
 
 
 def file_digests(file: File) -> tuple[Digest, ...]:
-    """Return the digest that the index announced of a file, if it did."""
+    """Return the digest of a file that the index announced, if any."""
     found = strongest(file.hashes)
     return (Digest(*found),) if found else ()
 
 
 def metadata_digests(file: File) -> tuple[Digest, ...]:
-    """Return the digest that the index announced of a file's metadata (PEP 658), if it did."""
+    """Return the digest of a file's metadata that the index announced (PEP 658), if any."""
     found = strongest(file.core_metadata) if isinstance(file.core_metadata, dict) else None
     return (Digest(*found),) if found else ()

@@ -1,8 +1,8 @@
-"""The passes of the capture over a registry, and what a completed one says of every project in its scope.
+"""The captures of a registry (passes), and what a completed one says about every project in its scope.
 
-A pass reads the registry's list of projects at an instant, and then fetches what has changed since the pass before.
-When it has completed, each project in its scope is known as it was at that instant: from what was fetched, or because
-the list said that nothing had changed.
+A pass reads the registry's list of projects at an instant, and then fetches what has changed since the previous pass.
+When it is complete, every project in its scope is known as of that instant: from what was fetched, or because the list
+said that nothing had changed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REQUESTED, ALL, LISTED = "requested", "all", "listed"
 
 
 class Scope(msgspec.Struct, frozen=True, array_like=True):
-    """Which projects a pass covers: those ever asked for, the registry's whole list, or `names` (kind LISTED)."""
+    """The projects that a pass covers: those ever requested, the registry's whole list, or `names` (kind LISTED)."""
 
     kind: str
     names: tuple[str, ...] = ()
@@ -31,7 +31,7 @@ class Scope(msgspec.Struct, frozen=True, array_like=True):
         return f"{len(self.names)} projects" if self.kind == LISTED else self.kind
 
     def includes(self, other: Scope) -> bool:
-        """Whether what is in another scope is in this one."""
+        """Whether this scope contains another one."""
         if self.kind == LISTED and other.kind == LISTED:
             return set(other.names) <= set(self.names)
         return self.kind == ALL or self == other
@@ -40,10 +40,10 @@ class Scope(msgspec.Struct, frozen=True, array_like=True):
 class Pass(msgspec.Struct, frozen=True, array_like=True):
     """A completed pass.
 
-    `instant`: what the list shows, and every page that was asked for without a serial; `started`, `finished`: when the
-    pass was made (microseconds). `serial`: the newest on the list. `logged`: how many projects had been requested
-    before. `failed`: those that could not be fetched. How many projects were `due` to be looked at, were `asked` for
-    and had `changed`; how many missed files were `rescued`, already `lost`, and `withheld`; the `requests` made.
+    `instant`: what the list shows, and every page that was fetched without a serial. `started`, `finished`: when the
+    pass was made (microseconds). `serial`: the newest one on the list. `logged`: how many projects had been requested
+    before. `failed`: the projects that could not be fetched. How many projects were `due`, were `asked` for, and had
+    `changed`; how many missing files were `rescued`, already `lost`, and `withheld`; the number of `requests`.
     """
 
     instant: int
@@ -62,10 +62,11 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
     requests: int = 0
 
     def knows(self, project: str, number: int | None, *, existed: bool) -> bool:
-        """Whether a project that had a log before the pass was at `instant` as its log has it.
+        """Whether a project that had a log before the pass was at `instant` as its log says.
 
-        `number` is its place among those requested, None if it never was; `existed`: its log has ever had a page of it.
-        Such a one was on the list, and is looked at where it leaves it or comes back; others may never have been on it.
+        `number` is its position among the requested ones, None if it never was requested. `existed`: its log has ever
+        had a page. Such a project was on the list and is fetched when it leaves the list or comes back; others may
+        never have been on it.
         """
         if project in self.failed:
             return False
@@ -75,14 +76,14 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def summary(self) -> str:
-        """What it did, in one line."""
+        """What the pass did, in one line."""
         if not self.due and not self.logged and self.scope.kind == REQUESTED:
-            return "nothing was ever requested here, so there is nothing to capture yet"
-        failed = f"failed, and are looked at again by the next pass ({', '.join(self.failed[:5])}"
+            return "nothing has been requested yet, so there is nothing to capture"
+        failed = f"failed and will be tried again by the next pass ({', '.join(self.failed[:5])}"
         counted = (
-            (self.rescued, "of the deleted files rescued"),
-            (self.lost, "of the deleted files gone already"),
-            (self.withheld, "of the deleted files withheld"),
+            (self.rescued, "deleted files rescued"),
+            (self.lost, "deleted files already gone"),
+            (self.withheld, "deleted files withheld"),
             (len(self.failed), f"{failed}{', ...' if len(self.failed) > 5 else ''})"),
         )
         parts = [f"{self.changed:,} of {self.due:,} projects had changed", f"requests: {self.requests:,}"]
@@ -105,10 +106,10 @@ class Passes(TypedLog[Pass]):
         super().__init__(store, f"{registry}/ passes", "captures", _encode, _decode)
 
     async def counted(self) -> list[Pass]:
-        """Return the passes that say something, the oldest first. Raises StoreError.
+        """Return the passes that count, oldest first. Raises StoreError.
 
-        Others were made while the clock was ahead: what they know of is still to come, or they are in the log before
-        one that was completed earlier than they say.
+        The others were made while the clock was ahead: they finished in the future, or are in the log before a pass
+        that finished earlier.
         """
         found: list[Pass] = []
         latest = now() + TOLERANCE
@@ -119,13 +120,13 @@ class Passes(TypedLog[Pass]):
         return found[::-1]
 
     async def before(self, scope: Scope) -> Pass | None:
-        """Return the newest pass over everything in a scope: what it knew need not be fetched again."""
+        """Return the newest pass whose scope contains this one: what it knew need not be fetched again."""
         return next((found for found in reversed(await self.counted()) if found.scope.includes(scope)), None)
 
     async def unchanged(self, project: str, number: int | None, since: int, *, existed: bool) -> int | None:
-        """Return the newest instant at which a project was known to be as its log has it, which ends at `since`.
+        """Return the newest instant at which a project was known to be as its log, which ends at `since`, says.
 
-        None if no pass after `since` knows it. For `number` and `existed` see Pass.knows. Raises StoreError.
+        Returns None if no pass after `since` knows it. For `number` and `existed` see `Pass.knows`. Raises StoreError.
         """
         for found in reversed(await self.counted()):
             if found.finished <= since:

@@ -25,7 +25,7 @@ from .registry import COME_BACK, Registry
 
 
 class Change(msgspec.Struct, frozen=True, array_like=True):
-    """What an observation of the list changed; `instant` in microseconds; `listed`: the registry had a list."""
+    """What an observation of the list changed. `instant` is in microseconds. `listed`: the registry had a list."""
 
     instant: int
     listed: bool
@@ -40,12 +40,12 @@ class Change(msgspec.Struct, frozen=True, array_like=True):
 
 
 def decode_change(data: bytes) -> Change:
-    """Return a change of the list from the store. Raises zlib.error, msgspec.DecodeError for data that is none."""
+    """Decode a change from the store. Raises `zlib.error` or `msgspec.DecodeError` if the data is not one."""
     return msgspec.msgpack.decode(zlib.decompress(data), type=Change)
 
 
 def encode_change(change: Change) -> bytes:
-    """Return a change of the list for the store: MessagePack in zlib."""
+    """Encode a change for the store: MessagePack in zlib."""
     return zlib.compress(msgspec.msgpack.encode(change))
 
 
@@ -55,10 +55,10 @@ def projects_log(store: Store, registry: str) -> TypedLog[Change]:
 
 
 class ProjectListLog:
-    """The list of one registry: as it was observed, and the projects that have a log.
+    """The list of one registry: the observed list, and the projects that have a log.
 
-    A name of the observed list is there as of the last observation at or before the instant, and where there is none,
-    as of the first: registries give no times for names. A registry without a list has the logs alone.
+    Names on the observed list are as of the last observation at or before the instant, or as of the first if there is
+    none, because registries give no times for names. For a registry without a list, only the logs count.
     """
 
     def __init__(self, registry: Registry, mirror: Mirror) -> None:
@@ -82,8 +82,8 @@ class ProjectListLog:
                 await self._observe_for_date()
             if self._last < instant:
                 raise BadUpstream(
-                    "the registry gave a list of projects that is older than the instant asked for "
-                    "(a cache on the way): ask again in some minutes",
+                    "the registry gave a list of projects that is older than the requested instant "
+                    "(from a cache on the way): try again in a few minutes",
                     headers=COME_BACK,
                 )
             names = await anyio.to_thread.run_sync(_names, self._changes, instant)
@@ -91,7 +91,7 @@ class ProjectListLog:
         return ProjectList(tuple(sorted(names))), observed
 
     async def _confirm(self, instant: int) -> None:
-        """Take from a pass of the capture that the list had not changed, where an answer needs to know."""
+        """Append that the list had not changed, if a pass of the capture says so and an answer needs it."""
         if not self._changes or self._last >= instant:
             return
         unchanged = max((done.instant for done in await self._registry.passes.counted()), default=-1)
@@ -102,7 +102,7 @@ class ProjectListLog:
         """Return the names now. Raises MirrorError."""
         asked = now()
         async with self._lock:
-            if self._asked < asked:  # else another request has asked since this one came
+            if self._asked < asked:  # else another request has fetched it since this one arrived
                 with suppress(StaleObservation):  # what is known is newer
                     await self._observe(always=False)
             listed = self._changes[-1].listed
@@ -112,7 +112,7 @@ class ProjectListLog:
         return ProjectList(tuple(sorted(names)))
 
     async def _add(self, names: set[str], had: Callable[[str], Awaitable[bool]]) -> None:
-        """Add the projects that have a log, where that says that they are there."""
+        """Add the requested projects that exist according to their logs."""
         for name in await self._registry.requested.all():
             if name not in names and await had(name):
                 names.add(name)
@@ -126,11 +126,11 @@ class ProjectListLog:
         async with self._lock:
             instant, page = await self._observe(always=False)
             if page is not None and self._last > instant and self._change(self._last, page).differs:
-                raise StaleObservation("the list of projects is older than one that was seen before")
+                raise StaleObservation("the list of projects is older than one seen before")
             return instant, page
 
     async def moved(self, since: int) -> set[str]:
-        """Return the names that were put on the list or taken off it after an instant (microseconds)."""
+        """Return the names that were added to the list or removed from it after an instant (microseconds)."""
         async with self._lock:
             await self._read()
             later = [change for change in self._changes if change.instant > since]
@@ -141,14 +141,14 @@ class ProjectListLog:
         return self._changes[-1].instant if self._changes else -1
 
     async def _observe(self, *, always: bool) -> tuple[int, ProjectList | None]:
-        """Ask for the list and append what changed; with `always` also that nothing did.
+        """Fetch the list and append what changed, or with `always` that nothing did.
 
-        Raises StaleObservation where it is not believed, and MirrorError.
+        Raises StaleObservation if the list is not accepted, and MirrorError.
         """
         started = now()
         instant, page = await self._registry.client.list()
         if isinstance(page, Page):
-            raise BadUpstream("what the registry has in the place of its list of projects is none")
+            raise BadUpstream("the registry answered with the page of a project for its list of projects")
         self._asked = started
         if page is not None:
             page = await anyio.to_thread.run_sync(_normalised, page)
@@ -169,12 +169,12 @@ class ProjectListLog:
         if page is None:
             return Change(instant, False, None, (), ())
         names = set(page.names)
-        serial = -1 if page.serial is None else page.serial  # none any more
-        removed = () if page.unread else tuple(sorted(known - names))  # what could not be read may be any of them
+        serial = -1 if page.serial is None else page.serial  # -1: the list no longer has one
+        removed = () if page.unread else tuple(sorted(known - names))  # an entry that cannot be read may be any of them
         return Change(instant, True, serial, tuple(sorted(names - known)), removed)
 
     async def _check(self, instant: int, page: ProjectList | None) -> None:
-        """Raise StaleObservation for a list that is older than what is known, or that has lost most of its names."""
+        """Raise StaleObservation if the list is older than what is known, or has lost most of its names."""
         await self._read()
         serials = await self._registry.serials()
         try:
@@ -186,7 +186,7 @@ class ProjectListLog:
     def _check_fresh(self, page: ProjectList | None, serials: Serials) -> None:
         if page is None:
             if self._changes and self._changes[-1].listed:
-                raise Doubtful("it is not there any more")
+                raise Doubtful("it no longer exists")
             return
         seen, serial = self._seen(serials), -1 if page.serial is None else page.serial
         if serial < seen:
@@ -198,12 +198,12 @@ class ProjectListLog:
             raise Doubtful(f"{lost} of {len(had)} names are missing at once")
 
     def _seen(self, serials: Serials) -> int:
-        """The newest serial of the list that counts, -1 for none."""
+        """Return the newest serial of the list that counts, -1 if there is none."""
         counted = (change.serial for change in reversed(self._changes) if change.instant > serials.since)
         return next((serial for serial in counted if serial is not None), -1)
 
     async def _observe_for_date(self) -> None:
-        """Observe for a date, which must not be answered from a stale list. Raises MirrorError."""
+        """Observe the list for a date, which must not be answered from a stale one. Raises MirrorError."""
         try:
             await self._observe(always=True)
         except StaleObservation as error:
@@ -217,7 +217,7 @@ class ProjectListLog:
 
 def _normalised(page: ProjectList) -> ProjectList:
     names = ((name, canonicalize_name(name)) for name in page.names)
-    same = tuple(name if name == normal else normal for name, normal in names)  # one text, not two that are equal
+    same = tuple(name if name == normal else normal for name, normal in names)  # share equal strings
     return msgspec.structs.replace(page, names=same)
 
 

@@ -1,7 +1,7 @@
-"""Which hosts give parts of files: where a host does not, METADATA of a wheel takes the whole wheel.
+"""Knows which file hosts support range requests: on others, METADATA of a wheel takes a download of the whole wheel.
 
-Such METADATA is not advertised: while an installer waits for it nothing comes, and it gives up on a slow host, whereas
-the wheel itself comes byte by byte. What is known of a host is found out when a page first links wheels on it.
+Such METADATA is not advertised. An installer that waits for it receives nothing in the meantime and gives up if the
+host is slow, whereas the wheel itself arrives byte by byte. A host is tested when a page first links wheels on it.
 """
 
 from __future__ import annotations
@@ -23,29 +23,29 @@ from httpcache.upstream.client import Headers, UpstreamResponse
 from .wheel_metadata import NoRangesError, ranged
 
 AskFor: TypeAlias = Callable[[str, Headers], AbstractAsyncContextManager[UpstreamResponse]]
-"""Asks for an address with additional headers."""
+"""Requests an address with additional headers."""
 
-FORGOTTEN = 30 * 86_400.0  # seconds after which a host that ignored ranges is asked again
-GOOD_FOR = 3600.0  # seconds for which a process takes it that a host answers as it did
-UNKNOWN_FOR = 60.0  # seconds until a host that answered neither way is asked again
+FORGOTTEN = 30 * 86_400.0  # seconds after which a host that ignored ranges is tested again
+GOOD_FOR = 3600.0  # seconds for which a process relies on the last answer of a host
+UNKNOWN_FOR = 60.0  # seconds until a host whose answer showed nothing is tested again
 ASKED = 5.0  # seconds that a page waits for an answer
-HOSTS = 4  # of one page that are asked
-NOTED = 1000  # hosts that a process knows of
+HOSTS = 4  # hosts that are tested for one page
+NOTED = 1000  # hosts that a process remembers
 
 
 class Ranges:
-    """What is known of hosts. That one ignores ranges is in the store, for all processes."""
+    """What is known of file hosts. Those that ignore ranges are in the store, for all processes."""
 
     def __init__(self, store: Store) -> None:
         self.learned = 0
-        """Grows whenever this process learns of a host that it ignores ranges."""
+        """Grows whenever this process learns of a host that ignores ranges."""
         self._store = store
         self._noted: SizedLRU[str, tuple[bool, float]] = SizedLRU(NOTED)
 
     async def ignoring(self, urls: dict[str, str], ask: AskFor) -> frozenset[str]:
-        """Return those of some origins that ignore ranges; each comes with the address of a file there.
+        """Return the origins that ignore ranges; `urls` maps each origin to the address of a file there.
 
-        Those of which nothing is known are asked for a byte of it, a few of them at once.
+        Unknown ones are tested by a request for one byte of the file, a few of them at once.
         """
         found = {host: await self._known(host) for host in urls}
         unknown = [host for host in urls if found[host] is None][:HOSTS]
@@ -55,14 +55,14 @@ class Ranges:
         return frozenset([host for host in urls if found[host] or self._is_noted(host)])
 
     async def known_to_ignore(self, hosts: Iterable[str]) -> frozenset[str]:
-        """Return those of some origins that are known to ignore ranges. Asks none of them. Raises StoreError."""
+        """Return the origins that are known to ignore ranges, without a request to any. Raises StoreError."""
         return frozenset([host for host in hosts if await self._known(host)])
 
     @asynccontextmanager
     async def watching(
         self, url: str, exchange: AbstractAsyncContextManager[UpstreamResponse]
     ) -> AsyncIterator[UpstreamResponse]:
-        """Give the answer to a request for a range of a file, and note how it was answered."""
+        """Yield the answer to a range request for a file, and record whether the range was respected."""
         async with exchange as answer:
             await self._note(url, answer)
             yield answer
@@ -72,9 +72,9 @@ class Ranges:
         try:
             with anyio.move_on_after(ASKED):
                 async with self.watching(url, ask(url, (("Range", "bytes=-1"),))):
-                    pass  # the end of the exchange: of a whole file nothing more is read
+                    pass  # end the exchange: if the whole file is coming, nothing more of it is read
         except MirrorError:
-            pass  # who asks for the file is told
+            pass  # a client that requests the file is told
 
     async def _note(self, url: str, answer: UpstreamResponse) -> None:
         host = origin(url)

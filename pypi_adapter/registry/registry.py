@@ -1,4 +1,4 @@
-"""One upstream registry: observes its projects, keeps their logs, and tells what they were at an instant."""
+"""One upstream registry: observes its projects, keeps their logs, and answers what they were at an instant."""
 
 from __future__ import annotations
 
@@ -45,24 +45,24 @@ log = logging.getLogger("httpcache")
 PYPI = "pypi"
 """The name of the built-in registry."""
 
-RECHECK_SECONDS = 1.0  # seconds until what shows a loss is asked for again at once
-LOSS_SECONDS = 15 * 60  # seconds until a loss that lasts is believed
-RENEWED = 1_000_000  # microseconds in which a registry is not asked again for newer links
-RECENTLY = 5_000_000  # microseconds in which a registry is not asked again for a file that its page did not have
+RECHECK_SECONDS = 1.0  # seconds before a page that shows a loss is fetched once more
+LOSS_SECONDS = 15 * 60  # seconds after which a loss that lasts counts
+RENEWED = 1_000_000  # microseconds before a registry is asked again for newer links
+RECENTLY = 5_000_000  # microseconds before a registry is asked again for a file that was not on its page
 COME_BACK = {"Retry-After": "60"}
-LAG = 3_600_000_000  # microseconds that a page may be older than the list, from a cache on the way, in a pass
-HISTORIES = 24 * 1024 * 1024  # bytes of memory for what is known of projects, for each registry
+LAG = 3_600_000_000  # microseconds by which a cached page can be older than the list in a pass
+HISTORIES = 24 * 1024 * 1024  # bytes of memory for the project logs of one registry
 
 OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
 
 
 @dataclass(frozen=True)
 class View:
-    """A project's page, None if there is no such project; and whether the registry was asked for it now.
+    """A project's page, None if the project does not exist, and whether the registry was asked for it just now.
 
-    What was at an instant has its links to the mirror, a page of now has the registry's. `owned`: there was such a
-    project at the instant, or ever before. `status` is the project's as last observed, at whatever instant the page is.
-    `stale`: why a page of now is not the registry's newest, None where it is.
+    The links of a page as of an instant go to the mirror, those of a live page to the registry. `owned`: the project
+    existed at the instant or at any time before. `status` is the project's as last observed, whatever the instant.
+    `stale` is why a live page is not the registry's newest, None if it is.
     """
 
     page: Page | SnapshotPage | None
@@ -73,9 +73,9 @@ class View:
 
 
 class ListEntry(msgspec.Struct, frozen=True):
-    """What a pass of the capture knows of a project from the list: whether it is on it, and with which serial.
+    """What a pass of the capture knows of a project from the list: whether it is listed, and with which serial.
 
-    `always`: ask for its page whatever serial its log has. `left`: there is a list, and the project is not on it.
+    `always`: fetch its page whatever serial its log has. `left`: there is a list, and the project is not on it.
     """
 
     listed: bool
@@ -86,10 +86,10 @@ class ListEntry(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Captured:
-    """What a pass of the capture found of a project: whether the registry was `asked`, and had `changed` its page.
+    """What a pass of the capture found of a project: whether its page was fetched (`asked`), and had `changed`.
 
-    `instant` is what is known to be as the log has it (microseconds), None where the list tells that. `missing` are the
-    files that were there once and are not now, `status` is the project's as last observed.
+    `instant` (microseconds) is the instant as of which the log is known to be right, None if the list says so.
+    `missing` are the files that have disappeared, `status` is the project's as last observed.
     """
 
     asked: bool
@@ -102,10 +102,10 @@ class Captured:
 class Registry:
     """A registry that the operator configured: it and the file links on its pages are trusted.
 
-    `index` is the address of its simple index (PEP 503), with the slash at its end. `credentials` are the operator's,
-    and go to the origin of `index` alone. A loss is believed if it lasts for `later_look` seconds. `on_missed` is told
-    when a request has found files missing that were there: the project, all that are missing, its status. It must not
-    take long.
+    `index` is the address of its simple index (PEP 503), with a trailing slash. `credentials` are the operator's and
+    are sent only to the origin of `index`. A loss counts if it lasts for `later_look` seconds. `on_missed` is called
+    when a request finds that files have disappeared, with the project, all of its missing files, and its status. It
+    must not take long.
     """
 
     def __init__(
@@ -113,9 +113,9 @@ class Registry:
     ) -> None:
         self.name = name
         self.pause = later_look * 1_000_000
-        """Microseconds until a loss that lasts is believed."""
+        """Microseconds after which a loss that lasts counts."""
         self.path = "" if name == PYPI else f"/{name}"
-        """What its addresses on the mirror begin with, below the root path."""
+        """The prefix of its addresses on the mirror, below the root path."""
         self.client = RegistryClient(index, mirror, credentials, IndexUrlLog(mirror.store, name), strict=name != PYPI)
         self.files = Files(self.path, self.client, mirror, self._renewed)
         self.passes = Passes(mirror.store, name)
@@ -130,9 +130,9 @@ class Registry:
     async def as_of(self, project: str, instant: int) -> View:
         """Return a project's page as it stood at an instant (microseconds).
 
-        `project` is normalised (PEP 503). The registry is observed now if it was not at or after the instant.
-        Raises BadAddress for an instant of which nothing can be known, and MirrorError where the registry cannot be
-        observed: never a guess.
+        `project` is normalised (PEP 503). The registry is observed now if it was not observed at or after the instant.
+        Raises BadAddress if nothing can be known of the instant, and MirrorError if the registry cannot be observed:
+        the answer is never a guess.
         """
         project_log = await self._project_log(project)
         observed = False
@@ -149,19 +149,19 @@ class Registry:
             page = await project_log.as_of(instant)
         except NotObserved:
             raise BadUpstream(
-                f"the registry gave a page of {project} that is older than the instant asked for "
-                "(a cache on the way): ask again in some minutes",
+                f"the registry gave a page of {project} that is older than the requested instant "
+                "(from a cache on the way): try again in a few minutes",
                 headers=COME_BACK,
             ) from None
         self._keep(project_log)
         return View(page, observed, project_log.owned_by(instant), project_log.status)
 
     async def live(self, project: str, days: int) -> View:
-        """Return a project's page now, less what is younger than so many days. Raises MirrorError."""
+        """Return a project's page now, without files younger than `days` days. Raises MirrorError."""
         asked = now()
         project_log = await self._project_log(project)
         async with project_log.observing:
-            if project_log.asked < asked:  # else another request has asked since this one came
+            if project_log.asked < asked:  # else another request has fetched it since this one arrived
                 with suppress(StaleObservation):  # what is known is newer
                     await self._observe(project_log, always=False)
         await self._note(project_log)
@@ -170,7 +170,7 @@ class Registry:
         return View(page, True, project_log.owned_by(project_log.instant), project_log.status, project_log.stale)
 
     async def file(self, project: str, content: str, filename: str) -> File:
-        """Return the listing of a file that any observation showed; observe the registry if none did.
+        """Return the listing of a file from any observation; observe the registry now if none showed it.
 
         `content` is the file's `token`. Raises NotFound and other MirrorErrors.
         """
@@ -185,10 +185,10 @@ class Registry:
                 if project_log.asked < now() - RECENTLY:
                     with suppress(StaleObservation):
                         await self._observe(project_log, always=False)
-        raise NotFound(f"the registry has not been seen to list {filename} of {project} with {content}")
+        raise NotFound(f"no observation of the registry listed {filename} of {project} with {content}")
 
     async def _renewed(self, project: str, file: File) -> str | None:
-        """Return another address of a file than the known one, which is refused, None where the page has none."""
+        """Return a new address of a file whose known address is refused, None if the page has none."""
         project_log = await self._project_log(project)
         async with project_log.observing:
             if project_log.asked < now() - RENEWED and await project_log.work(lambda history: history.lists(file)):
@@ -198,10 +198,10 @@ class Registry:
         return url if url != file.url else None
 
     async def capture(self, project: str, look: ListEntry, since: int) -> Captured:
-        """Observe a project for a pass of the capture whose list is of the instant `since`, unless its log is as new.
+        """Observe a project for a pass of the capture whose list shows the instant `since`, unless its log is as new.
 
-        Its history is not kept in memory: a pass goes over many. Raises StaleObservation where what the registry shows
-        does not go with its list: it is from a cache on the way. Raises MirrorError.
+        The history is not kept in memory, because a pass covers many projects. Raises StaleObservation if the page does
+        not match the list, because one of them is from a cache on the way. Raises MirrorError.
         """
         project_log = ProjectLog(self._store, self.name, project, pause=self.pause)
         await project_log.read_log()
@@ -213,7 +213,7 @@ class Registry:
             whole = look.serial is not None and seen < look.serial  # that is new, whatever its entity tag says
             instant, _ = await self._look(project_log, always=False, whole=whole, believed=look.left and serials.proved)
             if not self._goes_with(project_log, look, instant, since):
-                raise StaleObservation(f"the page of {project} does not go with the list: one of them is old")
+                raise StaleObservation(f"the page of {project} does not match the list: one of them is old")
         told = look.serial is not None and serials.proved  # by the list
         instant = instant if look.listed and not told and project_log.instant < since else None
         return Captured(
@@ -232,25 +232,25 @@ class Registry:
         project_log = self._logs.get(project) or ProjectLog(
             self._store, self.name, project, self._base, self._snapshots, self.pause
         )
-        self._keep(project_log)  # so that others who ask for it now share it
+        self._keep(project_log)  # so that concurrent requests share it
         await project_log.read_log()
         self._keep(project_log)
         self._check_past(project_log)
         return project_log
 
     def _check_past(self, project_log: ProjectLog) -> None:
-        """Raise StoreError for an observation that is still to come: nothing can be said until it is taken back."""
+        """Raise StoreError if the last observation is in the future: nothing can be answered until it is removed."""
         if is_ahead(project_log.instant, now()):
             raise StoreError(ahead(f"an observation of {project_log.project}", project_log.instant, self.name))
 
     def _keep(self, project_log: ProjectLog) -> None:
-        """Keep what is known of a project in memory, with what it takes by now."""
+        """Keep a project's log in memory, with its current size."""
         self._logs.put(project_log.project, project_log, project_log.size)
 
     async def _confirm(self, project_log: ProjectLog, instant: int) -> None:
-        """Take from the last pass of the capture that a project had not changed, where an answer needs to know.
+        """Append that a project had not changed, if a pass of the capture says so and an answer needs it.
 
-        It is appended to the project's log, so that the log alone decides what is answered now and later.
+        It is in the project's log then, so that the log alone decides what is answered now and later.
         """
         if not project_log.instant or project_log.covers(instant):
             return
@@ -262,8 +262,8 @@ class Registry:
             await project_log.confirm(unchanged)
 
     async def _observe_for(self, project_log: ProjectLog) -> None:
-        """Observe for a date, which must not be answered from a stale page. Raises MirrorError."""
-        for attempt in range(2):  # another process may have asked at the same time, and have been answered later
+        """Observe a project for a date, which must not be answered from a stale page. Raises MirrorError."""
+        for attempt in range(2):  # another process may have made a later observation at the same time
             try:
                 return await self._observe(project_log, always=True)
             except StaleObservation as error:
@@ -274,12 +274,12 @@ class Registry:
         raise AssertionError("the last look returns or raises")
 
     async def _observe(self, project_log: ProjectLog, *, always: bool, whole: bool = False) -> None:
-        """Observe for a request; what is missed is told to `on_missed`. Raises StaleObservation and MirrorError."""
+        """Observe a project for a request; call `on_missed` for new losses. Raises StaleObservation and MirrorError."""
         try:
             _, entry = await self._look(project_log, always=always, whole=whole)
         except StaleObservation as error:
             if project_log.stale is None:
-                log.warning("%s: the page of %s is not believed: %s", self.name, project_log.project, error)
+                log.warning("%s: the page of %s is not accepted: %s", self.name, project_log.project, error)
             project_log.stale = str(error)
             raise
         project_log.stale = None
@@ -291,11 +291,11 @@ class Registry:
     async def _look(
         self, project_log: ProjectLog, *, always: bool, whole: bool = False, believed: bool = False
     ) -> tuple[int, Entry | None]:
-        """Ask the registry for the page and append what changed; with `always` also that nothing did.
+        """Fetch the page and append what changed, or with `always` that nothing did.
 
-        `whole`: the page itself is needed, also if it is still the same. `believed`: a loss is.
+        `whole`: the page itself is needed even if it has not changed. `believed`: a loss counts at once.
 
-        Returns the instant (microseconds) that the answer shows, and what was appended, None where nothing was. Raises
+        Returns the instant (microseconds) that the answer shows, and what was appended, None if nothing was. Raises
         StaleObservation and MirrorError.
         """
         instant, observation = await self._ask(project_log, None if always or whole else project_log.etag)
@@ -303,7 +303,7 @@ class Registry:
             return instant, await self._take(project_log, instant, observation, always=always, believed=False)
         except Doubtful as error:
             doubt = error
-        if await project_log.doubts.begun() is None:  # it can be over at once: one answer of a proxy must not count
+        if await project_log.doubts.begun() is None:  # a single bad answer of a proxy must not begin one
             await anyio.sleep(RECHECK_SECONDS)
             instant, observation = await self._ask(project_log)
             try:
@@ -315,7 +315,7 @@ class Registry:
         return instant, await self._take(project_log, instant, observation, always=always, believed=True)
 
     async def _ask(self, project_log: ProjectLog, etag: str | None = None) -> tuple[int, Observation | None]:
-        """Ask for the page; None if it is still the one with that entity tag. Raises MirrorError."""
+        """Fetch the page; None if it still has that entity tag. Raises MirrorError."""
         started = now()
         found = await self.client.page(project_log.project, etag)
         project_log.asked = started
@@ -324,13 +324,13 @@ class Registry:
     async def _take(
         self, project_log: ProjectLog, instant: int, observation: Observation | None, *, always: bool, believed: bool
     ) -> Entry | None:
-        """Append what an observation changed, None for nothing. Raises StaleObservation and StoreError."""
+        """Append what an observation changed and return it, None if nothing. Raises StaleObservation and StoreError."""
         if observation is None:
             await project_log.doubts.clear(instant)
             return None
         serials = await self.serials()
         if serials.proved and observation.page and observation.page.serial is not None:
-            observation = msgspec.structs.replace(observation, etag=None)  # the list tells what has changed
+            observation = msgspec.structs.replace(observation, etag=None)  # the list says what has changed
         before = project_log.serial_since(serials.since)
         entry = await project_log.append(observation, serials, always=always, believed=believed)
         await project_log.doubts.clear(instant)
@@ -339,7 +339,7 @@ class Registry:
         return entry
 
     async def _note(self, project_log: ProjectLog) -> None:
-        """Note that a project was requested, if there is one."""
+        """Record that a project was requested, if it exists."""
         if project_log.has_page and not project_log.noted:
             await self.requested.note(project_log.project)
             project_log.noted = True
@@ -349,9 +349,9 @@ class Registry:
         return (await self._project_log(project)).has_page
 
     def _goes_with(self, project_log: ProjectLog, look: ListEntry, instant: int, since: int) -> bool:
-        """Whether a project that was asked for goes with a list of the instant `since`: else one of the two is old.
+        """Whether a fetched page matches a list of the instant `since`; if not, one of the two is old.
 
-        `instant` is what the answer shows. A page that the list does not have any more is gone, or quarantined.
+        `instant` is what the page's answer shows. A project that is no longer listed must be gone or quarantined.
         """
         quarantined = project_log.status is not None and project_log.status.status == QUARANTINED
         if not look.listed:
@@ -362,7 +362,7 @@ class Registry:
         return project_log.has_page and numbered and (instant >= since or not quarantined)
 
     async def had(self, project: str, instant: int) -> bool:
-        """Whether the log shows that there was such a project at an instant (microseconds). Asks no upstream."""
+        """Whether the project existed at an instant (microseconds) according to its log. Asks no upstream."""
         project_log = await self._project_log(project)
         if not project_log.covers(instant):
             return False
@@ -370,10 +370,10 @@ class Registry:
 
 
 def _check_instant(project_log: ProjectLog, instant: int) -> None:
-    """Raise BadAddress for an instant of which nothing can be known."""
+    """Raise BadAddress if nothing can be known of the instant."""
     if project_log.earliest is not None and instant < project_log.earliest:
         raise BadAddress(
             f"the registry does not say when the files of {project_log.project} were uploaded, so nothing is "
-            f"known of them before they were first observed: ask for {to_segment(project_log.earliest)} or later; "
+            f"known of them before they were first observed: use {to_segment(project_log.earliest)} or later; "
             f"the first date is {date_from(project_log.earliest)} (00:00 UTC)"
         )

@@ -9,7 +9,7 @@ from httpcache.store.log import TypedLog
 
 
 class RequestedProjects:
-    """The names (normalised) in the store: shared by all processes."""
+    """The names (normalised), which all processes share."""
 
     def __init__(self, store: Store, registry: str) -> None:
         self._log = TypedLog(store, f"{registry}/ logged", "requested projects", str.encode, bytes.decode)
@@ -17,7 +17,7 @@ class RequestedProjects:
         self._reading = anyio.Lock()  # the log can be long: it is read once
 
     async def note(self, project: str) -> None:
-        """Note that a project was requested. Raises StoreError."""
+        """Record that a project was requested. Raises StoreError."""
         while project not in await self._read():
             await self._log.try_append(project)
 
@@ -26,7 +26,7 @@ class RequestedProjects:
         return list(await self._read())
 
     async def position(self, project: str) -> int | None:
-        """Return the place of a project in the order, None if it was never requested. Raises StoreError."""
+        """Return the position of a project, counted from 0; None if it was never requested. Raises StoreError."""
         return (await self._read()).get(project)
 
     async def _read(self) -> dict[str, int]:

@@ -1,6 +1,6 @@
-"""Takes back what was noted of a registry at instants that are still to come: the clock was ahead.
+"""Removes what was recorded of a registry at instants in the future, while the clock was ahead.
 
-Each log loses the entries at its end that are of such instants, and nothing else.
+Each log loses only the entries at its end that have such instants.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ T = TypeVar("T")
 
 
 async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[str]:
-    """Find what is ahead of `now` (microseconds) and remove it; return a line for each log that has something.
+    """Find entries later than `now` (microseconds) and remove them; return a line for each log that has any.
 
-    Without `remove` nothing is changed, else nobody else may use the logs meanwhile. Raises StoreError.
+    Without `remove` nothing is changed. With it, no other process may use the logs. Raises StoreError.
     """
     found: list[str] = []
 
@@ -52,7 +52,7 @@ async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[s
 
 
 async def _projects(store: Store, registry: str) -> set[str]:
-    """Return the names of all projects that can have a log: requested ones, listed ones, those of a capture's file."""
+    """Return the names of all projects that can have a log: requested, listed, or in the file of a capture's scope."""
     names = set(await RequestedProjects(store, registry).all())
     for change in await projects_log(store, registry).all():
         names.update(change.added)

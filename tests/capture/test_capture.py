@@ -256,7 +256,7 @@ def test_a_project_that_fails_is_the_next_pass_s(here: Here) -> None:
     here.prove_serials()
     page = here.pypi.index.otherwise
     here.pypi.index.otherwise = lambda request: Response(b"", 403) if request.path == "/simple/two/" else page(request)
-    assert "1 failed, and are looked at again by the next pass (two)" in here.capture()
+    assert "1 failed and will be tried again by the next pass (two)" in here.capture()
     assert here.passes()[-1].failed == ("two",)
     here.pypi.index.otherwise = page
     here.asked()
@@ -329,7 +329,7 @@ def test_another_registry_does_not_end_what_is_known_of_the_first(
     right, other = here.pypi, PyPI(upstreams(), upstreams())
     other.upload(wheel("one", "9.0"), ago(days=3))
     here.pypi = other
-    assert "what is not there would count as deleted" in told(here.try_capture())
+    assert "whatever is missing there would count as deleted" in told(here.try_capture())
     assert other.index.requests == []
     here.pypi = right
     assert "0 of 3 projects had changed" in here.capture()

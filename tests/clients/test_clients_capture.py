@@ -24,7 +24,7 @@ OTHER = wheel("other", "1.0")
 DISTS = (LIB_1, LIB_2, LIB_3, OTHER)
 DELETED = (LIB_3, OTHER)  # a release, and a project with all that it has
 
-RESCUED = "2 of the deleted files rescued"
+RESCUED = "2 deleted files rescued"
 NAMES = "lib\nother\n"
 
 

@@ -249,7 +249,7 @@ def test_a_folder_that_cannot_be_used_fails_no_request(tmp_path: Path, caplog: p
 
     anyio.run(work)
     assert [record.getMessage().partition(":")[0] for record in caplog.records] == [
-        "the folder cache/ cannot be used, so first requests take longer"
+        "the folder cache/ cannot be written, so first requests take longer"
     ]
 
 

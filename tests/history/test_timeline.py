@@ -99,7 +99,7 @@ def test_yanked_and_not_any_more() -> None:
         "0  p-1.0.zip: already yanked",
         "1  p-1.0.zip: yanked: 'bad'",
         "2  p-1.0.zip: yanked: 'very bad'",
-        "3  p-1.0.zip: not yanked any more",
+        "3  p-1.0.zip: no longer yanked",
         "4  p-1.0.zip: yanked: 'bad'",
     ]
     assert lines({1: page(make_file("1.0.zip", yanked="why"))})[2:] == ["1  p-1.0.zip: already yanked: 'why'"]

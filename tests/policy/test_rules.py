@@ -59,7 +59,7 @@ def test_the_reason_says_if_the_version_cannot_be_told(version: str | None, told
     found = Rules([rule("p", "==1.0")], []).file("p", version, A)
     assert found is not None
     assert found.reason.startswith("stole keys")
-    assert ("which version this file has cannot be told" in found.reason) == (not told)
+    assert ("the version of this file is unknown" in found.reason) == (not told)
     assert ("==1.0" in found.reason) == (not told)
 
 
@@ -210,8 +210,8 @@ def test_reading() -> None:
 @pytest.mark.parametrize(
     ("document", "where", "what"),
     [
-        ('[[blocks]]\nproject = "p"', "", "there is no key 'blocks'"),
-        ('[block]\nproject = "p"', "", "'block' is no list of tables"),
+        ('[[blocks]]\nproject = "p"', "", "unknown key 'blocks'"),
+        ('[block]\nproject = "p"', "", "'block' is not a list of tables"),
         ("block = [1]", "[[block]] number 1", "`object`"),
         ('[[block]]\nproject = "p"\n[[block]]\nproject = "p"\nversion = "1"', "[[block]] number 2", "`version`"),
         ("[[block]]\nproject = 1", "[[block]] number 1", "`str | null`"),
@@ -219,12 +219,12 @@ def test_reading() -> None:
         ('[[block]]\nproject = ""', "[[block]] number 1", "name is invalid"),
         ('[[block]]\nproject = "a/b"', "[[block]] number 1", "name is invalid: 'a/b'"),
         ('[[block]]\nproject = "p"\nversions = "1.0"', "[[block]] number 1", "Invalid specifier: '1.0'"),
-        ('[[block]]\nproject = "p"\nversions = ""', "[[block]] number 1", "is empty: for all versions give none"),
+        ('[[block]]\nproject = "p"\nversions = ""', "[[block]] number 1", "is empty: for all versions leave it out"),
         ('[[block]]\nversions = "==1"', "[[block]] number 1", "neither a project nor a sha256"),
-        (f'[[block]]\nversions = "==1"\nsha256 = "{A}"', "[[block]] number 1", "versions go with a project"),
-        ('[[block]]\nsha256 = "abc"', "[[block]] number 1", "'abc' is no sha256"),
-        ('[[allow]]\nproject = "p"', "[[allow]] number 1", "there is no reason"),
-        ('[[allow]]\nproject = "p"\nreason = " "', "[[allow]] number 1", "there is no reason"),
+        (f'[[block]]\nversions = "==1"\nsha256 = "{A}"', "[[block]] number 1", "versions need a project"),
+        ('[[block]]\nsha256 = "abc"', "[[block]] number 1", "'abc' is not a sha256"),
+        ('[[allow]]\nproject = "p"', "[[allow]] number 1", "it has no reason"),
+        ('[[allow]]\nproject = "p"\nreason = " "', "[[allow]] number 1", "it has no reason"),
     ],
 )
 def test_errors_say_where_and_how_to_write_it(document: str, where: str, what: str) -> None:

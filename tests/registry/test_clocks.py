@@ -213,7 +213,7 @@ def test_what_was_noted_ahead_of_now_says_nothing_until_it_is_taken_back(
         answer = ask(address)
         assert answer.status_code == 503, answer.text
         assert "httpcache undo-future --registry pypi" in answer.text
-    assert "which is still to come" in mirror.log()
+    assert "which is in the future" in mirror.log()
     refused = run("undo-future", "--yes", "--data", mirror.data)
     assert refused.returncode == 1
     assert "stop it first" in refused.stderr

@@ -150,4 +150,4 @@ def test_an_index_that_redirects_to_https_is_to_be_written_so(
     with configured(tmp_path / "mirror", config, "http://127.0.0.1:9/", *options) as server:
         for address in ("torch/live/thing", "torch/live"):
             answer = ask(server.at(address), PIP)
-            assert (answer.status_code, "write https in the address of its index" in answer.text) == (502, True)
+            assert (answer.status_code, "use https in the address of its index" in answer.text) == (502, True)
