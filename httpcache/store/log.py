@@ -20,7 +20,7 @@ T = TypeVar("T")
 class Log:
     """An append-only sequence of values in a store, safe with many writers.
 
-    `add` lets one writer have each number, so two appends never overwrite each other and every reader sees one order.
+    `Store.add` gives each number to one writer, so appends never overwrite each other and all readers see one order.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -30,7 +30,7 @@ class Log:
     async def read(self, start: int = 0) -> list[bytes]:
         """Return the values from number `start` on."""
         values: list[bytes] = []
-        count = 1 if start else 4  # most later reads find nothing new; a long log is read in few steps
+        count = 1 if start else 4  # most later reads find nothing new; a long log is read in a few steps
         while True:
             first = start + len(values)
             found = await self._store.get_many([f"{self._prefix}{number}" for number in range(first, first + count)])
@@ -41,19 +41,20 @@ class Log:
             count = min(4 * count, 1024)
 
     async def append(self, number: int, value: bytes) -> bool:
-        """Write the value with that number; return False where another has had the number with another value."""
+        """Write the value with that number; return False if another writer has used the number for another value."""
         return await self._store.add(f"{self._prefix}{number}", value) == value
 
     async def cut(self, number: int) -> None:
-        """Remove the values from `number` on, the last one first, while nobody else has the log in memory or grows it.
+        """Remove the values from `number` on, the last one first.
 
-        For repairs alone: who knows of a value that is there no more would append behind a hole.
+        For repairs only, while no other process uses the log: one that has read a removed value would append behind a
+        gap.
         """
         for place in reversed(range(number, number + len(await self.read(number)))):
             await self._store.remove(f"{self._prefix}{place}")
 
     async def note(self, value: bytes, limit: int) -> bool:
-        """Append a value unless the log has it; return whether it has now: one of `limit` bytes takes no more.
+        """Append a value unless the log contains it; return False if the log already has `limit` bytes or more.
 
         For logs that are bounded sets. Raises StoreError.
         """
