@@ -1,4 +1,4 @@
-"""`python -m httpcache` is the command `httpcache`."""
+"""Lets `python -m httpcache` run the `httpcache` command."""
 
 import sys
 

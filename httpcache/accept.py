@@ -1,25 +1,25 @@
-"""Pure: whether an `Accept` admits a content type (RFC 9110 section 12.5.1), and the weights of all such headers."""
+"""Pure: content negotiation: whether an `Accept` admits a content type (RFC 9110 section 12.5.1), quality values."""
 
 from __future__ import annotations
 
 import re
 from typing import NamedTuple
 
-LONGEST = 4096  # characters of a header that are read
-_QUOTED = r'"(?:\\.|[^"\\])*+(?:"|\\?\Z)'  # one that does not end goes to the end, so that nothing is read twice
+LONGEST = 4096  # characters of a header that are parsed
+_QUOTED = r'"(?:\\.|[^"\\])*+(?:"|\\?\Z)'  # an unterminated one runs to the end, so that nothing is scanned twice
 _ELEMENTS = re.compile(rf'(?:[^,"]|{_QUOTED})+', re.DOTALL)
 _PARAMETERS = re.compile(rf'(?:[^;"]|{_QUOTED})+', re.DOTALL)
 
 
 class _Range(NamedTuple):
-    """A media range: `name` in lower case, its parameters besides the weight, its weight from 0 to 1."""
+    """A media range: its `name` in lower case, its parameters without the weight, and its weight from 0 to 1."""
 
     name: str
     parameters: frozenset[tuple[str, str]]
     weight: float
 
     def exactness(self, name: str, parameters: frozenset[tuple[str, str]]) -> tuple[int, int] | None:
-        """How exactly it matches a content type, None where it does not."""
+        """Return how specifically it matches a content type, or None if it does not."""
         if not self.parameters <= parameters:
             return None
         if self.name == name:
@@ -30,10 +30,10 @@ class _Range(NamedTuple):
 
 
 def admits(accept: str, content_type: str) -> bool:
-    """Whether who sends this `Accept` takes an answer of this `Content-Type`.
+    """Whether a client that sends this `Accept` accepts a response with this `Content-Type`.
 
-    The most exact range that matches decides. An answer whose type is missing or cannot be read is taken by everybody,
-    and a header in which nothing can be read takes everything.
+    The most specific range that matches decides. A response whose type is missing or malformed is acceptable to every
+    client, and a header without any valid range accepts everything.
     """
     name, parameters = _read(content_type[:LONGEST])
     ranges = [found for element in _ELEMENTS.findall(accept[:LONGEST]) if (found := _range(element))]
@@ -44,7 +44,7 @@ def admits(accept: str, content_type: str) -> bool:
 
 
 def quality(text: str) -> float | None:
-    """Read the value of a `q`, a weight from 0 to 1 (RFC 9110 section 12.4.2); None where it is none."""
+    """Parse the value of `q`, a weight from 0 to 1 (RFC 9110 section 12.4.2). Returns None if it is not valid."""
     try:
         weight = float(text)
     except ValueError:
@@ -56,14 +56,14 @@ def _range(element: str) -> _Range | None:
     name, parameters = _read(element)
     weights = [value for key, value in parameters if key == "q"]
     weight = quality(weights[0]) if weights else 1.0
-    name = "*/*" if name == "*" else name  # as Java's HTTP client writes it
+    name = "*/*" if name == "*" else name  # Java's HTTP client sends this
     if name.count("/") != 1 or weight is None:
         return None
     return _Range(name, frozenset(pair for pair in parameters if pair[0] != "q"), weight)
 
 
 def _read(text: str) -> tuple[str, frozenset[tuple[str, str]]]:
-    """Split a media type or range into its name and its parameters, all in lower case."""
+    """Split a media type or media range into its name and its parameters, all in lower case."""
     name, *rest = (part.strip() for part in _PARAMETERS.findall(text.lower()) or [""])
     pairs = (part.partition("=") for part in rest if part)
     return name, frozenset((key.strip(), value.strip().strip('"')) for key, _, value in pairs)

@@ -1,4 +1,4 @@
-"""What a package that adds an ecosystem to the mirror implements; found through the entry points `httpcache.adapters`.
+"""The interface of a package that adds an ecosystem; found through the entry point group `httpcache.adapters`.
 
 [project.entry-points."httpcache.adapters"]
 npm = "npm_adapter:adapter"
@@ -36,7 +36,7 @@ class Option:
 
 @dataclass(frozen=True)
 class Argument:
-    """What a command takes: `project` is an operand, `--reason` an option. Without a metavar an option is a flag."""
+    """An argument of a command: `project` is positional, `--reason` an option. One without a metavar is a flag."""
 
     name: str
     help: str
@@ -46,10 +46,10 @@ class Argument:
 
 @dataclass(frozen=True)
 class Command:
-    """A command that an adapter adds: `httpcache NAME ...`; beside a running server, unless it has to be `alone`.
+    """A command that an adapter adds: `httpcache NAME ...`. Unless it has to run `alone`, it may run beside a server.
 
-    `run` is given the store and the arguments by their names (`reason` for `--reason`; None for an option that was not
-    given, False for a flag), and returns the lines to print. It raises MirrorError.
+    `run` receives the store and the arguments by name (`reason` for `--reason`; None for an option that was not given,
+    False for a flag) and returns the lines to print. Raises MirrorError.
     """
 
     name: str
@@ -60,61 +60,61 @@ class Command:
 
 
 class Progress(Protocol):
-    """Told of pieces of work, and of each step in them."""
+    """Reports the progress of pieces of work."""
 
     def over(self, title: str, total: int) -> AbstractContextManager[Callable[[], None]]:
-        """Give a function to call after each of `total` steps."""
+        """Yield a function to call after each of `total` steps."""
 
 
 class Bound(Protocol):
-    """An adapter at work on one mirror."""
+    """An adapter that is bound to a mirror."""
 
     async def answer(self, request: Request) -> ASGIApp | None:
-        """Return the response to a request, None where it is not this adapter's. Raises MirrorError."""
+        """Return the response to a request, or None if the request is not for this adapter. Raises MirrorError."""
 
     async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> ASGIApp | None:
-        """Return what is sent in the place of what an upstream answered, None where that is to be sent.
+        """Return what to send instead of an upstream's response, or None to send that response unchanged.
 
-        `status` is the `Cache-Status` of the answer.
+        `status` is the `Cache-Status` of the response.
 
-        Asked of every answer to which no adapter could tell from the request alone that it is its own, so that no link
-        leaves the pin. Raises MirrorError.
+        Called for every response that no adapter could claim by its request alone, so that no link leaves the pin.
+        Raises MirrorError.
         """
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
     ) -> None:
-        """Make a pass over each upstream that is followed, and is due; tell of each that is completed in a line.
+        """Make a pass over each followed upstream that is due, and report each completed pass in one line.
 
-        `due` decides by the instant at which the last complete pass began (seconds since the epoch), None for never.
-        Raises MirrorError where a pass could not be completed, after all of them have been tried.
+        `due` receives the time at which the last complete pass began (seconds since the epoch), or None if there was
+        none. Raises MirrorError if a pass could not be completed, after all of them have been tried.
         """
 
 
 class Adapter(Protocol):
-    """An ecosystem: its options and commands, its lines for people, and its way to answer requests."""
+    """An ecosystem: its options and commands, its usage lines, and how it answers requests."""
 
     options: Sequence[Option]
     commands: Sequence[Command]
 
     def check(self, settings: Settings) -> None:
-        """Raise MirrorError where an option makes no sense: before the server starts."""
+        """Check the options before the server starts. Raises MirrorError if one is not valid."""
 
     def bind(self, mirror: Mirror) -> Bound:
-        """Return the adapter at work on a mirror."""
+        """Bind the adapter to a mirror."""
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
-        """Return lines to copy, each with what it is for; `address` is the mirror's, `date` an example's date."""
+        """Return (what it is for, line to copy) pairs. `address` is the mirror's address, `date` an example date."""
 
 
 def adapters() -> Iterator[Adapter]:
-    """Load every adapter that is installed, once each, also if two installations name it."""
+    """Load every installed adapter, each one once even if two installations register it."""
     for entry in sorted(set(entry_points(group="httpcache.adapters"))):
         yield entry.load()
 
 
 def usage(address: str, adapters: Sequence[Adapter], date: str) -> list[tuple[str, str]]:
-    """Return lines to copy, each with what it is for: the adapters' and the generic mirror's."""
+    """Return (what it is for, line to copy) pairs: those of the adapters and that of the generic mirror."""
     lines = [line for adapter in adapters for line in adapter.usage(address, date)]
     lines.append(("curl", f"curl -fLO {address}/mypin-{date}/https://example.com/file.tar.gz"))
     return lines

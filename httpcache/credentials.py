@@ -1,4 +1,4 @@
-"""The credentials of a client: which headers carry them, which of them to try, and the scope of what they fetched."""
+"""A client's credentials: the headers that carry them, the order to try them in, and the scope of what they fetched."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ PUBLIC = ""
 
 @dataclass(frozen=True)
 class Credentials:
-    """What a request carries to prove who asks: header names in lower case with their values.
+    """The credentials of a request: header names in lower case with their values.
 
-    `given` were set on purpose for this request (Bearer, X-Api-Key, ...) and go with the first try; `basic` is a Basic
-    `Authorization`, which installers send to every index of a host, and which therefore only answers a challenge.
-    `bound`: it is known that they are for this very origin, so all go with the first try. `prefix` is the name of the
-    pin, without its date, under which they are used.
+    `given` were set deliberately for this request (Bearer, X-Api-Key, ...) and are sent on the first try. `basic` is a
+    Basic `Authorization`, which installers send to every index on a host, so it is only sent after a challenge.
+    `bound`: the credentials are known to belong to this origin, so all are sent on the first try. `prefix` is the name
+    of the pin they are used under, without its date.
     """
 
     given: tuple[tuple[str, str], ...] = ()
@@ -29,23 +29,23 @@ class Credentials:
 
     @cached_property
     def levels(self) -> tuple[tuple[tuple[str, str], ...], ...]:
-        """The sets of headers to try, one after the other."""
+        """The sets of headers to try, in this order."""
         if self.basic is None:
             return (self.given,)
         everything = (*self.given, (AUTHORIZATION, self.basic))
         return (everything,) if self.bound else (self.given, everything)
 
     def with_login(self, basic: str) -> Credentials:
-        """Return these with another `Authorization`, of the scheme Basic."""
+        """Return a copy with another Basic `Authorization`."""
         return replace(self, given=tuple(pair for pair in self.given if pair[0] != AUTHORIZATION), basic=basic)
 
     def scopes(self, secret: bytes, origin: str) -> frozenset[str]:
-        """The scopes whose copies these credentials may read without asking the upstream."""
+        """Return the scopes whose copies these credentials may read without asking the upstream."""
         return frozenset(scope(secret, origin, level) for level in self.levels)
 
 
 def read_credentials(headers: Mapping[str, str], names: Iterable[str]) -> Credentials:
-    """Take the credentials out of a request's headers; `names` are the custom headers that carry some."""
+    """Extract the credentials from a request's headers. `names` are the custom headers that can carry them."""
     given = tuple((name, headers[name]) for name in sorted(names) if name in headers)
     authorization = headers.get(AUTHORIZATION)
     if authorization is None:
@@ -56,9 +56,9 @@ def read_credentials(headers: Mapping[str, str], names: Iterable[str]) -> Creden
 
 
 def scope(secret: bytes, origin: str, sent: Iterable[tuple[str, str]]) -> str:
-    """Return the scope of what was fetched from an origin with these headers: an HMAC, or PUBLIC for no headers.
+    """Return the scope of what was fetched from an origin with these headers: an HMAC, or PUBLIC if there are none.
 
-    `secret` is the key of the store; without it a scope says nothing about the credentials.
+    `secret` is the store's key; without it, a scope reveals nothing about the credentials.
     """
     lines = [f"{name}: {value}" for name, value in sent]
     if not lines:

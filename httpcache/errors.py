@@ -1,31 +1,31 @@
-"""The errors of the mirror, each with the HTTP status that a client gets.
+"""The mirror's exceptions, each with the HTTP status that the client receives.
 
     MirrorError                     500
-    ├── BadAddress                  400  the address names no target; the text says how to write it
-    ├── Refused                     403  the network guard, or a rule, does not allow the target
+    ├── BadAddress                  400  the address is not valid; the text says how to write it
+    ├── Refused                     403  the SSRF guard or a rule does not allow the target
     ├── NotFound                    404
     ├── NotAcceptable               406
     ├── Loop                        508  the request came from this mirror itself
     ├── UpstreamError               502
-    │   ├── Unreachable             502  no connection, no name, TLS failed
-    │   ├── BadUpstream             502  it answered, but not with what can be kept
-    │   │   └── OtherBytes          502  it has something, but not what was announced
-    │   ├── Busy                    503  too many exchanges with upstreams at once
-    │   ├── UnderWay                503  it is being fetched, and takes longer than a client waits
+    │   ├── Unreachable             502  DNS, the connection or TLS failed
+    │   ├── BadUpstream             502  it answered, but the answer cannot be kept
+    │   │   └── OtherBytes          502  it has a file, but not the announced one
+    │   ├── Busy                    503  too many upstream requests at once
+    │   ├── UnderWay                503  still being fetched; takes longer than clients wait
     │   ├── TimedOut                504
-    │   └── Offline                 504  the mirror was told not to ask upstreams
+    │   └── Offline                 504  the mirror runs with --offline
     └── StoreError                  503  the store cannot be read or written
-        ├── Damaged                 503  what is on disk is not what was frozen
+        ├── Damaged                 503  the bytes on disk are not those that were frozen
         └── StoreFull               507
 
-Texts name the target and the cause, never a credential or a query: use `redact` on every address that goes into one.
+Texts name the target and the cause, but never a credential or a query: apply `redact` to every URL in a text.
 """
 
 from __future__ import annotations
 
 import re
 
-# What a terminal obeys (ECMA-48), what turns the direction of text (Unicode UAX 9), and what is no character at all.
+# Control characters of terminals (ECMA-48), characters that change the direction of text (UAX 9), and surrogates.
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
@@ -33,10 +33,10 @@ _USERINFO = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 
 
 class MirrorError(Exception):
-    """An error with a status and a text for the client.
+    """An error with an HTTP status and a text for the client.
 
-    `headers` are sent with the answer, for example `Retry-After`. `problem`: the text is sent as problem details (RFC
-    9457), which uv shows to its user. `told`: it is in the log already.
+    `headers` are sent with the response, for example `Retry-After`. `problem`: the text is sent as problem details (RFC
+    9457), which uv shows to its user. `told`: the error has been logged already.
     """
 
     status = 500
@@ -50,25 +50,25 @@ class MirrorError(Exception):
 
 
 class BadAddress(MirrorError):
-    """The address names no target (400)."""
+    """The address is not valid (400)."""
 
     status = 400
 
 
 class Refused(MirrorError):
-    """The guard or a rule does not allow the target (403)."""
+    """The SSRF guard or a rule does not allow the target (403)."""
 
     status = 403
 
 
 class NotFound(MirrorError):
-    """There is no such thing here (404)."""
+    """What was requested does not exist here (404)."""
 
     status = 404
 
 
 class NotAcceptable(MirrorError):
-    """No representation fits the request's `Accept` (406, RFC 9110 section 15.5.7)."""
+    """No representation matches the request's `Accept` (406, RFC 9110 section 15.5.7)."""
 
     status = 406
 
@@ -80,25 +80,25 @@ class Loop(MirrorError):
 
 
 class UpstreamError(MirrorError):
-    """The upstream could not be asked, or not understood (502)."""
+    """The upstream could not be reached, or its response could not be used (502)."""
 
     status = 502
 
 
 class Unreachable(UpstreamError):
-    """No connection to the upstream: name, network or TLS (502)."""
+    """No connection to the upstream: DNS, network or TLS failed (502)."""
 
 
 class BadUpstream(UpstreamError):
-    """The upstream answered, but not with something that can be kept (502)."""
+    """The upstream answered, but the answer cannot be kept (502)."""
 
 
 class OtherBytes(BadUpstream):
-    """The upstream has a body there, whole, but not the one that was announced (502)."""
+    """The upstream sent a complete body, but not the announced one (502)."""
 
 
 class Busy(UpstreamError):
-    """Too many exchanges with upstreams are under way (503)."""
+    """Too many upstream requests are under way (503)."""
 
     status = 503
 
@@ -107,7 +107,7 @@ class Busy(UpstreamError):
 
 
 class UnderWay(UpstreamError):
-    """What was asked for is being fetched, which takes longer than a client waits for an answer (503)."""
+    """What was requested is being fetched, which takes longer than clients wait (503)."""
 
     status = 503
 
@@ -134,29 +134,29 @@ class StoreError(MirrorError):
 
 
 class Damaged(StoreError):
-    """What is on disk is not what was frozen (503)."""
+    """The bytes on disk are not those that were frozen (503)."""
 
 
 class StoreFull(StoreError):
-    """The store has no room left (507)."""
+    """The store has no space left (507)."""
 
     status = 507
 
 
 def plain(text: str) -> str:
-    """Write what a terminal would obey as escapes, `\\x1b`: for every text of a stranger that people get to see."""
+    """Escape terminal control characters, as `\\x1b`. For every text from outside that people will see."""
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n"))
 
 
 def one_line(text: str) -> str:
-    """Write a text so that it is one line, in which nothing is obeyed by a terminal."""
+    """Escape a text so that it is one line without terminal control characters."""
     return plain(text).replace("\n", "\\n")
 
 
 def redact(url: str) -> str:
-    """Take the userinfo and the query's values out of an address, for texts and logs.
+    """Remove the userinfo and the query's values from a URL, for error texts and logs.
 
-    The names of the query's parameters stay, so that two targets can be told apart.
+    The names of the query's parameters stay, so that different targets can be told apart.
     """
     url = _USERINFO.sub(r"\1", url)
     base, mark, query = url.partition("?")

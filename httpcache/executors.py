@@ -1,7 +1,7 @@
-"""Threads that are there before there is work.
+"""Executors whose threads are started before there is work.
 
-An executor takes work first and starts a thread for it then. Where the system has none left, it raises and keeps the
-work: it would be done later, by whatever thread there is, on files that are not the ones that were meant any more.
+ThreadPoolExecutor queues the work first and then starts a thread for it. If the system has no threads left, it raises
+but leaves the work queued: another thread would do it later, on file descriptors that may have been reused by then.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from .errors import StoreError
 
 
 def prestarted_executor(count: int, name: str) -> ThreadPoolExecutor:
-    """Return an executor that has all its threads and never starts one. Raises StoreError where they cannot be had."""
+    """Return an executor whose threads have all been started. Raises StoreError if the system has too few threads."""
     executor = ThreadPoolExecutor(count, name)
     all_there = threading.Event()
     try:
         for _ in range(count):
-            executor.submit(all_there.wait)  # so none is free yet, and the next one takes a thread of its own
+            executor.submit(all_there.wait)  # keeps it busy, so that the next task starts another
     except RuntimeError as error:
-        raise StoreError(f"the system lets this process have no more threads ({error}): raise its limit") from error
+        raise StoreError(f"this process cannot start more threads ({error}): raise its limit") from error
     finally:
         all_there.set()
     return executor

@@ -1,4 +1,4 @@
-"""Pure: which headers of an upstream's answer an operator can have kept, and where a `Link` leads (RFC 8288)."""
+"""Pure: which upstream response headers an operator can choose to keep, and the targets of a `Link` (RFC 8288)."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from .errors import BadAddress
 from .target import resolve
 
-MAX_LINKS = 50  # of one answer; each grows by the name of the pin
+MAX_LINKS = 50  # of one response; each grows by the name of the pin
 
 _NAME = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _CONTROL = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
@@ -16,29 +16,29 @@ _LINK = re.compile(r"[ \t,]*<([^<>]*)>")
 _PARAMETER = re.compile(
     r"""[ \t]*;[ \t]*(?:([!#$%&'*+.^_`|~0-9A-Za-z-]+)(?:[ \t]*=[ \t]*("(?:[^"\\]|\\.)*"|[^\s",;<>]+))?)?"""
 )
-_LOADED = frozenset({  # by browsers, without anybody following a link
+_LOADED = frozenset({  # by browsers, without anyone following a link
     "compression-dictionary", "dns-prefetch", "expect", "icon", "import", "manifest", "modulepreload", "pingback",
     "preconnect", "prefetch", "preload", "prerender", "stylesheet",
 })  # fmt: skip
 _END = re.compile(r"[ \t]*(?:,|$)")
 _ALWAYS = re.compile(r"content-(?:type|encoding|language|disposition)|last-modified|link")
 _NEVER = re.compile(
-    r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|proxy-.*"  # of one connection: RFC 9110 section 7.6.1
-    r"|.*cookie2?|.*authenticat.*|.*authoriz.*|clear-site-data|.*-token"  # credentials, and what belongs to one client
+    r"connection|keep-alive|te|trailer|transfer-encoding|upgrade|proxy-.*"  # hop-by-hop: RFC 9110 section 7.6.1
+    r"|.*cookie2?|.*authenticat.*|.*authoriz.*|clear-site-data|.*-token"  # credentials, and data of one client
     r"|content-length|content-range|content-location|accept-ranges|etag|vary|location|allow|retry-after|refresh"
-    r"|age|date|expires|pragma|.*cache-control|cache-status|server|via|warning|cdn-loop"  # the mirror says its own
+    r"|age|date|expires|pragma|.*cache-control|cache-status|server|via|warning|cdn-loop"  # the mirror sends its own
     r"|content-security-policy.*|x-content-type-options|x-frame-options|x-xss-protection|referrer-policy"
     r"|access-control-.*|cross-origin-.*|origin-agent-cluster|permissions-policy|feature-policy|timing-allow-origin"
     r"|strict-transport-security|public-key-pins.*|expect-ct|alt-svc|nel|report.*|sec-.*|service-worker-allowed|sourcemap"
-    r"|x-sourcemap|speculation-rules|no-vary-search|x-dns-prefetch-control|accept-ch|critical-ch"  # orders to browsers
+    r"|x-sourcemap|speculation-rules|no-vary-search|x-dns-prefetch-control|accept-ch|critical-ch"  # for browsers
     r"|x-accel-.*|x-sendfile|x-lighttpd-send.*|x-reproxy-.*|surrogate-.*|x-http-method.*|forwarded|x-forwarded-.*"
-)  # and orders to proxies: nginx serves any file that X-Accel-Redirect names
+)  # and for proxies: nginx serves any file that X-Accel-Redirect names
 
 
 def why_not(name: str) -> str | None:
-    """Return why a header (its name in lower case) cannot be kept by an option, None where it can."""
+    """Return why a header (its name in lower case) cannot be kept, or None if it can."""
     if not _NAME.fullmatch(name):
-        return "that is no name of a header"
+        return "it is not a valid header name"
     if _ALWAYS.fullmatch(name):
         return "it is always kept"
     if _NEVER.fullmatch(name):
@@ -47,16 +47,16 @@ def why_not(name: str) -> str | None:
 
 
 def named(headers: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
-    """Return the headers with these names that have a value as RFC 9110 section 5.5 has it."""
+    """Return the headers with these names whose values are valid (RFC 9110 section 5.5)."""
     found = {name: headers[name] for name in names if name in headers}
     return {name: value for name, value in found.items() if not _CONTROL.search(value)}
 
 
 def absolute_links(value: str, base: str) -> str:
-    """Return a `Link` with whole addresses, in their own spelling.
+    """Return a `Link` with absolute URLs, in their own spelling.
 
-    What cannot be read or followed is left out, and so is what makes a browser load something by itself. `base` is the
-    address of the answer, which the links are relative to (section 3.2).
+    Leaves out links that are malformed or cannot be followed, and those that make a browser load something by itself.
+    `base` is the URL of the response, which the links are relative to (section 3.2).
     """
 
     def whole(reference: str) -> str | None:
@@ -69,7 +69,7 @@ def absolute_links(value: str, base: str) -> str:
 
 
 def map_links(value: str, change: Callable[[str], str | None]) -> str:
-    """Return a `Link` with its targets changed, its parameters as they are; where `change` gives None, without it."""
+    """Return a `Link` with its targets changed, without those for which `change` returns None."""
     kept: list[str] = []
     for reference, parameters, relations in _links(value):
         target = None if _LOADED & relations else change(reference)
@@ -79,9 +79,9 @@ def map_links(value: str, change: Callable[[str], str | None]) -> str:
 
 
 def _links(value: str) -> Iterable[tuple[str, str, frozenset[str]]]:
-    """Yield target, parameters and relations of each link (appendix B.2).
+    """Yield the target, parameters and relations of each link (appendix B.2).
 
-    What cannot be read ends at the next comma.
+    After a malformed link, parsing goes on at the next comma.
     """
     place = 0
     while place >= 0 and (found := _LINK.match(value, place)):
@@ -99,5 +99,5 @@ def _links(value: str) -> Iterable[tuple[str, str, frozenset[str]]]:
 
 
 def essence(content_type: str) -> str:
-    """Return the media type of a `Content-Type`, in lower case and without its parameters."""
+    """Return the media type of a `Content-Type` in lower case, without its parameters."""
     return content_type.partition(";")[0].strip().lower()

@@ -1,4 +1,4 @@
-"""The log: each record is one line of its own, and says nothing that a terminal obeys."""
+"""Logging: each record is one line, without terminal control characters."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class _Plain(logging.Filter):
 
 
 def begin(level: str) -> None:
-    """Log what is at least of this level. No other logger than ours: httpcore's prints headers, secrets among them."""
+    """Log records of at least this level, only from our own logger: httpcore's prints headers, including secrets."""
     log = logging.getLogger("httpcache")
     log.setLevel(level.upper())
     if not log.filters:

@@ -1,4 +1,4 @@
-"""Values in memory, those that were used last: up to so many bytes, or so many of them."""
+"""A least-recently-used cache in memory, bounded by bytes or by the number of values."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ V = TypeVar("V")
 
 
 class SizedLRU(Generic[K, V]):
-    """A mapping that keeps what was used last.
+    """A mapping that keeps the most recently used values.
 
-    `limit` bounds the sum of the sizes that `put` is given: bytes, or the number of values where each has the size 1.
-    The value that was put last is kept in any case.
+    `limit` bounds the sum of the sizes given to `put`: bytes, or the number of values if each has size 1. The value
+    that was put last is always kept.
     """
 
     def __init__(self, limit: int) -> None:
@@ -22,7 +22,7 @@ class SizedLRU(Generic[K, V]):
         self._size = 0
 
     def get(self, key: K) -> V | None:
-        """Return the value of a key, None where it is not kept."""
+        """Return the value of a key, or None if it is not cached."""
         found = self._values.get(key)
         if found is None:
             return None
@@ -30,7 +30,7 @@ class SizedLRU(Generic[K, V]):
         return found[0]
 
     def put(self, key: K, value: V, size: int = 1) -> None:
-        """Keep a value with the size that it has by now."""
+        """Store a value with its current size."""
         _, before = self._values.pop(key, (None, 0))
         self._values[key] = value, size
         self._size += size - before
@@ -39,6 +39,6 @@ class SizedLRU(Generic[K, V]):
             self._size -= dropped
 
     def drop(self, key: K) -> None:
-        """Keep a value no longer."""
+        """Remove a value. Raises KeyError if it is not cached."""
         _, size = self._values.pop(key)
         self._size -= size

@@ -1,4 +1,4 @@
-"""A request as the mirror sees it."""
+"""A client's request, parsed."""
 
 from __future__ import annotations
 
@@ -22,7 +22,8 @@ HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
 class Request:
     """A GET or HEAD to the mirror.
 
-    `path` is the raw path below the root path, still quoted; `query` what followed the `?`; `root` the root path.
+    `path` is the raw path below the root path, still percent-encoded; `query` is what follows the `?`; `root` is
+    the root path.
     """
 
     scope: Scope
@@ -34,7 +35,7 @@ class Request:
 
     @classmethod
     def read(cls, scope: Scope, settings: Settings) -> Request:
-        """Take a request apart."""
+        """Parse an ASGI scope."""
         path = scope["raw_path"].decode("utf-8", "surrogateescape")
         headers = Headers(scope=scope)
         credentials = read_credentials(headers, settings.credential_headers)
@@ -43,24 +44,24 @@ class Request:
 
     @cached_property
     def target(self) -> Target:
-        """What it asks the generic mirror for. Raises BadAddress."""
+        """The target that the request names. Raises BadAddress."""
         return parse_target(self.path, self.query)
 
     @property
     def raw(self) -> bool:
-        """Whether the upstream's own bytes are asked for: `/<pin>/raw/<upstream-url>`. No adapter rewrites these."""
+        """Whether it is for the upstream's own bytes (`/<pin>/raw/<upstream-url>`), which no adapter rewrites."""
         return split_path(self.path).raw
 
     @property
     def pinned(self) -> str:
-        """What the addresses of links begin with, so that they stay in the pin."""
+        """The prefix of links that stay in the pin."""
         parts = split_path(self.path)
         return f"{self.root}/{parts.pin}/{'raw/' if parts.raw else ''}"
 
     def slashed(self, final: str) -> str | None:
-        """Return this address with a slash behind its path, where the upstream redirected to that; None otherwise.
+        """Return this URL with a slash after its path if that is where the upstream redirected to, or None.
 
-        `final` is where the answer came from. Relative links on a page mean something else without the slash.
+        `final` is the URL that the response came from. Without the slash, relative links would resolve wrongly.
         """
         asked = self.target.url.partition("?")[0]
         if asked.endswith("/") or canonical_url(final) != f"{asked}/":
@@ -70,17 +71,17 @@ class Request:
 
     @property
     def origin(self) -> str:
-        """The origin (RFC 6454) that the client asked, for answers that go to this client alone.
+        """The mirror's origin (RFC 6454) as this client addresses it, for responses to this client alone.
 
-        Raises BadAddress where the request names no host.
+        Raises BadAddress if the request has no valid Host.
         """
         host = self.headers.get("host", "")
         if not HOST.fullmatch(host):
-            raise BadAddress("the request names no host of this mirror: send it in a Host header")
+            raise BadAddress("the request has no valid Host header: send one with the address of this mirror")
         is_tls = self.headers.get("x-forwarded-proto", self.scope.get("scheme")) == "https"
         return f"{'https' if is_tls else 'http'}://{host}"
 
     @property
     def accept(self) -> str:
-        """The request's `Accept`; everything is accepted where there is none (RFC 9110 section 12.5.1)."""
+        """The request's `Accept`; without one, everything is accepted (RFC 9110 section 12.5.1)."""
         return self.headers.get("accept", "*/*")

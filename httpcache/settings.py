@@ -1,4 +1,4 @@
-"""The settings of a mirror. Only the command reads them from options and the environment; the rest is handed them."""
+"""The settings of a mirror. Only the command reads options and the environment; everything else receives a Settings."""
 
 from __future__ import annotations
 
@@ -18,31 +18,32 @@ GIB = 1024 * MIB
 class Settings:
     """What an operator can set.
 
-    `data`: the folder of the store. `host`, `port`: where to listen. `workers`: processes. `root_path`: the prefix
-    under which a proxy in front shows the mirror, "" or "/prefix"; `root_path_stripped`: the proxy takes it off
-    requests, else the mirror does. `offline`: ask no upstream. `log_level`: a level of `logging`. `capture`: make
-    passes of the capture beside the server, at 00:00 UTC; `capture_every`: so many seconds after the last one too.
-    `adapters`: the options of the adapters by their names (`pypi_upstream`), those that were given. `environment`: the
-    variables that a configuration may name, for secrets.
+    `data`: the folder of the store. `host`, `port`: where to listen. `workers`: the number of processes. `root_path`:
+    the prefix under which a reverse proxy serves the mirror, "" or "/prefix"; `root_path_stripped`: whether the proxy
+    strips it from requests; if not, the mirror does. `offline`: send no requests to upstreams. `log_level`: a level of
+    `logging`. `capture`: make capture passes while serving, at 00:00 UTC; `capture_every`: also that many seconds
+    after the last one. `adapters`: the adapters' options that were given, by name (`pypi_upstream`). `environment`: the
+    variables that a configuration file may refer to, for secrets.
 
-    The network: `allow_networks` and `allow_ports` are what addresses from requests may reach besides public addresses
-    on ports 80 and 443. `proxy`: the URL of an HTTP proxy that upstreams are asked through. `ca_bundle`: a PEM file of
-    the authorities to trust in place of the system's.
+    Network: `allow_networks` and `allow_ports` are what URLs from requests may reach besides public addresses on ports
+    80 and 443. `proxy`: the URL of an HTTP proxy for requests to upstreams. `ca_bundle`: a PEM file of certificate
+    authorities to trust instead of the system's.
 
-    Credentials: `credential_headers` are the request headers, besides `Authorization`, that carry some. `bindings`:
-    prefixes of pins with the origins that credentials under them go to. `shared`: prefixes of pins whose private copies
-    everybody may read. `respect_no_store`: what an upstream forbids to store is passed on and not frozen.
+    Credentials: `credential_headers` are the request headers besides `Authorization` that carry credentials.
+    `bindings`: pin prefixes with the origins that credentials under them are sent to. `shared`: pin prefixes whose
+    private copies every client may read. `respect_no_store`: pass on responses with `no-store` or `private` without
+    freezing them.
 
-    For clients: `keep_headers` are headers of upstreams' answers, in lower case, that are kept besides the usual ones;
-    `cors`: web pages of any origin may read what is public.
+    For clients: `keep_headers` are upstream response headers, in lower case, to keep besides the usual ones; `cors`:
+    let web pages of any origin read what is public.
 
-    Bounds on what an upstream may do: `max_file`, `max_page` (an index page, unpacked), `max_header` (the head of an
-    answer, or of a client's request) in bytes; `max_redirects`; `connect_timeout`, `stall_timeout` (without a byte, or
-    below `min_rate` bytes a second) and `deadline` (one whole download) in seconds; `max_connections` and
-    `max_connections_per_origin` at once, for each process.
+    Bounds on upstreams: `max_file`, `max_page` (an index page, decompressed) and `max_header` (the head of a response,
+    or of a client's request) in bytes; `max_redirects`; `connect_timeout`, `stall_timeout` (without a byte, or below
+    `min_rate` bytes per second) and `deadline` (one whole download) in seconds; `max_connections` and
+    `max_connections_per_origin` at once, per process.
 
-    Bounds on clients: `max_clients` connections for each process; `client_timeout` in seconds, for a client to send the
-    head of a request, and to take some of its answer.
+    Bounds on clients: `max_clients` connections per process; `client_timeout` in seconds, for a client to send the head
+    of a request, and to accept more of a response.
     """
 
     data: Path

@@ -1,14 +1,14 @@
-"""Addresses: turns the raw path of a request into a Target, and a Target into the one path that names it.
+"""Addresses: turns the raw path of a request into a Target, and a Target into its canonical path.
 
     /nvidia-2024-01-02/https://pypi.ngc.nvidia.com/tensorrt/?x=1
      └── pin ────────┘ └── upstream URL ──────────────────┘
     /nvidia-2024-01-02/raw/https://pypi.ngc.nvidia.com/tensorrt/?x=1
                       └── the upstream's own bytes, which no adapter rewrites
 
-Clients mangle addresses: Python's `urljoin` and nginx merge the slashes of `https://`, pip quotes its colon, and every
-one of them has its own idea of which characters of a path are quoted. All forms of one address are one Target here.
-What an upstream is asked for is the form that was given: to quote a reserved character, or to undo that, can name
-another thing (RFC 3986 section 2.2), and breaks a signature.
+Clients mangle URLs: Python's `urljoin` and nginx merge the slashes of `https://`, pip percent-encodes its colon, and
+each client has its own idea of which characters of a path to encode. All spellings of a URL are one Target here. The
+upstream receives the spelling that was given: encoding a reserved character, or decoding one, can name another
+resource (RFC 3986 section 2.2) and breaks signed URLs.
 """
 
 from __future__ import annotations
@@ -37,12 +37,12 @@ _ABSOLUTE = re.compile(r"https?://[^/?]", re.IGNORECASE)
 _ANY_SCHEME = re.compile(r"[a-z][a-z0-9+.-]*:", re.IGNORECASE)
 _AUTHORITY = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\[\]:@]*)(?::([0-9]{0,5}))?")
 _HOST = re.compile(r"[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*")
-# What has to change in a query: escapes, and bytes that may not stand in one (RFC 3986 section 3.4).
+# What canonicalization changes in a query: escapes, and bytes that are not allowed (RFC 3986 section 3.4).
 _QUERY_PARTS = re.compile(rb"%([0-9A-Fa-f]{2})|[^A-Za-z0-9!$&'()*+,;=:@/?._~-]")
 DEFAULT_PORTS = {"http": 80, "https": 443}
-# What may not stand in the target of a request (RFC 9112 section 3.2), and what others read as a slash.
+# What is not allowed in a request target (RFC 9112 section 3.2), and what some servers read as a slash.
 _NOT_SENT = re.compile(rb"[^!-~]|[#\\]")
-# An address in its one form already, as most links are: nothing in it to lower, quote or leave out.
+# A URL that is canonical already, as most links are: a fast path.
 _CANONICAL = re.compile(
     r"https?://[a-z0-9]{1,60}(?:[.-][a-z0-9]{1,60}){0,3}(?:/(?!\.{1,2}(?:/|\Z))[\w!$&'()*,;=:@.~-]*)+", re.ASCII
 )
@@ -52,9 +52,9 @@ _PATH_SAFE = "!$&'()*,;=:@-._~"
 
 
 class Parts(NamedTuple):
-    """The parts of an address of the mirror, as they were spelled: the pin, and what stands behind it.
+    """The parts of a URL of the mirror, as they were spelled: the pin, and what follows it.
 
-    `raw`: the upstream's own bytes are asked for, which no adapter may rewrite.
+    `raw`: the request is for the upstream's own bytes, which no adapter may rewrite.
     """
 
     pin: str
@@ -63,7 +63,7 @@ class Parts(NamedTuple):
 
 
 class Address(NamedTuple):
-    """The address of something at an upstream: its one form, and the form in which the upstream is asked for it."""
+    """An upstream URL: `url` is its canonical form, `wire` the spelling that is sent to the upstream."""
 
     url: str
     wire: str
@@ -71,11 +71,11 @@ class Address(NamedTuple):
 
 @dataclass(frozen=True)
 class Target:
-    """What a request asks for: a URL of an upstream, as frozen under a pin.
+    """What a request names: an upstream URL, as frozen under a pin.
 
-    `pin` is the name in front; `url` is the canonical address of the upstream, without userinfo and fragment. `wire` is
-    the spelling in which the upstream is asked for it, and `login` what `Authorization` has of a user and password in
-    the address (RFC 7617): no parts of what the target is.
+    `pin` is the name of the pin; `url` is the canonical upstream URL, without userinfo and fragment. `wire` is the
+    spelling that is sent to the upstream, and `login` the `Authorization` for a user and password in the URL (RFC
+    7617); neither is part of the target's identity.
     """
 
     pin: str
@@ -91,12 +91,12 @@ class Target:
 
     @property
     def origin(self) -> str:
-        """Scheme, host and port (RFC 6454), the port only where it is not the scheme's default."""
+        """Scheme, host and port (RFC 6454), without the port if it is the scheme's default."""
         return origin(self.url)
 
     @property
     def path(self) -> str:
-        """The address of this target on the mirror, below the root path: `/<pin>/<url>`."""
+        """The path of this target on the mirror, below the root path: `/<pin>/<url>`."""
         return f"/{self.pin}/{self.url}"
 
     def __str__(self) -> str:
@@ -104,10 +104,10 @@ class Target:
 
 
 def parse_target(raw_path: str, query: str = "") -> Target:
-    """Read `/<pin>/<upstream-url>` or `/<pin>/raw/<upstream-url>`: both are of the same thing, frozen once.
+    """Parse `/<pin>/<upstream-url>` or `/<pin>/raw/<upstream-url>`; both name the same target, which is frozen once.
 
-    `raw_path` is the path as it stood in the request line, still quoted; `query` is what followed the `?`.
-    A user and password in front of the host, `https://user:password@host/`, are the login for that origin.
+    `raw_path` is the path from the request line, still percent-encoded; `query` is what follows the `?`. A user and
+    password before the host, `https://user:password@host/`, are the login for that origin.
     Raises BadAddress with a text that says how to write the address.
     """
     pin, rest, _ = split_path(raw_path)
@@ -116,9 +116,9 @@ def parse_target(raw_path: str, query: str = "") -> Target:
 
 
 def _split_login(raw: str) -> tuple[str, str]:
-    """Take user and password out of an upstream address; return them as `Authorization` has them (RFC 7617).
+    """Split the user and password from an upstream URL; return the rest, and a value for `Authorization` (RFC 7617).
 
-    Clients quote the colon and the `@`, or leave them; what is quoted in user and password is undone once more.
+    Some clients percent-encode the colon and the `@`; user and password are decoded once more in any case.
     """
     found = _WITH_USER.match(raw)
     if not found:
@@ -128,7 +128,7 @@ def _split_login(raw: str) -> tuple[str, str]:
         authority = unquote_to_bytes(_encode(authority)).decode("utf-8", "surrogateescape")
     userinfo, _, host = authority.rpartition("@")
     if not host or _NOT_IN_HOST.search(host):
-        raise BadAddress("the upstream address has a user name, and no host behind the '@'")
+        raise BadAddress("the upstream URL has a user name but no host after the '@'")
     userinfo = userinfo if ":" in userinfo else _QUOTED_COLON.sub(":", userinfo, count=1)
     user, _, password = userinfo.partition(":")
     plain = b":".join(unquote_to_bytes(_encode(part)) for part in (user, password))
@@ -137,31 +137,31 @@ def _split_login(raw: str) -> tuple[str, str]:
 
 
 def split_path(raw_path: str) -> Parts:
-    """Take the raw path of a request apart; nothing in it is checked."""
+    """Split the raw path of a request into its parts, without validating them."""
     pin, _, rest = raw_path.removeprefix("/").partition("/")
     raw = _RAW.match(rest)
     return Parts(pin, rest[raw.end() :], True) if raw else Parts(pin, rest, False)
 
 
 def looks_like_url(raw: str) -> bool:
-    """Whether the part of a path after its first segment is an upstream URL in one of the forms clients make of it."""
+    """Whether the part of a path after its first segment is an upstream URL, in any spelling that clients use."""
     return _SCHEME.match(raw.lstrip("/")) is not None
 
 
 def check_pin(name: str) -> str:
-    """Return the name of a pin unchanged; raise BadAddress where it is none.
+    """Return the name of a pin unchanged. Raises BadAddress if it is not valid.
 
-    A name that ends in something shaped like a date must end in a date: `nvidia-2024-02-30` is a typing error, and
-    would be frozen for ever under a name that says something else.
+    A name that ends in something shaped like a date must end in a valid date: `nvidia-2024-02-30` is a typo, and
+    everything under it would be frozen for ever under a wrong name.
     """
     if not _PIN.fullmatch(name):
         raise BadAddress(
-            f"{name[:100]!r} is no name for a pin: use up to 100 letters, digits, '.', '_' and '-', "
+            f"{name[:100]!r} is not a valid pin name: use up to 100 letters, digits, '.', '_' and '-', "
             "for example /nvidia-2024-01-02/https://pypi.ngc.nvidia.com/"
         )
     dated = _DATED.fullmatch(name)
     if dated and not _is_date(dated[1]):
-        raise BadAddress(f"the pin {name!r} ends in {dated[1]!r}, which is no date: write YYYY-MM-DD")
+        raise BadAddress(f"the pin {name!r} ends in {dated[1]!r}, which is not a date: write YYYY-MM-DD")
     return name
 
 
@@ -172,55 +172,55 @@ def pin_prefix(pin: str) -> str:
 
 
 def canonical_url(raw: str, query: str = "") -> str:
-    """Return the one form of an upstream address: see `read_address`."""
+    """Return the canonical form of an upstream URL: see `read_address`."""
     return read_address(raw, query).url
 
 
 def read_address(raw: str, query: str = "") -> Address:
-    """Return the one form of an upstream address, and the form to ask for.
+    """Return the canonical form of an upstream URL, and the spelling to send.
 
-    `raw` is the address without its query, in any form that clients make of it (`https:/h/x`, `https%3A/h/x`, ...).
-    The one form is normalised by RFC 3986 section 6.2.2: case, percent-encoding, dot segments; a fragment is dropped.
-    In the form to ask for, path and query stay as they were given, but for dot segments, and for what HTTP does not
-    allow there, which is quoted. Raises BadAddress where it is no http or https URL, or carries a user name.
+    `raw` is the URL without its query, in any spelling that clients use (`https:/h/x`, `https%3A/h/x`, ...). The
+    canonical form is normalized by RFC 3986 section 6.2.2: case, percent-encoding, dot segments; a fragment is dropped.
+    In the spelling to send, path and query stay as given, except that dot segments are removed and characters that HTTP
+    does not allow are percent-encoded. Raises BadAddress if it is not an http or https URL, or has a user name.
     """
     if not query and _CANONICAL.fullmatch(raw):
         return Address(raw, raw)
     raw = raw.lstrip("/").partition("#")[0]
     found = _SCHEME.match(raw)
     if not found:
-        shown = "" if "@" in raw or "%" in raw else f" ({raw[:100]!r} is none)"  # it may have a password in it
+        shown = "" if "@" in raw or "%" in raw else f" (and {raw[:100]!r} is not one)"  # it may contain a password
         raise BadAddress(
-            f"after the pin comes a whole upstream URL{shown}, "
+            f"the pin must be followed by a complete upstream URL{shown}, "
             "for example /mypin-2024-01-02/https://example.com/file.tar.gz"
         )
     scheme = found[1].lower()
     authority, slash, path = raw[found.end() :].partition("/")
     if "?" in authority + path:
-        raise BadAddress("the address has a '?' in its path: write it as %3F")
+        raise BadAddress("the URL has a '?' in its path: write it as %3F")
     server = f"{scheme}://{_canonical_authority(scheme, authority)}"
     url, wire = _both_paths(slash + path)
     return Address(f"{server}{url}{_canonical_query(query)}", f"{server}{wire}{query and '?'}{_sendable(query)}")
 
 
 def read_url(text: str) -> Address:
-    """Read an upstream address with its query: see `read_address`. A `?` with nothing behind it is asked for too."""
+    """Parse an upstream URL with its query: see `read_address`. A trailing `?` is kept in the spelling to send."""
     base, mark, query = text.partition("#")[0].partition("?")
     found = read_address(base, query)
     return found if query else found._replace(wire=found.wire + mark)
 
 
 def resolve(base: str, reference: str) -> Address:
-    """Return what a reference means that stands at an address which was asked for (RFC 3986 section 5.2.2).
+    """Resolve a reference against the URL of the document it is in (RFC 3986 section 5.2.2).
 
-    Nothing of it is quoted or unquoted on the way. Raises BadAddress.
+    Percent-encoding is left as it is. Raises BadAddress.
     """
     path = base.partition("?")[0]
     reference = reference.partition("#")[0]
     if _ABSOLUTE.match(reference):
         return read_url(reference)
     if _ANY_SCHEME.match(reference) or reference.startswith("///"):
-        raise BadAddress("the address has no host, or is not of http or https")
+        raise BadAddress("the URL has no host, or is not http or https")
     if reference.startswith("//"):
         return read_url(f"{path.partition(':')[0]}:{reference}")
     if reference.startswith("/"):
@@ -240,18 +240,18 @@ def _canonical_authority(scheme: str, raw: str) -> str:
     try:
         text = unquote_to_bytes(_encode(raw)).decode()
     except UnicodeDecodeError:
-        raise BadAddress("the host of the upstream address is not valid UTF-8") from None
+        raise BadAddress("the host of the upstream URL is not valid UTF-8") from None
     if "@" in text:
         raise BadAddress(
-            "the upstream address carries a user name: send it as credentials of the mirror instead, "
+            "the upstream URL has a user name: send it as credentials for the mirror instead, "
             "for example curl -u user:password http://mirror/<pin>/https://host/path"
         )
     found = _AUTHORITY.fullmatch(text)
     if not found:
-        raise BadAddress(f"{text[:200]!r} is no host")
+        raise BadAddress(f"{text[:200]!r} is not a host")
     host, port = _canonical_host(found[1]), int(found[2] or DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
-        raise BadAddress(f"{port} is no port")
+        raise BadAddress(f"{port} is not a port")
     return host if port == DEFAULT_PORTS[scheme] else f"{host}:{port}"
 
 
@@ -260,10 +260,10 @@ def _canonical_host(host: str) -> str:
         try:
             host = host.encode("idna").decode()
         except UnicodeError:
-            raise BadAddress(f"{host[:200]!r} is no host name") from None
+            raise BadAddress(f"{host[:200]!r} is not a host name") from None
     host = host.lower().removesuffix(".")
     if len(host) > 253 or not (_HOST.fullmatch(host) or _is_ip_literal(host)):
-        raise BadAddress(f"{host[:200]!r} is no host name")
+        raise BadAddress(f"{host[:200]!r} is not a host name")
     return host
 
 
@@ -275,7 +275,7 @@ def _is_ip_literal(host: str) -> bool:
 
 
 def _both_paths(raw: str) -> tuple[str, str]:
-    """Return the one form of a path, and the one to ask for; dot segments, quoted or not, are in neither."""
+    """Return the canonical form of a path and the spelling to send, both without dot segments, encoded or not."""
     kept: list[tuple[str, str]] = []
     segment = ""
     for part in raw.split("/")[1:]:  # RFC 3986 section 5.2.4
@@ -290,24 +290,24 @@ def _both_paths(raw: str) -> tuple[str, str]:
 
 
 def _sendable(text: str) -> str:
-    """Quote what may not stand in the target of a request, and nothing else."""
+    """Percent-encode what is not allowed in a request target, and nothing else."""
     return _NOT_SENT.sub(lambda found: b"%%%02X" % found[0][0], _encode(text)).decode("ascii")
 
 
 def _canonical_query(raw: str) -> str:
-    """Normalise the quoting; `+` and `%2B` differ in a query, and stay as they are."""
+    """Normalize the percent-encoding; `+` and `%2B` differ in a query, and stay as they are."""
     quoted = _QUERY_PARTS.sub(_requote, _encode(raw)).decode("ascii")
     return f"?{quoted}" if quoted else ""
 
 
 def _requote(found: re.Match[bytes]) -> bytes:
-    """Undo the quoting of an unreserved character, and quote what has to be, a stray `%` included."""
+    """Decode an unreserved character, or encode what has to be encoded, including a stray `%`."""
     byte = int(found[1], 16) if found[1] else found[0][0]
     return bytes([byte]) if byte in _UNRESERVED else b"%%%02X" % byte
 
 
 def _encode(text: str) -> bytes:
-    """Return the bytes that a request had: what is not UTF-8 in it comes as surrogates."""
+    """Return the bytes of the request; those that are not UTF-8 were decoded as surrogates."""
     return text.encode("utf-8", "surrogateescape")
 
 

@@ -1,4 +1,4 @@
-"""Pure: sizes and times as people write and read them."""
+"""Pure: sizes and durations in human-readable form."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
 def span(seconds: float) -> str:
-    """Write a time: `3 h 20 min`, `4 min 5 s`, `12 s`."""
+    """Format a duration: `3 h 20 min`, `4 min 5 s`, `12 s`."""
     whole = round(seconds)
     hours, minutes, rest = whole // 3600, whole // 60 % 60, whole % 60
     if hours:
@@ -15,7 +15,7 @@ def span(seconds: float) -> str:
 
 
 def short_size(size: float) -> str:
-    """Write a number of bytes in three or four characters and a unit: `512 B`, `64 KB`, `1.2 TB`."""
+    """Format a number of bytes as a short number with a unit: `512 B`, `64 KB`, `1.2 TB`."""
     for unit in ("B", "KB", "MB", "GB"):
         if size < 1000:
             return f"{size:.0f} {unit}"
@@ -24,7 +24,7 @@ def short_size(size: float) -> str:
 
 
 def parse_size(text: str) -> int | None:
-    """Read a number of bytes: `65536`, `64K`, `128M`, `32G`; None for what is none, or not between 0 and 2**62."""
+    """Parse a number of bytes: `65536`, `64K`, `128M`, `32G`. Returns None for anything else, or beyond 2**62 - 1."""
     number, unit = (text[:-1], text[-1:].upper()) if not text.isdecimal() else (text, "")
     if not number.isdecimal() or unit not in _UNITS or not 0 < int(number) * _UNITS[unit] < 2**62:
         return None
@@ -32,7 +32,7 @@ def parse_size(text: str) -> int | None:
 
 
 def exact_size(value: float) -> str:
-    """Write a number the short way: `64K` for 65536, `10` for 10.0."""
+    """Format a number in its shortest exact form: `64K` for 65536, `10` for 10.0."""
     for unit, factor in reversed(_UNITS.items()):
         if factor > 1 and value >= factor and not value % factor:
             return f"{value // factor:g}{unit}"
