@@ -51,4 +51,4 @@ def test_where_the_system_has_none_left_it_is_told_at_the_start() -> None:
         [sys.executable, "-c", LIMITED], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
     )
     assert done.returncode == 0, done.stderr
-    assert "no more threads" in done.stdout
+    assert "cannot start more threads" in done.stdout

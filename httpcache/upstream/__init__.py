@@ -1,1 +1,1 @@
-"""Requests to upstreams: the guard against SSRF, bounds, content codings."""
+"""Requests to upstreams: the SSRF guard, limits and content codings."""

@@ -1,7 +1,7 @@
-"""The guard against SSRF: decides at connect time which addresses a URL from a request may reach.
+"""The SSRF guard: decides at connect time which IP addresses a URL from a request may reach.
 
-It sits in the connection layer, below redirects and name resolution: a name is resolved here, every address it has is
-checked, and the connection is made to a checked address, so that a name cannot change its meaning in between.
+It is in the connection layer, below redirects and DNS: it resolves the name, checks every address, and connects to a
+checked address, so that DNS rebinding cannot change the address between check and use (TOCTOU).
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ Network = IPv4Network | IPv6Network
 RESOLVE_SECONDS = 10.0
 PORTS = frozenset({80, 443})
 
-# What `is_global` lets through, in some versions of Python or in all: Azure's metadata service, the IETF's networks
-# (Oracle's metadata service is there), relays of 6to4, protocol assignments (RFC 2928), documentation (RFC 9637).
+# Not public, but `is_global` is true in some or all versions of Python: Azure's metadata service, IETF protocol
+# assignments (including Oracle's metadata service), 6to4 relays, IPv6 protocol assignments (RFC 2928), documentation
+# (RFC 9637).
 _ALSO_INSIDE: tuple[Network, ...] = (
     IPv4Network("168.63.129.16/32"),
     IPv4Network("192.0.0.0/24"),
@@ -38,7 +39,7 @@ _NAT64 = IPv6Network("64:ff9b::/96")
 
 
 def is_public(address: Address) -> bool:
-    """Whether an address is on the public internet, in every form it carries (RFC 6890, 4291, 3056, 4380, 6052)."""
+    """Whether an address is on the public internet, including embedded IPv4 ones (RFC 6890, 4291, 3056, 4380, 6052)."""
     return all(_is_public(form) for form in _forms(address))
 
 
@@ -51,7 +52,7 @@ def _is_public(address: Address) -> bool:
 
 
 def _forms(address: Address) -> list[Address]:
-    """Return the address, or instead of a form that only wraps IPv4 addresses, these."""
+    """Return the address, or the IPv4 addresses that it embeds."""
     if isinstance(address, IPv4Address):
         return [address]
     if address.ipv4_mapped:
@@ -66,9 +67,9 @@ def _forms(address: Address) -> list[Address]:
 
 
 class Guard:
-    """The rule: public addresses on ports 80 and 443, and whatever the operator allows.
+    """Allows public addresses on ports 80 and 443, and whatever the operator adds.
 
-    `allowed`: networks whose addresses pass on every port (`--allow-network`). `ports`: more ports of public addresses
+    `allowed`: networks to allow on every port (`--allow-network`). `ports`: additional ports for public addresses
     (`--allow-port`).
     """
 
@@ -77,7 +78,7 @@ class Guard:
         self._ports = PORTS | frozenset(ports)
 
     def check(self, host: str, address: Address, port: int) -> None:
-        """Raise Refused, with the setting that would allow it, unless the address may be connected to."""
+        """Raise Refused, naming the option that would allow it, unless connecting to the address is allowed."""
         if self._is_allowed(address):
             return
         if not is_public(address):
@@ -88,9 +89,9 @@ class Guard:
         self._check_port(host, port)
 
     async def check_name(self, host: str, port: int) -> None:
-        """Raise Refused for what a proxy must not be asked for: the checks that need no connection of our own.
+        """Check a host that a proxy will connect to. Raises Refused.
 
-        A name that cannot be resolved here passes: behind a proxy it often is known to the proxy alone.
+        A name that cannot be resolved here is allowed: often only the proxy can resolve it.
         """
         try:
             addresses = await resolve(host, port)
@@ -116,7 +117,7 @@ class Guard:
 
 
 class GuardedBackend(httpcore.AsyncNetworkBackend):
-    """A network backend of httpcore that connects only where the guard lets it."""
+    """An httpcore network backend that connects only where the guard allows it."""
 
     def __init__(self, guard: Guard, inner: httpcore.AsyncNetworkBackend) -> None:
         self._guard = guard
@@ -130,7 +131,7 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Resolve, check every address, connect to the first that answers.
+        """Resolve the host, check every address, and connect to the first that answers.
 
         Raises Refused, Unreachable, and httpcore's connection errors.
         """
@@ -151,20 +152,20 @@ class GuardedBackend(httpcore.AsyncNetworkBackend):
         timeout: float | None = None,  # noqa: ASYNC109 (httpcore's signature)
         socket_options: Iterable[httpcore.SOCKET_OPTION] | None = None,
     ) -> httpcore.AsyncNetworkStream:
-        """Refuse: no address of an upstream is a unix socket."""
-        raise Refused("unix sockets are not fetched from")
+        """Refuse: no upstream is on a Unix socket."""
+        raise Refused("this mirror does not fetch from Unix sockets")
 
     async def sleep(self, seconds: float) -> None:
         """Sleep (httpcore's retries use it)."""
         await self._inner.sleep(seconds)
 
 
-# Of their own: names that nobody answers for hold threads, which the lookups of the operator's registry must not miss.
+# A separate pool: lookups that hang must not take threads from the lookups of the operator's registry.
 _RESOLVERS = ThreadPoolExecutor(64, "resolve")
 
 
 async def resolve(host: str, port: int) -> Sequence[Address]:
-    """Return the addresses of a host, without repeats, in the resolver's order. Raises Unreachable, TimedOut."""
+    """Return a host's addresses, without duplicates, in the resolver's order. Raises Unreachable, TimedOut."""
     ask = partial(socket.getaddrinfo, host, port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP)
     try:
         with anyio.fail_after(RESOLVE_SECONDS):

@@ -1,4 +1,4 @@
-"""Bounds on exchanges with upstreams: how many at once, how long one may take, how slow it may be."""
+"""Limits on requests to upstreams: how many at once, how long one may take, and how slow it may be."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ import anyio
 
 from httpcache.errors import Busy, TimedOut
 
-PATIENCE = 60.0  # seconds that an exchange waits for its turn
-QUEUE = 8  # times as many as have a turn with an origin may have one or wait for it
+PATIENCE = 60.0  # seconds that a request waits for a slot
+QUEUE = 8  # per origin, at most this many times its slots may be in use or waited for
 
 T = TypeVar("T")
 
@@ -24,9 +24,9 @@ class _Origin:
 
 
 class Slots:
-    """At most `total` exchanges at once, and at most `each` with one origin, for which few others may wait.
+    """At most `total` requests at once, and at most `each` to one origin, with a bounded queue per origin.
 
-    The turn with the origin comes first, so that those who wait for a slow origin keep no one else waiting.
+    A request acquires the slot of its origin first, so that waiting for a slow origin does not block the others.
     """
 
     def __init__(self, total: int, each: int) -> None:
@@ -36,10 +36,10 @@ class Slots:
 
     @asynccontextmanager
     async def turn(self, origin: str) -> AsyncIterator[None]:
-        """Wait for a turn and have it inside the block. Raises Busy."""
+        """Wait for a slot and hold it inside the block. Raises Busy."""
         here = self._origins.setdefault(origin, _Origin(anyio.Semaphore(self._each)))
         if here.users >= self._each * QUEUE:
-            raise Busy(f"too many downloads from {origin} at once: ask again later")
+            raise Busy(f"too many downloads from {origin} at once: try again later")
         here.users += 1
         try:
             async with AsyncExitStack() as held:
@@ -47,7 +47,7 @@ class Slots:
                     await held.enter_async_context(here.slots)
                     await held.enter_async_context(self._total)
                 if waiting.cancelled_caught:
-                    raise Busy(f"too many downloads at once, from {origin} or in all: ask again later")
+                    raise Busy(f"too many downloads at once, from {origin} or in total: try again later")
                 yield
         finally:
             here.users -= 1
@@ -56,10 +56,10 @@ class Slots:
 
 
 class Pace:
-    """Holds one exchange to a deadline, and every wait in it to a time and a rate.
+    """Enforces a deadline on one exchange, and a timeout and a minimum rate on each wait in it.
 
-    `deadline`: seconds for everything from now on. `stall`: seconds without a byte, or with fewer than `rate` bytes a
-    second on average. Only time spent waiting for the upstream counts towards the rate.
+    `deadline`: seconds for everything, from now on. `stall`: seconds without a byte, or with fewer than `rate` bytes
+    per second on average. Only time spent waiting for the upstream counts towards the rate.
     """
 
     def __init__(self, deadline: float, stall: float, rate: int) -> None:
@@ -71,7 +71,7 @@ class Pace:
         self._received = 0
 
     async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
-        """Wait for something of the upstream. Raises TimedOut."""
+        """Wait for the upstream. Raises TimedOut."""
         started = anyio.current_time()
         with anyio.move_on_at(min(started + self._stall, self._end)):
             result = await work()
@@ -82,7 +82,7 @@ class Pace:
         raise TimedOut(f"nothing came for {self._stall:g} seconds (--stall-timeout)")
 
     def count(self, received: int) -> None:
-        """Take note of bytes that came. Raises TimedOut where they were too few for too long."""
+        """Count received bytes. Raises TimedOut if they were too few for too long."""
         self._received += received
         if self._waited < self._stall:
             return

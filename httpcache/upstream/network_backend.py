@@ -1,7 +1,7 @@
-"""The network backend of httpcore: connections as sockets that are read when somebody reads, up to 256 KiB at once.
+"""A network backend for httpcore: reads sockets only on demand, up to 256 KiB at once.
 
-A transport of the event loop reads ahead: uvloop's takes up to 8 MB of a fast upstream before anybody is woken, for
-every connection. Here what nobody has read yet stays in the kernel, whose windows are bounded.
+An event loop's transport reads ahead: uvloop's buffers up to 8 MB per connection from a fast upstream before the reader
+is woken. Here, unread data stays in the kernel, whose receive windows are bounded.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ import httpcore
 from anyio.abc import ByteStream, SocketAttribute
 from httpcore._backends.anyio import AnyIOStream
 
-READ = 256 * 1024  # bytes of a body that are read at once, however few httpcore asks for: each time costs as much
+READ = 256 * 1024  # bytes of a body to read at once even if httpcore asks for fewer: the cost is per call
 IN_HEAD = ContextVar("IN_HEAD", default=False)
-"""Set while the head of an answer is read: httpcore takes in all that was read before others get their turn."""
-ATTEMPT = 0.25  # seconds until the next address is tried beside one that does not answer (RFC 8305 section 5)
+"""Set while the head of a response is read: httpcore parses all that was read before other tasks can run."""
+ATTEMPT = 0.25  # seconds until the next address is tried in parallel (RFC 8305 section 5)
 
 
 class SocketBackend(httpcore.AsyncNetworkBackend):
@@ -54,7 +54,7 @@ class SocketBackend(httpcore.AsyncNetworkBackend):
 
 
 class _Stream(AnyIOStream):
-    """httpcore's own stream over one of anyio's, read in larger pieces."""
+    """httpcore's own stream over an anyio stream, with larger reads."""
 
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
         return await super().read(max_bytes if IN_HEAD.get() else max(max_bytes, READ), timeout)
@@ -70,7 +70,7 @@ class _Stream(AnyIOStream):
 
 
 class _Socket(ByteStream):
-    """A connected socket as a stream of anyio."""
+    """A connected socket as an anyio stream."""
 
     def __init__(self, connected: socket.socket) -> None:
         self._socket = connected
@@ -96,7 +96,7 @@ class _Socket(ByteStream):
 
     async def aclose(self) -> None:
         if self._socket.fileno() >= 0:
-            self._loop.remove_reader(self._socket)  # of a task that was cancelled, and has not run since
+            self._loop.remove_reader(self._socket)  # left by a task that was cancelled but has not run yet
             self._loop.remove_writer(self._socket)
             self._socket.close()
 

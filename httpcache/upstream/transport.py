@@ -1,7 +1,7 @@
-"""Connections to upstreams: guarded ones for addresses from requests, plain ones for the operator's own, or a proxy.
+"""Connections to upstreams: guarded for URLs from requests, unguarded for the operator's own; through a proxy if set.
 
-There is no client object: httpx's would keep cookies between requests, follow redirects with credentials and read the
-environment. A transport, a request and a response are all that is needed.
+Does not use httpx.AsyncClient, which would keep cookies between requests, follow redirects with credentials and read
+the environment. A transport, a request and a response are all that is needed.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ from .network_backend import IN_HEAD, SocketBackend
 
 MAX_IDLE_CONNECTIONS = 32
 IDLE_SECONDS = 30.0
-CHECK_INTERVAL = 1.0  # between two looks whether an idle connection is still good
-TARGET = "httpcache.target"  # extension of a request: its path and query, as they go over the wire
+CHECK_INTERVAL = 1.0  # seconds between two checks of an idle connection
+TARGET = "httpcache.target"  # request extension: the path and query as sent on the wire
 
 
 class Transport(httpx.AsyncBaseTransport):
-    """A transport of httpx over a connection pool of httpcore that has our network backend.
+    """An httpx transport over an httpcore connection pool with our network backend.
 
-    `guard` checks the host where the pool cannot, because a proxy makes the connection.
+    `guard` checks the host when the pool cannot, because a proxy makes the connection.
     """
 
     def __init__(self, pool: httpcore.AsyncConnectionPool, guard: Guard | None = None) -> None:
@@ -40,13 +40,13 @@ class Transport(httpx.AsyncBaseTransport):
         self._guard = guard
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """Send a request. Raises Refused, and the errors of httpcore."""
+        """Send a request. Raises Refused, and httpcore's exceptions."""
         url = request.url
         if self._guard:
             await self._guard.check_name(url.host, url.port or DEFAULT_PORTS[url.scheme])
         asked = httpcore.Request(
             request.method,
-            # httpx would quote the target its own way
+            # httpx would percent-encode the target in its own way
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=request.extensions[TARGET]),
             headers=request.headers.raw,
             extensions={"timeout": request.extensions["timeout"]},
@@ -59,7 +59,7 @@ class Transport(httpx.AsyncBaseTransport):
         answer = httpx.Response(
             response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions
         )
-        answer.headers.encoding = "latin-1"  # bytes beyond ASCII are opaque (RFC 9110 section 5.5): as they came
+        answer.headers.encoding = "latin-1"  # non-ASCII bytes are opaque (RFC 9110 section 5.5): keep them
         return answer
 
     async def aclose(self) -> None:
@@ -80,7 +80,7 @@ class _Stream(httpx.AsyncByteStream):
 
 
 def guarded(settings: Settings) -> Transport:
-    """Return the transport for addresses from requests."""
+    """Return the transport for URLs from requests."""
     guard = Guard(settings.allow_networks, settings.allow_ports)
     if settings.proxy:
         return Transport(_pool(settings, SocketBackend()), guard)
@@ -88,7 +88,7 @@ def guarded(settings: Settings) -> Transport:
 
 
 def trusted(settings: Settings) -> Transport:
-    """Return the transport for the operator's own addresses."""
+    """Return the transport for the operator's own URLs."""
     return Transport(_pool(settings, SocketBackend()))
 
 
@@ -103,13 +103,13 @@ class _ProxyPool(httpcore.AsyncHTTPProxy):
 
 
 class _Connection(httpcore.AsyncConnectionInterface):
-    """A connection that is not used again where bytes came behind an answer.
+    """A connection that is not reused if extra bytes followed a response.
 
-    They would be taken for the answer to the next request (RFC 9112 section 9.2), and frozen under its address.
-    httpcore only sees those that are still in the socket.
+    They would be taken for the response to the next request (RFC 9112 section 9.2), and frozen under its URL. httpcore
+    only notices those that are still in the socket.
 
-    The pool asks every idle connection twice for each request whether it has expired, and httpcore then looks at its
-    socket. Here that is done once a second, and for the one connection that is about to be used.
+    For each request, the pool asks every idle connection twice whether it has expired, and httpcore checks the socket
+    each time. Here, that is done once per second, and for the connection that is about to be used.
     """
 
     def __init__(self, inner: httpcore.AsyncConnectionInterface) -> None:
@@ -135,7 +135,7 @@ class _Connection(httpcore.AsyncConnectionInterface):
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
         if self._inner.is_idle() and self._is_spent():
             await self._inner.aclose()
-            raise httpcore.ConnectionNotAvailable  # the pool takes another one
+            raise httpcore.ConnectionNotAvailable  # makes the pool take another one
         return await self._inner.handle_async_request(request)
 
     async def aclose(self) -> None:
@@ -158,7 +158,7 @@ class _Connection(httpcore.AsyncConnectionInterface):
 
 
 def check(settings: Settings) -> None:
-    """Raise BadAddress where the proxy or the bundle cannot be used: before the server starts."""
+    """Check the proxy and the CA bundle before the server starts. Raises BadAddress if one cannot be used."""
     _tls_context(settings)
     if settings.proxy:
         _proxy_address(settings.proxy)
@@ -183,9 +183,9 @@ def _pool(settings: Settings, backend: httpcore.AsyncNetworkBackend) -> httpcore
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext:
-    """Return what certificates are checked with: the system's trust store, or the bundle in its place.
+    """Return a TLS context with the system's trust store, or with the CA bundle instead.
 
-    Raises BadAddress where the bundle cannot be read.
+    Raises BadAddress if the bundle cannot be read.
     """
     try:
         return ssl.create_default_context(cafile=settings.ca_bundle)
@@ -194,8 +194,8 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 
 
 def _proxy_address(text: str) -> tuple[str, tuple[bytes, bytes] | None]:
-    """Return the address of a proxy without its user, and user and password. Raises BadAddress, naming no secret."""
-    wrong = BadAddress("--proxy takes the http or https address of an HTTP proxy: http://[user:password@]host:port")
+    """Return a proxy's URL without userinfo, and its user and password. Raises BadAddress, naming no secret."""
+    wrong = BadAddress("--proxy takes the http or https URL of an HTTP proxy: http://[user:password@]host:port")
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:
