@@ -1,1 +1,1 @@
-"""What is frozen and who may read it; one download for many readers."""
+"""Freezing: what is frozen, who may read it, and one download for many readers (single-flight)."""

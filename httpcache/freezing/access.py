@@ -1,4 +1,4 @@
-"""Pure: who may read what is frozen, and which answer of an upstream proves that a client may read a private copy."""
+"""Pure: who may read a frozen copy, and which upstream responses prove that a client may read a private one."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from httpcache.store.record import Absence, Record
 
 
 class Verdict(Enum):
-    """What is to be done for a request, by what is frozen of its target."""
+    """What to do for a request, depending on what is frozen for its target."""
 
-    FETCH = auto()  # nothing is
-    ABSENT = auto()  # that there is nothing
-    ASK = auto()  # a private copy: the upstream says whether this client may read it
-    MEND = auto()  # a copy whose bytes are damaged
+    FETCH = auto()  # nothing is frozen
+    ABSENT = auto()  # an absence is frozen
+    ASK = auto()  # a private copy: ask the upstream whether this client may read it
+    MEND = auto()  # a copy whose bytes are damaged: fetch them again
     SERVE = auto()
 
 
 def verdict(
     record: Record | None, absence: Absence | None, scopes: Set[str], *, open_to_all: bool, granted: bool, sound: bool
 ) -> Verdict:
-    """Decide about a target by its record, a frozen absence, and the scopes of the client's credentials.
+    """Decide by a target's record, a frozen absence, and the scopes of the client's credentials.
 
-    A frozen absence holds against a record that came later, and so cannot be undone by a request of another kind; but
-    what is `open_to_all` (in a shared pin) all may read that one has fetched with credentials. `granted`: the upstream
-    has given the very thing to these credentials. `sound`: the record has its bytes.
+    A frozen absence takes precedence over a later record, so a request of another kind cannot undo it. But in a shared
+    pin (`open_to_all`), every client may read what one has fetched with credentials. `granted`: the upstream has sent
+    the same content to these credentials. `sound`: the record's bytes are undamaged.
     """
     shared = open_to_all and record is not None and record.scope != PUBLIC
     if absence and not shared and (record is None or absence.created <= record.created):
@@ -40,26 +40,26 @@ def verdict(
 
 
 class Proof(Enum):
-    """What has to be the same before an upstream's 200 is of the thing that a private copy is of."""
+    """What must still match before an upstream's 200 counts as the resource of a private copy."""
 
-    NOTHING = auto()  # it is of that by its place and kind; its bytes may have changed since
+    NOTHING = auto()  # its place and type suffice; the bytes may have changed since
     BYTES = auto()
-    PAGE = auto()  # the bytes, or what an adapter knows of the page in them
+    PAGE = auto()  # the bytes, or the page in them as an adapter understands it
 
 
 class Likeness(Enum):
-    """What an upstream's answer is to a private copy."""
+    """How an upstream's response compares with a private copy."""
 
     OTHER = auto()
-    LIKE = auto()  # of the same thing, as it is by now: it tells of a right if strangers do not get the like
-    SAME = auto()  # the very bytes
+    LIKE = auto()  # the same resource, maybe changed since: grants access if anonymous clients do not get the like
+    SAME = auto()  # the same bytes
 
 
 def proof(record: Record, place: str, content_type: str) -> Proof:
-    """Return what is still to be proved by an answer 200 with this type from this place (a keyed hash of its address).
+    """Return what a 200 with this type from this place (a keyed hash of its URL) still has to prove.
 
-    A redirect that was not there when the copy was frozen leads elsewhere. A page in the place of anything can be one
-    for strangers.
+    A redirect that did not exist when the copy was frozen leads elsewhere. A page instead of anything else can be one
+    for anonymous clients.
     """
     if place != record.place:
         return Proof.BYTES
@@ -70,7 +70,7 @@ def proof(record: Record, place: str, content_type: str) -> Proof:
 
 
 def _is_page(kind: str) -> bool:
-    """Whether a content type is one in which a site can tell strangers to sign in, or that there was an error."""
+    """Whether a site can use a content type for a sign-in page or an error message."""
     return kind in ("text/html", "application/json", "text/json", "text/xml", "application/xml") or kind.endswith(
         ("+html", "+json", "+xml")
     )

@@ -1,4 +1,4 @@
-"""Which origins have asked for credentials, remembered in the store."""
+"""Records in the store which origins have challenged clients for credentials."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ NOTED = 10_000  # origins
 
 
 class StoredChallenges:
-    """Remembers in the store which origins have asked for credentials: for all processes, and for good.
+    """Records in the store which origins have sent a challenge, permanently and for all processes.
 
-    `prefix` is the name of a pin without its date: what was asked for under one counts for its dates alone.
+    `prefix` is the name of a pin without its date: a challenge under one pin applies to all its dates, not to others.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._noted: SizedLRU[str, bool] = SizedLRU(NOTED)  # those that need no write
+        self._noted: SizedLRU[str, bool] = SizedLRU(NOTED)  # origins whose challenge is stored already
 
     async def realm(self, url: str, prefix: str) -> str | None:
-        """Return the realm that the origin of a URL has asked for, "" where it named none, None if it has not asked."""
+        """Return the realm of the origin of a URL, "" if it named none, or None if it has not sent a challenge."""
         value = await self._store.get(self._key(url, prefix))
         return None if value is None else value.decode()
 
     async def note(self, url: str, prefix: str, realm: str) -> None:
-        """Remember the origin of a URL."""
+        """Record that the origin of a URL has sent a challenge."""
         key = self._key(url, prefix)
         if self._noted.get(key):
             return

@@ -1,4 +1,4 @@
-"""A download as one client wants it: which records answer it, how the upstream is asked, what may be kept."""
+"""A download for one client: which records answer it, how to ask the upstream, and what may be kept."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ from httpcache.target import Target
 from httpcache.upstream.client import Headers, UpstreamClient, UpstreamResponse
 from httpcache.upstream.sign_in import is_misplaced
 
-REPRESENTATIONS = 4  # of a target, for all: who takes none of these has one under its own `Accept`
+REPRESENTATIONS = 4  # shared ones of a target; a client that accepts none gets one under its own `Accept`
 ANY = "*/*"
 NOBODY = Credentials()
 
 
 class Digest(NamedTuple):
-    """A digest that an index announced: a name that `hashlib` knows, and the value in lower-case hex."""
+    """A digest that an index announced: a `hashlib` algorithm name, and the value in lower-case hex."""
 
     algorithm: str
     value: str
 
     def is_of(self, body: bytes) -> bool:
-        """Whether bytes have it."""
+        """Whether the body has this digest."""
         return hashlib.new(self.algorithm, body, usedforsecurity=False).hexdigest() == self.value
 
 
 @dataclass(frozen=True)
 class Expected:
-    """What indexes announced of a file: digests, one of which is right; the size in bytes."""
+    """What indexes announced about a file: digests, one of which must match, and the size in bytes."""
 
     digests: tuple[Digest, ...] = ()
     size: int | None = None
@@ -47,18 +47,17 @@ class Expected:
 
 @dataclass(frozen=True)
 class Want:
-    """How a target is wanted.
+    """How a client wants a target.
 
-    `accept` is the request's `Accept`, the one header besides credentials that an upstream gets to see. `admits` tells
-    of which content types an answer will do (empty where it has none), where these are not those that `accept` admits.
-    `agent` is the product of a client in whose place the upstream is asked, for those that answer others otherwise; it
-    stands behind the mirror's own in `User-Agent`. `source` asks for the target with the credentials that it is given,
-    where that is not simply a GET of its URL. `expect` finds what an index announced, and is only called when the
-    target is about to be fetched. `verify` looks at the bytes (a draft of the record, the file) before they are frozen,
-    and raises BadUpstream to refuse them; `on_frozen` is told the record. `is_same` tells whether the body of an answer
-    is of the very thing that is frozen and has changed since, so that who gets the one may read the other.
-    `freeze_absence`: a 404 or 410 is kept for ever too, as a registry's "no such project" is. `anew`: the upstream is
-    asked although it said a moment ago that there is nothing.
+    `accept` is the request's `Accept`, the only header besides credentials that is sent to the upstream. `admits` tells
+    whether a content type ("" if there is none) is acceptable, if that is not decided by `accept`. `agent` is the
+    client's product, for upstreams whose response depends on it; it is sent after the mirror's own in `User-Agent`.
+    `source` fetches the target with the given credentials, if a GET of its URL is not enough. `expect` finds out what
+    an index announced; called only before a fetch. `verify` checks the bytes (a draft of the record, the file) before
+    they are frozen, and raises BadUpstream to reject them; `on_frozen` is called with the record afterwards. `is_same`
+    tells whether the body of a response is a newer version of what is frozen, so that a client that gets one may read
+    the other. `freeze_absence`: freeze a 404 or 410 too, such as a registry's "no such project". `anew`: ask the
+    upstream even if it has just answered that the target does not exist.
     """
 
     accept: str = ANY
@@ -75,9 +74,9 @@ class Want:
 
 
 class Download:
-    """A target as one client wants it, and what freezing it takes.
+    """A target as one client wants it, and what is needed to freeze it.
 
-    `is_sound` tells whether a record has its bytes. `secret` is the key of the scopes: the store's own.
+    `is_sound` tells whether a record's bytes are undamaged. `secret` is the key of the scopes, kept in the store.
     """
 
     def __init__(
@@ -103,38 +102,38 @@ class Download:
         self.key = _hash(target.key, self.accept, self._everything)
 
     def absence_key(self, sent: Headers) -> str:
-        """An absence says nothing to those who ask with other credentials."""
+        """Return the key of a frozen absence, which applies only to requests with the same credentials."""
         return keys.record(_hash(self.target.key, "absent", scope(self._secret, self.target.origin, sent)))
 
     def scopes(self) -> frozenset[str]:
         return self.want.credentials.scopes(self._secret, self.target.origin)
 
     def sent_scope(self, answer: UpstreamResponse) -> str:
-        """Return the scope of the credentials that an answer was asked for with."""
+        """Return the scope of the credentials that a response was requested with."""
         return scope(self._secret, self.target.origin, answer.sent)
 
     def scope(self, answer: UpstreamResponse) -> str:
-        """Return the scope of what an answer brings: what is derived has that of what it is made from."""
+        """Return the scope of a response's content; derived content has the scope of its source."""
         return self.sent_scope(answer) if answer.scope is None else answer.scope
 
     def place(self, answer: UpstreamResponse) -> str:
-        """Return what stands for the address that an answer came from, with its query: a keyed hash."""
+        """Return a keyed hash of the URL that a response came from, including its query."""
         return hmac.new(self._secret, f"place\n{answer.url}".encode(), "sha256").hexdigest()
 
     def grant_key(self, record: Record, scope: str) -> str:
-        """Return the key of the right to read one private copy with the credentials of a scope."""
+        """Return the key of the grant that lets the credentials of a scope read one private copy."""
         return keys.grant(self.target.key, record.digest, scope)
 
     async def find(self, key: str) -> Record | None:
-        """What was frozen already ends a download, unless it is to be mended."""
+        """Return the record under a key if it is frozen and undamaged, or None."""
         entry = await self._entry(key)
         return entry if entry and await self._is_sound(entry) else None
 
     async def locate(self) -> tuple[str, Record | None]:
-        """Return the first record that answers this request, with its key; or the key that one is to be frozen under.
+        """Return the key and the first record that answers this request, or the key to freeze one under and None.
 
-        What was frozen first answers all who take its type (a server may disregard `Accept`: RFC 9110 section 12.4.1).
-        Only for the others there are more, of which again the first that will do is the answer for ever.
+        What was frozen first answers every client that accepts its type (a server may disregard `Accept`: RFC 9110
+        section 12.4.1). Other clients have further representations, of which the first acceptable one answers for ever.
         """
         for key in self._keys():
             entry = await self._entry(key)
@@ -154,18 +153,18 @@ class Download:
         return entry if isinstance(entry, Record) else None
 
     def answers(self, varies: str, headers: Mapping[str, str]) -> bool:
-        """Whether an answer with these headers is one to this request; `varies` is that of its record."""
+        """Whether a response with these headers answers this request; `varies` is from its record."""
         if varies in ("", self.accept):
             return True
         kind = headers.get("content-type", "")
         return self.want.admits(kind) if self.want.admits else admits(self.accept, kind)
 
     def flight_key(self, record_key: str) -> str:
-        """Return what those share whose download is one, if it is to be frozen under this key."""
+        """Return the single-flight key: requests for this record with the same key share one download."""
         return _hash(record_key, self._everything)
 
     def unkept(self, answer: UpstreamResponse) -> str:
-        """Return why an answer may not be frozen, nothing where it may."""
+        """Return why a response may not be frozen, or "" if it may."""
         if answer.status == 203:
             return "status 203 is not the upstream's own answer"  # RFC 9110 section 15.3.4
         if is_misplaced(answer.asked, answer.url, answer.headers.get("content-type", "")):
@@ -179,7 +178,7 @@ class Download:
         return ""
 
     def send(self, credentials: Credentials | None = None) -> AbstractAsyncContextManager[UpstreamResponse]:
-        """Ask the upstream, with the client's credentials or these."""
+        """Send the request to the upstream, with these credentials or else the client's."""
         credentials = credentials or self.want.credentials
         if self.want.source:
             return self.want.source(credentials)
@@ -187,7 +186,7 @@ class Download:
         return self._upstream.ask(self.target.wire, headers=accept, credentials=credentials, agent=self.want.agent)
 
     def with_accept(self, accept: str) -> Download:
-        """Return the same wish as who sends this `Accept` has it."""
+        """Return a copy for a client that sends this `Accept`."""
         want = replace(self.want, accept=accept)
         return Download(self.target, want, self._store, self._upstream, self._settings, self._secret, self._is_sound)
 

@@ -1,14 +1,14 @@
-"""Freezes answers: one download for all who ask at once, bytes to each of them as they arrive, one record at the end.
+"""Single-flight downloads: concurrent requests share one download (no cache stampede), streamed to each, frozen once.
 
-A download belongs to the cache, not to a request: it is a *flight*, a task of its own that goes on when whoever asked
-first leaves. Whoever asks while it is under way boards it and reads its bytes from the spool at their own pace. The
-steps of a flight, in the one order that keeps the promises:
+A download belongs to the mirror, not to a request: it is a *flight*, a task of its own that goes on when the client
+that started it disconnects. Requests that come while it is under way join it and read its bytes from the spool at
+their own pace. The order of the steps is what makes it safe:
 
-    claim     one process of the machine fetches, the others follow its part (`spool`)
+    claim     one process of the machine fetches, the others follow its part file (`spool`)
     look      another process may have frozen it in the meantime
-    ask       the upstream; what is not to be kept is passed on, and the flight ends
-    spool     every byte to the part, and through the hash
-    check     the length as announced, the digest as the index announced; a second look where neither was announced
+    ask       the upstream; a response that must not be kept is passed on, and the flight ends
+    spool     every byte to the part file, and through the hash
+    check     the announced length, the digest announced by the index; with neither, fetch again and compare
     freeze    blob, then record; the first writer of the record wins
     finish    only now does any reader get the last byte
 """
@@ -45,31 +45,31 @@ from .writer import Writer
 log = logging.getLogger("httpcache")
 
 FREEZES = frozenset({200})
-STREAMED = frozenset({200, 203})  # answers that are a representation, of which some are not kept
+STREAMED = frozenset({200, 203})  # responses whose body is streamed, though not always kept
 PASSED_HEADERS = ("content-type", "content-encoding", "content-language", "www-authenticate", "retry-after")
-PASSED_BODY = 64 * 1024  # bytes of an answer that is not kept
-WRITERS = 8  # threads that write parts
-POLL, MAX_POLL = 0.02, 0.25  # seconds between looks at another process's download
-BEAT = 2.0  # seconds after which a process shows that it does not hang
-HUNG = 5 * BEAT  # seconds without that, after which it counts as hanging
+PASSED_BODY = 64 * 1024  # bytes of a response that is not kept
+WRITERS = 8  # threads that write part files
+POLL, MAX_POLL = 0.02, 0.25  # seconds between checks of another process's download
+BEAT = 2.0  # seconds between heartbeats of a process that downloads
+HUNG = 5 * BEAT  # seconds without a heartbeat, after which it counts as hung
 
 
 class Downloads:
-    """Runs flights and freezes what they bring."""
+    """Runs flights and freezes their results."""
 
     def __init__(self, store: Store, spool: Spool, max_flights: int) -> None:
-        """`max_flights`: downloads under way or waiting for their turn; each holds at least a file handle."""
+        """`max_flights`: downloads under way or waiting for a slot; each holds at least one file descriptor."""
         self._store = store
         self._spool = spool
         self._max_flights = max_flights
         self._flights: dict[str, Flight] = {}
-        self._claims: set[Claim] = set()  # of the downloads that this process leads
+        self._claims: set[Claim] = set()  # of the downloads that this process does itself
         self._writers = prestarted_executor(WRITERS, "spool-write")
         self._tasks: TaskGroup
 
     @asynccontextmanager
     async def running(self, over: Callable[[], Awaitable[object]]) -> AsyncIterator[None]:
-        """Run flights inside the block; at its end those under way can end until `over` returns."""
+        """Run flights inside the block; on exit, wait for those under way until `over` returns."""
         async with anyio.create_task_group() as self._tasks:
             self._tasks.start_soon(self._beat)
             yield
@@ -84,13 +84,13 @@ class Downloads:
     async def open(
         self, download: Download, record_key: str, expected: Expected
     ) -> Record | FlightReader | PassedThrough:
-        """Return the record, or the answer as soon as its head is known. Raises MirrorError.
+        """Return the record, or the response as soon as its head is known. Raises MirrorError.
 
-        The record is to have the key `record_key`. Those who ask with the same credentials share one download.
+        The record is frozen under `record_key`. Requests with the same credentials share one download.
         """
         flight_key = download.flight_key(record_key)
         flight = self._flights.get(flight_key)
-        while flight and not flight.done:  # one that has ended is still there while it cleans up
+        while flight and not flight.done:  # a flight that has ended stays registered while it cleans up
             outcome = await self._board(flight, download)
             if outcome:
                 return outcome
@@ -106,7 +106,7 @@ class Downloads:
     async def _board(
         self, flight: Flight, download: Download, *, own: bool = False
     ) -> Record | FlightReader | PassedThrough | None:
-        """Return what a flight has for a request: None where that is an answer to the request of another alone."""
+        """Return a flight's result for a request, or None if it only answers the request that started it."""
         while flight.head is None and not flight.done:
             await flight.changed()
         if flight.unkept and not own:
@@ -203,9 +203,9 @@ class Downloads:
         return sums
 
     async def _look_again(self, download: Download, body: _Sums) -> None:
-        """Ask once more for a body that ended with its connection: nothing else tells the end from a cut.
+        """Fetch a body that was ended by closing the connection again: nothing else detects truncation.
 
-        RFC 9112 section 6.3: such a body has the length that came before the close.
+        RFC 9112 section 6.3: the length of such a body is what was received before the close.
         """
         second = _Sums(())
         async with download.send() as answer:
@@ -244,7 +244,7 @@ class Downloads:
         return winner
 
     async def _follow(self, key: str, flight: Flight) -> None:
-        """Take part in the download of another process; return where that has ended or hangs before it has begun."""
+        """Follow another process's download. Returns if it ends or hangs before its head has arrived."""
         watch = _Watch(self._spool, key)
         while (found := await anyio.to_thread.run_sync(self._spool.follow, key)) is None:
             if not await watch.goes_on():
@@ -261,7 +261,7 @@ class Downloads:
         flight.finish(record=record)
 
     def _has_bytes_of(self, fd: int, record: Record) -> bool:
-        """Whether an open part is the blob of a record, or (another target brought the same blob) equal to it."""
+        """Whether an open part file is the blob of a record, or (if another target had the same blob) equal to it."""
         try:
             if os.path.samestat(self._store.blob_path(record.digest).stat(), os.fstat(fd)):
                 return True
@@ -278,7 +278,7 @@ async def _cancel_after(over: Callable[[], Awaitable[object]], scope: anyio.Canc
 
 
 class _Watch:
-    """Looks from time to time whether another process goes on with a download."""
+    """Checks from time to time whether another process is still downloading."""
 
     def __init__(self, spool: Spool, key: str) -> None:
         self._spool = spool
@@ -287,12 +287,12 @@ class _Watch:
         self._last: Holder | None = None
 
     async def goes_on(self) -> bool:
-        """Wait a little, then tell. A process that hangs loses the download to whoever claims it next.
+        """Wait a little, then check. A hung process loses the download to the next process that claims it.
 
-        The longer a download takes, the less often it is looked at: who follows is late by a 20th of the time.
+        The longer a download takes, the less often it is checked: a follower is late by at most 5 % of its time.
         """
         await anyio.sleep(min(max(POLL, (anyio.current_time() - self._began) / 20), MAX_POLL))
-        holder = self._spool.holder(self._key)  # no thread: three calls of the system on what is in memory
+        holder = self._spool.holder(self._key)  # no thread needed: three system calls, no disk access
         if holder != self._last:
             self._last, self._changed = holder, anyio.current_time()
         if holder is None or anyio.current_time() < self._changed + HUNG:
@@ -316,7 +316,7 @@ def _vary(answer: UpstreamResponse) -> set[str]:
 
 
 class _Sums:
-    """The size and the digests of a body as it comes: sha256, and those that were announced."""
+    """The running size and digests of a body: sha256, and those that were announced."""
 
     def __init__(self, announced: tuple[Digest, ...]) -> None:
         self.size = 0
@@ -344,7 +344,7 @@ def _check_size(download: Download, size: int) -> None:
 
 
 def _check(flight: Flight, head: Head, body: _Sums, *, delimited: bool) -> None:
-    """Raise BadUpstream for a body that is not what was announced: OtherBytes where it cannot be a cut one."""
+    """Raise BadUpstream if a body is not what was announced: OtherBytes if it cannot be truncated."""
     target, expected = flight.download.target, flight.expected
     if head.length is not None and body.size != head.length:
         raise BadUpstream(f"{target}: {body.size} bytes came where {head.length} were announced; nothing was kept")
@@ -357,7 +357,7 @@ def _check(flight: Flight, head: Head, body: _Sums, *, delimited: bool) -> None:
 
 
 async def pass_on(answer: UpstreamResponse) -> PassedThrough:
-    """Return what of an answer that is not kept goes to the client. Raises BadUpstream where it makes no sense."""
+    """Return what to pass on of a response that is not kept. Raises BadUpstream if its status makes no sense."""
     if answer.status in (204, 205, 206, 304) or answer.status < 200:
         raise BadUpstream(f"{answer.url.partition('?')[0]} answered a plain GET with {answer.status}")
     headers = named(answer.headers, PASSED_HEADERS) | answer.kept
@@ -365,7 +365,7 @@ async def pass_on(answer: UpstreamResponse) -> PassedThrough:
 
 
 async def beginning(answer: UpstreamResponse, limit: int) -> bytes:
-    """Return the body of an answer, or so many bytes of it."""
+    """Return the first `limit` bytes of a response's body."""
     body = bytearray()
     async for chunk in answer.body:
         body += chunk
@@ -375,7 +375,7 @@ async def beginning(answer: UpstreamResponse, limit: int) -> bytes:
 
 
 async def is_body(answer: UpstreamResponse, sha256: str, size: int) -> bool:
-    """Whether the body of an answer has this digest and so many bytes. No more than these are read."""
+    """Whether a response's body has this digest and size. Stops reading when it gets longer."""
     if answer.length not in (None, size):
         return False
     sums = _Sums(())

@@ -1,4 +1,4 @@
-"""A download under way: its state, and its readers' places on it."""
+"""Single-flight: the state of a download under way, and its readers."""
 
 from __future__ import annotations
 
@@ -20,10 +20,9 @@ from .spool import Head
 
 @dataclass(frozen=True)
 class PassedThrough:
-    """An answer of the upstream that is passed on: its status, a few headers, the start of its body.
+    """An upstream response that is passed on without being kept: its status, a few headers, the start of its body.
 
-    `sent` are the credential headers it was asked with. `hit`: the upstream was not asked for it now; it was
-    remembered.
+    `sent` are the credential headers of the request. `hit`: the response was cached, and the upstream not asked now.
     """
 
     status: int
@@ -34,17 +33,17 @@ class PassedThrough:
 
 
 class Flight:
-    """A download under way. Every change of state wakes all who wait for one."""
+    """A download under way. Each change of state wakes all waiters."""
 
     def __init__(self, download: Download, record_key: str, expected: Expected) -> None:
-        """`download` is that of whoever asked first; its record is to have the key `record_key`."""
+        """`download` is that of the first client; `record_key` is the key to freeze the record under."""
         self.download = download
         self.record_key = record_key
         self.expected = expected
         self.head: Head | None = None
         self.unkept = ""
         self.followed = False
-        self.available = 0  # bytes in the part
+        self.available = 0  # bytes in the part file
         self.record: Record | None = None
         self.passed: PassedThrough | None = None
         self.error: MirrorError | None = None
@@ -53,15 +52,15 @@ class Flight:
         self._changed = anyio.Event()
 
     def begin(self, head: Head, fd: int, *, unkept: str = "", followed: bool = False) -> None:
-        """The head has arrived; the body will be readable through `fd`.
+        """Note that the head has arrived; the body can be read through `fd`.
 
-        `unkept`: why it will not be frozen, if it will not be. `followed`: another process fetches it.
+        `unkept`: why the response will not be frozen, or "". `followed`: another process fetches it.
         """
         self.head, self.fd, self.unkept, self.followed = head, fd, unkept, followed
         self._wake()
 
     def advance(self, available: int) -> None:
-        """There are so many bytes by now."""
+        """Note how many bytes of the body are available."""
         if available != self.available:
             self.available = available
             self._wake()
@@ -69,7 +68,7 @@ class Flight:
     def finish(
         self, *, record: Record | None = None, passed: PassedThrough | None = None, error: MirrorError | None = None
     ) -> None:
-        """The flight has ended: with a record, an answer to pass on, an error, or (not to be kept) just its bytes."""
+        """End the flight with a record, a response to pass on, an error, or (if not to be kept) just the bytes."""
         self.record, self.passed, self.error, self.done = record, passed, error, True
         if self.fd >= 0:
             os.close(self.fd)
@@ -77,7 +76,7 @@ class Flight:
         self._wake()
 
     def raise_error(self) -> None:
-        """Raise the error that the flight has ended with, if it has: a copy for each reader, with its own traceback."""
+        """Raise the error that ended the flight, if any: a copy for each reader, with its own traceback."""
         if self.error:
             raise copy(self.error)
 
@@ -109,18 +108,18 @@ class FlightReader:
         self._fd = os.dup(flight.fd)
 
     def close(self) -> None:
-        """Give the file handle back."""
+        """Close the file descriptor."""
         os.close(self._fd)
 
     async def finished(self) -> Record | None:
-        """Wait for the end; return the record, None where the answer is not to be kept. Raises MirrorError."""
+        """Wait for the end and return the record, or None if the response is not kept. Raises MirrorError."""
         while not self._flight.done:
             await self._flight.changed()
         self._flight.raise_error()
         return self._flight.record
 
     async def ends_within(self, size: int) -> bool:
-        """Wait for the end, or until there are more than `size` bytes to come; return whether it is the end."""
+        """Wait for the end, or until the body is known to exceed `size` bytes. Returns whether it has ended."""
         if self.head.length is not None and self.head.length > size:
             return False
         while not self._flight.done and self._flight.available <= size:
@@ -128,7 +127,7 @@ class FlightReader:
         return self._flight.done
 
     async def reached(self, place: int) -> bool:
-        """Wait until the byte at a place is there, or the download has ended."""
+        """Wait until the byte at this offset is available, or the download has ended."""
         while not self._flight.done and self._flight.available <= place + 1:
             await self._flight.changed()
         return True

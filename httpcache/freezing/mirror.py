@@ -1,8 +1,8 @@
-"""Answers a Target: with the frozen copy if this client may read it, or by freezing one.
+"""Answers a Target with the frozen copy if the client may read it, or freezes one first.
 
-What was fetched with credentials is private to them. The record of a private copy carries the scope of the credentials
-that fetched it; other credentials are checked with the upstream, and have a grant from then on. So a token can be
-rotated, and two teams share one copy, without anybody reading what the upstream would not give them.
+What was fetched with credentials is private to them. The record of a private copy has the scope of the credentials that
+fetched it; other credentials are checked with the upstream, and then stored as a grant. So a token can be rotated, and
+two teams can share one copy, without anyone reading what the upstream would not send them.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ __all__ = ["ANY", "NOBODY", "Expected", "Mirror", "Want", "running"]
 
 log = logging.getLogger("httpcache")
 
-NEGATIVE_SECONDS = 10.0  # a plain file's 404 is remembered so long, so that a storm of requests is one request
+NEGATIVE_SECONDS = 10.0  # how long a plain file's 404 is cached, so that many requests become one
 NEGATIVE_ENTRIES = 1000  # of up to 64 KB each
-FLIGHTS = 4  # times as many downloads as connections may be under way or wait
-SHUTDOWN_SECONDS = 20.0  # what is being downloaded may still end
-CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are checked while they are served, up to the last byte
+FLIGHTS = 4  # downloads that may be under way or waiting, per connection
+SHUTDOWN_SECONDS = 20.0  # grace period for downloads under way
+CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are verified while they are served, before the last byte
 PRIVATE = (
     b"this copy is private: ask for it with the credentials that it was fetched with, or others that may read it\n"
 )
 
 
 class Mirror:
-    """The parts together: settings, store, cache and upstream, and the rules of who may read what."""
+    """Combines settings, store, downloads and upstream client with the rules of who may read what."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class Mirror:
         secret: bytes,
         tasks: TaskGroup,
     ) -> None:
-        """`secret` is the key of the scopes: the store's own. `tasks` runs what `start` is given."""
+        """`secret` is the key of the scopes, kept in the store. `tasks` runs the work passed to `start`."""
         self.settings = settings
         self.store = store
         self.cache = cache
@@ -78,10 +78,10 @@ class Mirror:
         self._missing: SizedLRU[str, tuple[PassedThrough, float]] = SizedLRU(NEGATIVE_ENTRIES)
 
     def credentials(self, target: Target, given: Credentials) -> Credentials:
-        """Return those of a client's credentials that a target may be asked with.
+        """Return the client's credentials that may be sent for a target.
 
-        Under a pin that the settings bind, they are for its origins alone. A login in the address is for its origin,
-        and goes before one in `Authorization`.
+        Under a pin that the settings bind, they are only sent to its origins. A login in the URL is for its origin, and
+        takes precedence over `Authorization`.
         """
         prefix = pin_prefix(target.pin)
         origins = self._bindings.get(prefix)
@@ -92,13 +92,13 @@ class Mirror:
         return replace(given, prefix=prefix, bound=bool(target.login or origins))
 
     def start(self, work: Callable[[], Awaitable[object]]) -> None:
-        """Run work that no request waits for. Its errors go to the log; the end of the mirror cuts it off."""
+        """Run background work. Its errors are logged; it is cancelled when the mirror stops."""
         self._tasks.start_soon(_logged, work)
 
     async def answer(self, target: Target, want: Want) -> Record | FlightReader | PassedThrough:
-        """Return the frozen copy of a target, or freeze one and return it as it arrives. Raises MirrorError.
+        """Return the frozen copy of a target, or freeze one and return it while it arrives. Raises MirrorError.
 
-        A copy of more than CHECKED_FIRST bytes may turn out to be damaged while it is read: see `read` and `whole`.
+        Damage to a copy of more than CHECKED_FIRST bytes may only be noticed while reading: see `read` and `whole`.
         """
         download = self._download(target, want)
         outcome = await self._outcome(download)
@@ -118,7 +118,7 @@ class Mirror:
         )
 
     async def _outcome(self, download: Download) -> Record | FlightReader | PassedThrough:
-        """Return what `answer` does. A record is what the store had after this was called, whatever was removed."""
+        """Like `answer`. A returned record was in the store at some time after the call, even if removed since."""
         while True:
             key, record = await download.locate()
             absence = await self._absence(download)
@@ -153,14 +153,14 @@ class Mirror:
         )
 
     async def _is_sound(self, record: Record, limit: int | None = None) -> bool:
-        """Whether a record has its bytes, as far as that can be told without reading more than `limit` bytes."""
+        """Whether a record's bytes are undamaged, as far as reading at most `limit` bytes can tell."""
         condition = self.store.condition(record.digest, record.size)
         if condition is Condition.UNREAD and (limit is None or record.size <= limit):
             return await self.store.check(record.digest, record.size)
         return condition is not Condition.BROKEN
 
     async def _mend(self, download: Download, key: str, record: Record) -> None:
-        """Fetch the bytes of a damaged copy again: the very same ones, or none. Raises Damaged."""
+        """Fetch the bytes of a damaged copy again, and accept only the same ones. Raises Damaged."""
         log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", download.target)
         reason = "the upstream has none"
         try:
@@ -183,23 +183,23 @@ class Mirror:
         return await self.cache.open(download, key, expected)
 
     async def record_key(self, target: Target, want: Want) -> str | None:
-        """Return the key under which the store has the record of a target, None where it has none."""
+        """Return the store's key of a target's record, or None if there is no record."""
         key, record = await self._download(target, want).locate()
         return key if record else None
 
     async def drop(self, target: Target, want: Want) -> None:
-        """Take back a record that was kept before it could be checked, and has turned out wrong."""
+        """Remove a record that was kept before it could be checked and turned out to be wrong."""
         key = await self.record_key(target, want)
         if key:
             await self.store.remove(key)
 
     async def kept(self, target: Target, want: Want) -> Record | None:
-        """Return the frozen copy if there is one, whoever may read it: for checks of its bytes alone. Asks nobody."""
+        """Return the frozen copy, if any, without access checks: only for checks of its bytes. Asks no upstream."""
         _, record = await self._download(target, want).locate()
         return record if record and await self._is_sound(record) else None
 
     async def lookup(self, target: Target, want: Want) -> Record | None:
-        """Return the frozen copy if there is one that this client is known to be allowed to read. Asks no upstream."""
+        """Return the frozen copy if this client is known to be allowed to read it, or None. Asks no upstream."""
         download = self._download(target, want)
         _, record = await download.locate()
         if record is None or not await self._may_read(download, record):
@@ -207,24 +207,24 @@ class Mirror:
         return record if await self._is_sound(record) else None
 
     async def whole(self, target: Target, want: Want) -> Record | PassedThrough:
-        """Like `answer`, but wait until everything is frozen, and checked to be what was frozen. Raises MirrorError."""
+        """Like `answer`, but wait until the copy is complete and verified. Raises MirrorError."""
         outcome = await self.answer(target, want)
         if isinstance(outcome, FlightReader):
             await self.landed(target, outcome)
-            return await self.whole(target, want)  # what is there now: it may have been removed since
+            return await self.whole(target, want)  # it may have been removed since
         if isinstance(outcome, Record) and not await self._is_sound(outcome):
-            return await self.whole(target, want)  # it is known by now, and will be mended
+            return await self.whole(target, want)  # the damage is known now, and will be repaired
         return outcome
 
     async def read(self, record: Record, limit: int | None = None) -> bytes:
-        """Return the bytes of a record, or so many of them. Raises Damaged where they are not what was frozen."""
+        """Return the bytes of a record, at most `limit`. Raises Damaged if they are not what was frozen."""
         if not await self._is_sound(record):
             raise damaged(record)
         stop = record.size if limit is None else min(limit, record.size)
         return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, stop)])
 
     async def landed(self, target: Target, live: FlightReader) -> Record:
-        """Wait until a download has been frozen, and close it. Raises MirrorError."""
+        """Wait until a download is frozen, and close its reader. Raises MirrorError."""
         try:
             record = await live.finished()
         finally:
@@ -234,9 +234,9 @@ class Mirror:
         return record
 
     async def _refusal(self, download: Download, record: Record) -> PassedThrough | None:
-        """Return what keeps a client from a private copy, None where the upstream gives it the very thing.
+        """Return the response that refuses a client a private copy, or None if the upstream sends it to the client.
 
-        The client's login goes with the first request: the copy is private, and so asks for it.
+        The client's login is sent with the first request: since the copy is private, it is needed.
         """
         credentials = replace(download.want.credentials, bound=True)
         anonymous = credentials.levels == ((),)
@@ -268,7 +268,7 @@ class Mirror:
         return PassedThrough(401, headers, PRIVATE, hit=True)
 
     async def _likeness(self, download: Download, record: Record, answer: UpstreamResponse) -> Likeness:
-        """Compare an answer with a private copy, as far as `proof` asks for it."""
+        """Compare a response with a private copy, as far as `proof` requires."""
         if answer.status not in FREEZES:
             return Likeness.OTHER
         match proof(record, download.place(answer), answer.headers.get("content-type", "")):
@@ -289,7 +289,7 @@ class Mirror:
         return Likeness.SAME if is_same else Likeness.OTHER
 
     async def _gives_strangers_the_like(self, download: Download, record: Record) -> bool:
-        """Whether the upstream shows everybody what it is like now: then who gets that has no right to what it was."""
+        """Whether anonymous clients get the current version: then getting it proves no right to the frozen one."""
         async with download.send(NOBODY) as answer:
             found = await self._likeness(download, record, answer)
             return found is Likeness.LIKE and await self._bytes(record, answer) is not Likeness.SAME
@@ -299,7 +299,7 @@ class Mirror:
         return await self._verdict(download, record, None) is not Verdict.ASK
 
     async def _is_granted(self, download: Download, record: Record) -> bool:
-        """Whether the upstream has shown a private copy to these credentials. No credentials at all open none."""
+        """Whether there is a grant for these credentials. A request without credentials has none."""
         if record.scope == PUBLIC:
             return False
         keys = [download.grant_key(record, name) for name in download.scopes() if name != PUBLIC]
@@ -309,7 +309,7 @@ class Mirror:
         return pin_prefix(target.pin) in self.settings.shared
 
     async def _absence(self, download: Download) -> Absence | None:
-        """Return what was frozen of a target that was not there."""
+        """Return the frozen absence of a target, if any."""
         if not download.want.freeze_absence:
             return None
         settled = await self.upstream.settled(download.target.url, download.want.credentials)
@@ -318,7 +318,7 @@ class Mirror:
         return entry if isinstance(entry, Absence) else None
 
     def _remembered(self, download: Download) -> PassedThrough | None:
-        """Return what is remembered for a moment of a target that was not there."""
+        """Return the briefly cached 404 or 410 of a target, if any."""
         remembered = self._missing.get(download.key)
         if download.want.anew or not remembered or remembered[1] <= time.monotonic():
             return None
@@ -342,10 +342,10 @@ async def running(
     agent: str = "",
     over: Callable[[], Awaitable[object]] | None = None,
 ) -> AsyncIterator[Mirror]:
-    """Run a mirror on a store; at the end, downloads under way are waited for, within a bound.
+    """Run a mirror on a store; on exit, wait for downloads under way, within a bound.
 
-    `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) that upstreams get to see. `over` returns when
-    downloads are waited for no longer; without it that is after `SHUTDOWN_SECONDS`.
+    `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) sent to upstreams. `over` returns when to stop
+    waiting for downloads; the default is after `SHUTDOWN_SECONDS`.
     """
     secret = await store.add(keys.SECRET, secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
@@ -361,7 +361,7 @@ async def running(
 
 
 def _is_away(status: int) -> bool:
-    """Whether a status says that the upstream has not looked at the request."""
+    """Whether a status means that the upstream did not process the request."""
     return status == 429 or status >= 500
 
 

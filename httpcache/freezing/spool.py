@@ -1,9 +1,9 @@
-"""Downloads on their way: who of several processes fetches a key, and where its bytes can be read as they arrive.
+"""Downloads shared by processes: which one fetches a key, and where its bytes can be read as they arrive.
 
 spool/
-  <key>.lock      held by the process that fetches the key; the kernel lets go of it when that process dies; its time
-                  is set anew every few seconds, which a process that hangs does not do
-  <key>.head      what the others need to follow: the head of the answer, and the name of the part
+  <key>.lock      held by the process that fetches the key; the kernel releases it when that process dies; its mtime
+                  is the heartbeat, renewed every few seconds unless the process hangs
+  <key>.head      what other processes need to follow: the head of the response, and the name of the part file
   <key>.<n>.part  the bytes so far; becomes the blob
 """
 
@@ -25,10 +25,10 @@ _PART = re.compile(r"[0-9a-f]+\.[0-9a-f]+\.part")
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The head of an answer that is being downloaded.
+    """The head of a response that is being downloaded.
 
-    `url` is the address after redirects; `length` the announced number of bytes; `scope` tells which credentials it
-    took, `varies` the `Accept` by which the upstream varies it, and `place` stands for `url` with its query (see
+    `url` is the URL after redirects; `length` the announced number of bytes; `scope` that of the credentials it was
+    fetched with, `varies` the `Accept` if the upstream varies by it, and `place` a hash of `url` with its query (see
     Record); `part` is the name of the file that the body is written to.
     """
 
@@ -43,14 +43,14 @@ class Head(msgspec.Struct, frozen=True):
 
 
 class Holder(NamedTuple):
-    """A process that holds a key: the number of its lock file, and when it last showed that it does not hang."""
+    """A process that holds a key: the inode of its lock file, and the time of its last heartbeat (ns)."""
 
     inode: int
     beat: int
 
 
 class Claim:
-    """The right to download a key, held until `release`."""
+    """The exclusive right to download a key, held until `release`."""
 
     def __init__(self, folder: Path, key: str, fd: int) -> None:
         self._folder = folder
@@ -59,12 +59,12 @@ class Claim:
         self.part = folder / f"{key}.{secrets.token_hex(8)}.part"
 
     def beat(self) -> None:
-        """Show the others that this process does not hang."""
-        with suppress(OSError):  # then it looks as if it did, and somebody else fetches the key too
+        """Send a heartbeat: show other processes that this one does not hang."""
+        with suppress(OSError):  # then it looks hung, and another process fetches the key too
             os.utime(self._fd)
 
     def publish(self, head: Head) -> None:
-        """Let other processes see the head and follow the part, unless one of them has taken over."""
+        """Let other processes read the head and follow the part file, unless one of them has taken over."""
         if not self._is_ours():
             return
         new = self._folder / f"{self._key}.head.new"
@@ -72,26 +72,26 @@ class Claim:
         os.replace(new, self._folder / f"{self._key}.head")
 
     def release(self) -> None:
-        """Remove what is left of the download and let the next one begin."""
+        """Remove the files of the download and let the next one begin."""
         try:
             self.part.unlink(missing_ok=True)
             for kind in ("head.new", "head", "lock") if self._is_ours() else ():
                 (self._folder / f"{self._key}.{kind}").unlink(missing_ok=True)
         finally:
-            os.close(self._fd)  # lets go of the key, whatever the disk says
+            os.close(self._fd)  # releases the lock even if the disk fails
 
     def _is_ours(self) -> bool:
         return _is_same_file(self._fd, self._folder / f"{self._key}.lock")
 
 
 class Spool:
-    """A folder of downloads, shared by the processes of one machine."""
+    """A folder of downloads that the processes of one machine share."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
 
     def claim(self, key: str) -> Claim | None:
-        """Return the right to download a key, None where another process has it."""
+        """Return a claim on a key, or None if another process has it."""
         path = self._folder / f"{key}.lock"
         while True:
             fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
@@ -108,10 +108,10 @@ class Spool:
                     claim.release()
                     raise
                 return claim
-            os.close(fd)  # its last holder removed the name between our open and our lock
+            os.close(fd)  # its last holder removed the file between our open and our lock
 
     def holder(self, key: str) -> Holder | None:
-        """Return the process that is downloading the key as far as it shows, None where there is none."""
+        """Return the process that is downloading the key, or None if there is none."""
         try:
             fd = os.open(self._folder / f"{key}.lock", os.O_RDWR)
         except FileNotFoundError:
@@ -127,9 +127,9 @@ class Spool:
             os.close(fd)
 
     def take_over(self, key: str, holder: Holder) -> None:
-        """Let somebody else download a key whose holder hangs.
+        """Let another process download a key whose holder hangs.
 
-        If that one comes back it goes on, and freezes what it has unless another was first.
+        If the holder recovers, it continues, and freezes its bytes unless another process did so first.
         """
         path = self._folder / f"{key}.lock"
         with suppress(FileNotFoundError):
@@ -137,9 +137,9 @@ class Spool:
                 path.unlink()
 
     def follow(self, key: str) -> tuple[Head, int] | None:
-        """Return the head of a download of another process and an open part, None while there is none.
+        """Return the head of another process's download and a descriptor of its part file, or None while there is none.
 
-        Raises StoreError where the head is damaged.
+        Raises StoreError if the head is damaged.
         """
         try:
             head = self._head(key)
@@ -152,12 +152,12 @@ class Spool:
             head = msgspec.msgpack.decode((self._folder / f"{key}.head").read_bytes(), type=Head)
             if not _PART.fullmatch(head.part):
                 raise ValueError(f"{head.part!r} is no part")
-        except ValueError as error:  # those of msgspec and of UTF-8 are some
+        except ValueError as error:  # includes those of msgspec and UTF-8
             raise StoreError(f"a file of the spool is damaged ({error}): ask again") from error
         return head
 
     def clean(self) -> None:
-        """Remove what processes that died have left."""
+        """Remove what dead processes left behind."""
         for path in self._folder.iterdir():
             claim = self.claim(path.name.partition(".")[0])
             if claim is not None:
@@ -165,7 +165,7 @@ class Spool:
                 claim.release()
 
     def _remove_left(self, key: str) -> None:
-        """Remove what the last holder of a key left, if it died; the folder may be full of others' files."""
+        """Remove what the last holder of a key left if it died; the folder may be full of other downloads' files."""
         with suppress(FileNotFoundError, StoreError):
             (self._folder / self._head(key).part).unlink(missing_ok=True)
         for kind in ("head.new", "head"):

@@ -1,4 +1,4 @@
-"""Writes a body to a file in a thread, while more of it comes."""
+"""Writes a body to a file in a thread while more of it arrives."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from typing import Self
 
 import anyio
 
-BATCH = 1024 * 1024  # bytes of a body that may wait to be written; the fewer there are, the more handing over costs
-WAITING = 32 * BATCH  # bytes that may wait of all bodies together; the threads may have as many once more
-SYNCED = 64 * BATCH  # bytes after which the disk is asked for them: it must not be given all at the end, when all wait
-PIECE = 256  # bytes that a piece takes besides its own
+BATCH = 1024 * 1024  # bytes of a body that may wait to be written; smaller batches cost more handovers
+WAITING = 32 * BATCH  # bytes of all bodies that may wait; the threads may hold as many again
+SYNCED = 64 * BATCH  # bytes between two fdatasync calls, so that the final one does not stall everything
+PIECE = 256  # overhead of a piece, in bytes
 
 
 class Writer:
@@ -35,10 +35,10 @@ class Writer:
         see: Callable[[bytes], object],
         told: Callable[[int], object],
     ) -> None:
-        """`threads` has all its threads already (`prestarted_executor`).
+        """`threads` is an executor from `prestarted_executor`.
 
-        In the thread, `first`, if given, is called before anything is written, and `see` is given every piece.
-        `told` is told how many bytes the part has by now.
+        In the thread, `first`, if given, is called before anything is written, and `see` is called with every piece.
+        `told` is called with the number of bytes written so far.
         """
         self.taken = 0
         self._threads = threads
@@ -46,15 +46,15 @@ class Writer:
         self._see = see
         self._told = told
         self._work: list[Callable[[], object]] = [first] if first else []
-        self._waiting = 0  # bytes that the thread has yet to be given
+        self._waiting = 0  # bytes that have not been handed to the thread
         self._batch: asyncio.Future[None] | None = None
-        self._synced = 0  # bytes that there were when the disk was asked for them last
+        self._synced = 0  # bytes that were written when the last sync started
         self._sync: asyncio.Future[None] | None = None
         self._error: BaseException | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[Self]:
-        """Take pieces inside the block. At its end all are written; after it nothing is, whatever ended it."""
+        """Accept pieces inside the block. On normal exit all are written; nothing is written after any exit."""
         Writer._count += 1
         try:
             yield self
@@ -62,19 +62,19 @@ class Writer:
         finally:
             Writer._count -= 1
             self._work.clear()
-            with anyio.CancelScope(shield=True):  # threads have the number of a file that is about to be closed
+            with anyio.CancelScope(shield=True):  # threads still use a file descriptor that is about to be closed
                 while under_way := self._batch or self._sync:
                     await asyncio.wait([under_way])
 
     async def take(self, piece: bytes) -> None:
-        """Take a piece, and wait while too much of the body waits. Raises OSError for this piece or one before."""
+        """Accept a piece, and wait while too much is buffered. Raises OSError for this piece or an earlier one."""
         self.taken += len(piece)
         self._waiting += len(piece) + PIECE
         self._work.append(partial(self._write, piece))
         if self._batch is None and self._error is None:
             self._start()
         await self._until(min(BATCH, WAITING // Writer._count), 2 * SYNCED)
-        await asyncio.sleep(0)  # an upstream with many small pieces must not keep all others waiting
+        await asyncio.sleep(0)  # an upstream with many small pieces must not starve the others
 
     async def _until(self, waiting: int, unsynced: int) -> None:
         while self._batch and self._waiting >= waiting:
@@ -100,14 +100,14 @@ class Writer:
 
     def _start_sync(self, written: int) -> None:
         self._synced = written
-        # In one of the loop's threads: those that write small bodies would wait for the disk with this one. Where it
-        # cannot be started all is asked for at the end, as of small bodies.
+        # In the loop's default executor, so that writers of small bodies do not wait for the disk. If it cannot be
+        # started, everything is synced at the end, as for small bodies.
         with suppress(RuntimeError):
             self._sync = asyncio.get_running_loop().run_in_executor(None, os.fdatasync, self._fd)
             self._sync.add_done_callback(self._sync_ended)
 
     def _sync_ended(self, sync: asyncio.Future[None]) -> None:
-        self._sync, self._error = None, self._error or sync.exception()  # a disk tells of a fault only once
+        self._sync, self._error = None, self._error or sync.exception()  # the kernel reports a write error only once
 
     def _write(self, piece: bytes) -> None:
         self._see(piece)
