@@ -1,4 +1,4 @@
-"""What `httpcache` finds through the entry point: Python package indexes, dated, live and pinned."""
+"""The adapter that `httpcache` loads through its entry point: dated, live and pinned Python package indexes."""
 
 from __future__ import annotations
 
@@ -39,23 +39,25 @@ class PypiAdapter:
     """See `httpcache.adapter.Adapter`."""
 
     options = (
-        Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (PyPI's)"),
+        Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (default: PyPI's)"),
         Option(
-            "pypi-capture", "SCOPE", "what a capture covers of PyPI: requested (the default), all, or a file of names"
+            "pypi-capture",
+            "SCOPE",
+            "which projects of PyPI a capture covers: requested (the default), all, or a file of names",
         ),
         Option(
             "pypi-second-look",
             "MINUTES",
-            "how long a project, or nearly all of its files, must be missing with nothing that speaks for it until it "
-            f"is believed ({LOSS_SECONDS // 60})",
+            "how long a project, or nearly all of its files, must be missing before that is believed if nothing else "
+            f"confirms it (default: {LOSS_SECONDS // 60})",
         ),
-        Option("pypi-config", "FILE", "rules for what is withheld, other registries, and groups of them (TOML)"),
+        Option("pypi-config", "FILE", "withholding rules, further registries, and groups of registries (TOML)"),
     )
 
     commands = COMMANDS
 
     def check(self, settings: Settings) -> None:
-        """Raise MirrorError where the address of the index cannot be one, or the configuration cannot be read."""
+        """Raise MirrorError if a setting of the adapter or its configuration file is not valid."""
         try:
             _index(settings)
         except BadAddress as error:
@@ -67,7 +69,7 @@ class PypiAdapter:
         _later_look(settings)
 
     def bind(self, mirror: Mirror) -> Bound:
-        """Return the adapter at work on a mirror."""
+        """Return the adapter bound to a mirror."""
         config, later = _config(mirror.settings), _later_look(mirror.settings)
         registries = [
             (Registry(PYPI, _index(mirror.settings), mirror, later_look=later), config.policy, _scope(mirror.settings))
@@ -87,7 +89,7 @@ class PypiAdapter:
         return _Bound([*served, Pinned(mirror)], captures)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
-        """Return the lines for pip and uv."""
+        """Return a label and a command for each client that the start page shows."""
         return [
             ("pip", f"pip install -i {address}/{date}/ PACKAGE"),
             ("uv", f"uv pip install --index-url {address}/{date}/ PACKAGE"),
@@ -107,7 +109,7 @@ def _config(settings: Settings) -> Config:
 
 
 def _rescue(source: Source, mirror: Mirror) -> Rescue:
-    """Return what rescues the files that a registry removes, from its observations on."""
+    """Return the rescue of files that a registry removes, started by what its observations miss."""
 
     async def withheld(project: str, file: File, status: ProjectStatus | None) -> str | None:
         return (await source.policy.current()).withheld(project, file, status)
@@ -122,7 +124,7 @@ def _scope(settings: Settings) -> Scope:
 
 
 def _check_meant(request: Request) -> None:
-    """Raise BadAddress for an address without an upstream URL in which a date was meant to stand."""
+    """Raise BadAddress if an address has no upstream URL and its first segment was probably meant as a date."""
     parts = split_path(request.path)
     hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now(), request.root)
     if hint:
@@ -130,10 +132,10 @@ def _check_meant(request: Request) -> None:
 
 
 def _later_look(settings: Settings) -> int:
-    """Return how many seconds a loss must last. Raises MirrorError."""
+    """Return how long a loss must last before it is believed, in seconds. Raises MirrorError."""
     text = settings.adapters.get("pypi_second_look", f"{LOSS_SECONDS // 60}")
     if not (text.isascii() and text.isdecimal() and len(text) < 6):
-        raise MirrorError(f"--pypi-second-look takes a number of minutes, and {text!r} is none")
+        raise MirrorError(f"--pypi-second-look takes a number of minutes (up to five digits), not {text!r}")
     return int(text) * 60
 
 
@@ -158,7 +160,7 @@ class _Bound:
         return None
 
     async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> None:
-        """Index pages are all answered by `answer`."""
+        """Do nothing: `answer` already answers all index pages."""
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]

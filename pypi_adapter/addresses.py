@@ -1,4 +1,4 @@
-"""Addresses of indexes and files: the first segment (date, instant, `live`, `live-<N>d`), what stands for a file."""
+"""Addresses of indexes and files: the first segment (date, instant, `live`, `live-<N>d`) and the token of a file."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class AsOf:
 
 @dataclass(frozen=True)
 class Now:
-    """The index now, less what is younger than `days` (the cooldown)."""
+    """The index now, without what is younger than `days` (the cooldown)."""
 
     days: int = 0
 
@@ -44,11 +44,11 @@ When = AsOf | Now
 
 
 def parse_when(segment: str, now: int) -> When | None:
-    """Read the first segment of an address, percent-decoded; None where it is none of these.
+    """Parse the first segment of an address, percent-decoded; None if it is neither a date, an instant nor `live`.
 
-    A date is 00:00:00 UTC of that day: up to and including today it is then a finished instant. An instant is written
-    in ISO 8601 with a `Z`. `now` is in microseconds since the epoch. Raises BadAddress for what is shaped like a date
-    and is none, and for the future.
+    A date means 00:00:00 UTC of that day, so every date up to and including today is already in the past. An instant
+    is written in ISO 8601 with a `Z`. `now` is in microseconds since the epoch. Raises BadAddress if the segment looks
+    like a date but is not a valid one, or is in the future.
     """
     live = _LIVE.fullmatch(segment)
     if live:
@@ -61,27 +61,27 @@ def parse_when(segment: str, now: int) -> When | None:
 
 
 def is_when(segment: str) -> bool:
-    """Whether a segment is shaped like the first of a dated or live address, though it may be no date."""
+    """Whether a segment looks like the first one of a dated or live address, even if the date is not valid."""
     return any(shape.fullmatch(segment) for shape in (_LIVE, _DATE, _INSTANT))
 
 
 def meant(segment: str, now: int, base: str = "") -> str | None:
-    """Say how a date is written to who meant one by the first segment of an address; None where nothing looks like it.
+    """Return a hint for a first segment that was probably meant as a date or as `live`; None for all others.
 
-    `now` is in microseconds since the epoch; `base` is what the addresses of the index begin with.
+    `now` is in microseconds since the epoch; `base` is the prefix of the addresses of the index.
     """
     if not any(shape.fullmatch(segment) for shape in (_NEARLY_DATE, _OTHER_ORDER, _NEARLY_LIVE, _OTHER_WORDS)):
         return None
     example = _nearest(segment) or to_date(now)
     return (
-        f"{segment!r} is no date: write YYYY-MM-DD, for example {base}/{example}/<project>/ for the index as it stood "
-        f"then at 00:00 UTC, or {base}/live/<project>/ as it is now, or {base}/live-7d/<project>/ for that less the "
-        "last seven days"
+        f"{segment!r} is not a date: write YYYY-MM-DD, for example {base}/{example}/<project>/ for the index as it "
+        f"was at 00:00 UTC that day, {base}/live/<project>/ for the index as it is now, or {base}/live-7d/<project>/ "
+        "for the index now without files from the last seven days"
     )
 
 
 def _nearest(text: str) -> str | None:
-    """The date that digits in the order of year, month and day mean, None where they mean none."""
+    """Return the date that digits in the order year, month, day stand for, None if there is no such date."""
     found = _NEARLY_DATE.fullmatch(text)
     if not found:
         return None
@@ -97,8 +97,8 @@ def _past(moment: datetime, text: str, now: int) -> AsOf:
     if instant > now:
         today = to_date(now)
         raise BadAddress(
-            f"{text} is in the future, where everything can still change: the newest date is {today} "
-            "(00:00 UTC), the newest instant is now, and live in its place is the index as it is"
+            f"{text} is in the future, where everything can still change: use {today} (00:00 UTC) or earlier, "
+            "an instant up to now, or live for the index as it is now"
         )
     return AsOf(instant)
 
@@ -108,7 +108,7 @@ def _day(text: str) -> datetime:
         day = date.fromisoformat(text)
     except ValueError:
         example = _nearest(text) or "2024-01-02"
-        raise BadAddress(f"{text!r} is no date: write YYYY-MM-DD, for example {example}") from None
+        raise BadAddress(f"{text!r} is not a date: write YYYY-MM-DD, for example {example}") from None
     return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
@@ -118,40 +118,41 @@ def _instant(text: str) -> datetime:
     except ValueError:
         moment = None
     if moment is None or not text.endswith("Z") or "T" not in text:
-        raise BadAddress(f"{text!r} is no instant: write it in UTC, for example 2024-01-02T15:30:00Z")
+        raise BadAddress(f"{text!r} is not an instant: write it in UTC, for example 2024-01-02T15:30:00Z")
     return moment
 
 
 def token(file: File) -> str:
-    """Return what stands for a file's content in its address: its sha256, or a sha256 of what else tells its content.
+    """Return the token that identifies a file's content in its address.
 
-    What that is `identity` says: all hashes that the index announced, or what there is in their place.
+    It is the file's sha256 if the index announced one, otherwise `id-` and a sha256 of its `identity` (the other
+    announced hashes, or what replaces them).
     """
     _, content = identity(file)
     return content if SHA256.fullmatch(content) else f"id-{sha256(content.encode()).hexdigest()}"
 
 
 def linked(file: File, base: str, project: str, slow: Container[str] = ()) -> File:
-    """Return a file with its address on the mirror below `base`; every wheel has a metadata file there (PEP 658).
+    """Return a file with its address on the mirror, under `base`; every wheel has a metadata file there (PEP 658).
 
-    It is not advertised of wheels on `slow` hosts whose METADATA would have to be read out of them.
+    The metadata file is not advertised for a wheel on a `slow` host if METADATA would have to be read from the wheel.
     """
     return msgspec.structs.replace(
         file,
         url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
         core_metadata=None if is_derived(file) and origin(file.url) in slow else advertised(file),
-        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # there is no .asc here
+        gpg_sig=None if file.gpg_sig else file.gpg_sig,  # the mirror serves no .asc files
     )
 
 
 def file_target(path: str, project: str, content: str, filename: str) -> Target:
-    """Return the target that a file is frozen under, by the parts of its address below `path` (see `token`)."""
+    """Return the target that a file is frozen under; the arguments are the parts of its address (see `token`)."""
     address = f"{path}/files/{project}/{content}/{filename}"
     return Target(*address.removeprefix("/").split("/", 1))
 
 
 def advertised(file: File) -> bool | dict[str, str] | None:
-    """Return what a page of the mirror says of a file's metadata: every wheel has some, nothing else has."""
+    """Return `core-metadata` as the mirror's pages give it: set for every wheel, and for nothing else."""
     if not file.filename.endswith(".whl"):
         return None
     return file.core_metadata if isinstance(file.core_metadata, dict) else True

@@ -1,4 +1,4 @@
-"""The commands beside a running server: what was observed (`history`, `captures`), and rules (`block`, ...)."""
+"""Commands that work beside a running server: what was observed (`history`, `captures`), and rules (`block`, ...)."""
 
 from __future__ import annotations
 
@@ -24,25 +24,27 @@ from .instants import now, to_segment
 
 
 async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Return the time line of a project. Raises NotFound, StoreError."""
+    """Return the timeline of a project, as lines. Raises NotFound, StoreError."""
     registry, name = given["registry"] or PYPI, canonicalize_name(given["project"])
     entries = await entries_log(store, registry, name).all()
     if not entries:
         raise NotFound(
             f"{given['project']!r} of {registry} has not been observed: "
-            f"ask for it first, for example at {'' if registry == PYPI else f'/{registry}'}/live/"
+            f"request it first, for example at {'' if registry == PYPI else f'/{registry}'}/live/"
         )
     return render(timeline(entries, await RescueLog(store, registry, name).all()))
 
 
 async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Return a line for each completed pass over a registry. Raises NotFound, StoreError."""
+    """Return one line for each completed capture of a registry. Raises NotFound, StoreError."""
     registry = given["registry"] or PYPI
     passes = await Passes(store, registry).all()
     if not passes and registry != PYPI and not await IndexUrlLog(store, registry).is_known():
-        raise NotFound(f"there are no logs of {registry!r} here: --registry takes the name of a [[registry]]")
+        raise NotFound(f"the store has no logs of {registry!r}: --registry takes the name of a [[registry]]")
     if not passes:
-        raise NotFound(f"no capture of {registry} has been completed: `httpcache capture` makes one of each registry")
+        raise NotFound(
+            f"no capture of {registry} has been completed: run `httpcache capture`, which captures every registry"
+        )
     counted = await Passes(store, registry).counted()
     return [
         f"{to_segment(done.instant)}  {done.scope}: {done.summary}{'' if done in counted else AHEAD}" for done in passes
@@ -50,34 +52,34 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
 
 
 async def undo_future(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Take back what was noted of a registry while the clock was ahead. Raises MirrorError.
+    """Remove what was recorded about a registry while the clock was ahead. Raises MirrorError.
 
-    Without `yes` it is only listed: a clock that is behind now would have good observations taken back.
+    Without `yes` it is only listed: if the clock is behind now, good observations would be removed.
     """
     registry, instant = given["registry"] or PYPI, now()
     found = await undo(store, registry, instant, remove=given["yes"])
     if not found:
-        raise NotFound(f"nothing of {registry} was noted ahead of {to_segment(instant)}")
+        raise NotFound(f"nothing of {registry} was recorded ahead of {to_segment(instant)}")
     if given["yes"]:
-        return [f"taken back: {line}" for line in found]
+        return [f"removed: {line}" for line in found]
     return [
         *(f"ahead of now: {line}" for line in found),
-        f"nothing was changed. If it is {to_segment(instant)} now, take it back with --yes",
+        f"nothing was changed. If the time is now {to_segment(instant)}, remove these with --yes",
     ]
 
 
 async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Take note that a registry has another address from now on. Raises MirrorError."""
+    """Record that a registry has moved to another address. Raises MirrorError."""
     try:
         index = canonical_url(given["url"].rstrip("/") + "/")
     except BadAddress as error:
-        raise MirrorError(f"{given['url']!r} is no http or https address of a simple index") from error
+        raise MirrorError(f"{given['url']!r} is not the http or https address of a simple index") from error
     await IndexUrlLog(store, given["registry"]).move(index)
-    return [f"{given['registry']} is at {index} from now on"]
+    return [f"{given['registry']} is now at {index}"]
 
 
 async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Block something; tell the exceptions that may be in the way. Raises MirrorError."""
+    """Block a subject; report exceptions that may override the block. Raises MirrorError."""
     command = _command("block", given["what"], given["reason"] or "")
     rule_log = RuleLog(store)
     await rule_log.append(command)
@@ -85,7 +87,7 @@ async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
     return [
         f"blocked: {command.what} ({command.rule.reason})",
         *(
-            f"an exception stays in force and wins: {other.what} ({other.reason})"
+            f"an exception is in force and overrides it: {other.what} ({other.reason})"
             for other in near
             if other.kind == "allow"
         ),
@@ -93,27 +95,27 @@ async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
 
 
 async def allow(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Except something from all blocks. Raises MirrorError, also where there is no reason."""
+    """Exempt a subject from all blocks. Raises MirrorError, also if no reason is given."""
     command = _command("allow", given["what"], given["reason"])
     if not command.reason:
-        raise MirrorError("an exception needs a reason: say with --reason why it may be served")
+        raise MirrorError("an exception needs a reason: use --reason to say why it may be served")
     await RuleLog(store).append(command)
-    return [f"excepted from all blocks: {command.what} ({command.reason})"]
+    return [f"exempt from all blocks: {command.what} ({command.reason})"]
 
 
 async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Take back what `block` or `allow` laid down. Raises MirrorError, NotFound where they did not."""
+    """Remove a rule set by `block` or `allow`. Raises MirrorError, and NotFound if there is no such rule."""
     command = _command("unblock", given["what"], "")
     rule_log = RuleLog(store)
     back = next((other for other in in_force(await rule_log.all()) if other.what == command.what), None)
     if back is None:
-        raise NotFound(f"no command laid down a rule for just {command.what}: `httpcache blocks` lists those in force")
+        raise NotFound(f"no rule was set for exactly {command.what}: `httpcache blocks` lists the rules in force")
     await rule_log.append(command)
-    return [f"taken back: {_text(back)}"]
+    return [f"removed: {_text(back)}"]
 
 
 async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Return a line for each rule by command that is in force; with `all`, for each command there was."""
+    """Return one line for each rule in force that a command set; with `all`, for each command ever given."""
     commands = await RuleLog(store).all()
     return [f"{command.time}  {_text(command)}" for command in (commands if given["all"] else in_force(commands))]
 
@@ -121,7 +123,7 @@ async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
 def _command(kind: Literal["block", "allow", "unblock"], what: str, reason: str) -> RuleCommand:
     reason = " ".join(reason.split())
     if not reason.isprintable():
-        raise MirrorError("--reason has characters in it that cannot be printed: write it as plain text")
+        raise MirrorError("--reason contains unprintable characters: write it as plain text")
     return RuleCommand(now(), kind, parse_subject(what), reason)
 
 
@@ -130,45 +132,53 @@ def _text(command: RuleCommand) -> str:
     return f"{command.kind} {command.what}{reason}"
 
 
-AHEAD = "; counts for nothing: made while the clock was ahead (httpcache undo-future)"
+AHEAD = "; ignored: made while the clock was ahead (httpcache undo-future)"
 
 _WHAT = Argument("what", "evil, 'evil>=1.2,<2', sha256:<64 hex digits> or evil@sha256:<64 hex digits>", "WHAT")
 
-_REGISTRY = Argument("--registry", "one that --pypi-config names, in place of PyPI", "NAME")
+_REGISTRY = Argument("--registry", "a registry from --pypi-config (default: PyPI)", "NAME")
 
 COMMANDS = (
     Command(
         "history",
-        "tell what was observed of a project, and when",
-        (Argument("project", "its name", "PROJECT"), _REGISTRY),
+        "show what was observed of a project, and when",
+        (Argument("project", "the name of the project", "PROJECT"), _REGISTRY),
         history,
     ),
     Command(
         "moved",
-        "say that a registry is at another address now",
+        "record that a registry has moved to another address",
         (
-            Argument("registry", "pypi, or one that --pypi-config names", "REGISTRY"),
-            Argument("url", "its index", "URL"),
+            Argument("registry", "pypi, or a registry from --pypi-config", "REGISTRY"),
+            Argument("url", "the new address of its index", "URL"),
         ),
         moved,
     ),
-    Command("captures", "list the captures of a registry that were completed", (_REGISTRY,), captures),
+    Command("captures", "list the completed captures of a registry", (_REGISTRY,), captures),
     Command(
         "undo-future",
-        "list what was noted of a registry while the clock was ahead, or take it back",
-        (_REGISTRY, Argument("--yes", "take it back")),
+        "list what was recorded about a registry while the clock was ahead, or remove it",
+        (_REGISTRY, Argument("--yes", "remove it")),
         undo_future,
         alone=True,
     ),
-    Command("block", "withhold a project, versions or a content", (_WHAT, Argument("--reason", "why", "TEXT")), block),
     Command(
-        "allow", "except from every block", (_WHAT, Argument("--reason", "why it may", "TEXT", required=True)), allow
+        "block",
+        "withhold a project, some of its versions, or a file by its digest",
+        (_WHAT, Argument("--reason", "why", "TEXT")),
+        block,
     ),
-    Command("unblock", "take back what block or allow laid down", (_WHAT,), unblock),
+    Command(
+        "allow",
+        "exempt from all blocks",
+        (_WHAT, Argument("--reason", "why it may be served", "TEXT", required=True)),
+        allow,
+    ),
+    Command("unblock", "remove a rule set by block or allow", (_WHAT,), unblock),
     Command(
         "blocks",
-        "list what block and allow laid down and is in force",
-        (Argument("--all", "also what was taken back or replaced"),),
+        "list the rules in force that block and allow set",
+        (Argument("--all", "include rules that were removed or replaced"),),
         blocks,
     ),
 )

@@ -1,9 +1,9 @@
-"""The operator's one file (TOML): the tables of `policy`, and registries and groups beside the built-in registry.
+"""The configuration file (TOML): the tables of `policy`, and registries and groups besides the built-in registry.
 
     [[registry]]
     name = "internal"
     index = "https://gitlab.example/api/v4/projects/7/packages/pypi/simple/"
-    user = "ci"                            # Basic (RFC 7617), or in place of user and password:
+    user = "ci"                            # Basic (RFC 7617); instead of user and password:
     password = { env = "GITLAB_TOKEN" }    #     header = "Private-Token"
     capture = "requested"                  #     value = { file = "/run/secrets/token" }
 
@@ -11,7 +11,7 @@
     name = "everything"
     registries = ["internal", "pypi"]      # "pypi" is the built-in one
 
-Paths in it are relative to it. No secret stands in it: a variable or a file is named that has it.
+Paths are relative to the file. It contains no secrets: it names the variable or the file that holds each one.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ from .addresses import is_when
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
 _HEADER_VALUE = re.compile(r"[!-~]([ -~]*[!-~])?")
-_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # controls, and what bytes that are not UTF-8 become
-_HOW = 'write { env = "VARIABLE" } or { file = "PATH" }: a secret does not stand in this file'
+_UNFIT = re.compile(r"[\x00-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters, and surrogates (undecodable bytes)
+_HOW = 'write { env = "VARIABLE" } or { file = "PATH" }: secrets are not written in this file'
 
 
 @dataclass(frozen=True)
 class RegistryConfig:
-    """A registry beside the built-in one: its index, the operator's credentials for it, the scope of its capture."""
+    """A registry besides the built-in one: its index, the operator's credentials, and the scope of its capture."""
 
     name: str
     index: str
@@ -55,7 +55,7 @@ class RegistryConfig:
 
 @dataclass(frozen=True)
 class GroupConfig:
-    """Registries by their names, in the order in which they are asked."""
+    """The names of a group's registries, in order of precedence."""
 
     name: str
     registries: tuple[str, ...]
@@ -63,9 +63,9 @@ class GroupConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """What the operator's file says.
+    """The contents of the configuration file.
 
-    `policy` is for the built-in registry, `named_policy` for those in `registries`.
+    `policy` applies to the built-in registry, `named_policy` to those in `registries`.
     """
 
     policy: Policy = field(default_factory=Policy)
@@ -95,16 +95,16 @@ class _Document(Tables, forbid_unknown_fields=True):
 
 
 def read_config(path: Path, environment: Mapping[str, str]) -> Config:
-    """Read the operator's file; `environment` has the variables that it may name.
+    """Read the configuration file; `environment` holds the variables that it may name.
 
-    Raises MirrorError with a text that says what is wrong, without any secret.
+    Raises MirrorError with a message that says what is wrong and contains no secret.
     """
     try:
         document = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Document)
     except OSError as error:
         raise MirrorError(f"the configuration {path} cannot be read: {error.strerror}") from error
     except (ValueError, msgspec.ValidationError) as error:
-        raise MirrorError(f"the configuration {path} cannot be understood: {error}") from error
+        raise MirrorError(f"the configuration {path} is not valid: {error}") from error
     policy, named_policy = read_policies(document, path)
     try:
         _check_names([*document.registry, *document.group])
@@ -116,17 +116,17 @@ def read_config(path: Path, environment: Mapping[str, str]) -> Config:
 
 
 def _check_names(given: Sequence[_Registry | _Group]) -> None:
-    """Raise MirrorError where a name could be taken for something else that an address begins with."""
+    """Raise MirrorError if a name is used twice, or is ambiguous as the first segment of an address."""
     names = [each.name for each in given]
     for name in names:
         reserved = name in (PYPI, "files") or is_when(name) or pin_prefix(name) != name
         if reserved or not _NAME.fullmatch(name):
             raise MirrorError(
-                f"{name!r} is no name for a registry or a group: use a-z, 0-9 and '-' between them, no date at the "
-                "end, and not pypi, files, live or live-<N>d"
+                f"{name!r} is not a valid name for a registry or a group: use a-z, 0-9 and '-' between them, without "
+                "a date at the end; pypi, files, live and live-<N>d are reserved"
             )
         if names.count(name) > 1:
-            raise MirrorError(f"there are two registries or groups with the name {name!r}")
+            raise MirrorError(f"two registries or groups are named {name!r}: give each its own name")
 
 
 def _registry(given: _Registry, folder: Path, environment: Mapping[str, str]) -> RegistryConfig:
@@ -144,8 +144,10 @@ def _registry(given: _Registry, folder: Path, environment: Mapping[str, str]) ->
 def _index(text: str) -> str:
     try:
         return read_address(text.rstrip("/") + "/").wire
-    except BadAddress:  # its text speaks of requests, and may show what should not be there
-        raise MirrorError("index takes the http or https address of a simple index, without user and query") from None
+    except BadAddress:  # its message is about requests, and may show a secret
+        raise MirrorError(
+            "index takes the http or https address of a simple index, without a user or a query"
+        ) from None
 
 
 def _credentials(given: _Registry, folder: Path, environment: Mapping[str, str]) -> Credentials:
@@ -156,27 +158,29 @@ def _credentials(given: _Registry, folder: Path, environment: Mapping[str, str])
             return _sent(AUTHORIZATION, _basic(user, _secret("password", password, folder, environment)))
         case (None, None, str(header), value) if value is not None:
             return _sent(header, _secret("value", value, folder, environment))
-    raise MirrorError("credentials are user and password, or header and value")
+    raise MirrorError("credentials are incomplete or mixed: set user and password, or header and value")
 
 
 def _sent(header: str, value: str) -> Credentials:
-    """Return credentials that go with the first try."""
+    """Return credentials that are sent with the first attempt, without waiting for a challenge."""
     if not _HEADER_NAME.fullmatch(header):
-        raise MirrorError(f"{header!r} is no name of a header (RFC 9110 section 5.1)")
+        raise MirrorError(f"{header!r} is not a valid header name (RFC 9110 section 5.1)")
     if not _HEADER_VALUE.fullmatch(value):
-        raise MirrorError("value has characters that no header can carry: visible ASCII and spaces between can be")
+        raise MirrorError(
+            "value has characters that a header cannot carry: use visible ASCII, with spaces only in between"
+        )
     return Credentials(((header.lower(), value),))
 
 
 def _basic(user: str, password: str) -> str:
-    """Return the header for a user and a password (RFC 7617), in UTF-8."""
+    """Return the `Authorization` value for a user and a password (RFC 7617), in UTF-8."""
     if ":" in user or _UNFIT.search(user):
         raise MirrorError("user has a colon or a control character, which Basic cannot carry (RFC 7617 section 2)")
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _secret(what: str, given: object, folder: Path, environment: Mapping[str, str]) -> str:
-    """Return the secret that a variable or a file has. Raises MirrorError, without the secret."""
+    """Return the secret from a variable or a file. Raises MirrorError, whose message does not contain the secret."""
     match given:
         case {"env": str(name), **rest} if not rest:
             source, secret = f"the variable {name}", environment.get(name)
@@ -189,7 +193,7 @@ def _secret(what: str, given: object, folder: Path, environment: Mapping[str, st
     if not secret:
         raise MirrorError(f"{what}: {source} is empty")
     if _UNFIT.search(secret):
-        raise MirrorError(f"{what}: {source} has control characters in it, or bytes that are not UTF-8")
+        raise MirrorError(f"{what}: {source} contains control characters, or bytes that are not UTF-8")
     return secret
 
 
@@ -197,7 +201,7 @@ def _read(what: str, path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or "its name is none"
+        reason = getattr(error, "strerror", None) or "not a valid file name"
         raise MirrorError(f"{what}: the file {path} cannot be read: {reason}") from None
     return text.removesuffix("\n")
 
@@ -206,16 +210,16 @@ def _group(given: _Group, registries: Sequence[_Registry]) -> GroupConfig:
     known = {PYPI, *(registry.name for registry in registries)}
     unknown = [name for name in given.registries if name not in known]
     if unknown:
-        raise MirrorError(f"[[group]] {given.name!r}: there is no registry {unknown[0]!r}")
+        raise MirrorError(f"[[group]] {given.name!r}: there is no registry named {unknown[0]!r}")
     if not given.registries or len(set(given.registries)) < len(given.registries):
-        raise MirrorError(f"[[group]] {given.name!r}: registries takes names of registries, each once")
+        raise MirrorError(f"[[group]] {given.name!r}: registries takes at least one name of a registry, each only once")
     return GroupConfig(given.name, given.registries)
 
 
 def read_scope(text: str, folder: Path) -> Scope:
-    """Read a scope as an operator writes it: `requested`, `all`, or a file with one name a line (in `folder`).
+    """Parse the scope of a capture: `requested`, `all`, or the name of a file in `folder` with one project per line.
 
-    In the file, what follows a `#` is no name. Raises MirrorError with a text that says what to write.
+    In the file, `#` begins a comment. Raises MirrorError with a message that says what to write.
     """
     if text in (REQUESTED, ALL):
         return Scope(text)
@@ -223,13 +227,13 @@ def read_scope(text: str, folder: Path) -> Scope:
         lines = (folder / text).read_text(encoding="utf-8").splitlines()
     except (OSError, ValueError) as error:
         raise MirrorError(
-            f"{text!r} is no scope of a capture: write requested, all, or the name of a file with one project a line "
+            f"{text!r} is not a capture scope: write requested, all, or the name of a file with one project per line "
             f"({getattr(error, 'strerror', None) or error})"
         ) from error
     written = [name for line in lines if (name := line.partition("#")[0].strip())]
     if not written:
-        raise MirrorError(f"{folder / text} has no name of a project in it: write one a line")
+        raise MirrorError(f"{folder / text} contains no project names: write one per line")
     try:
         return Scope(LISTED, tuple(sorted({canonicalize_name(name, validate=True) for name in written})))
     except InvalidName as error:
-        raise MirrorError(f"{folder / text}: {error}: write one name of a project a line") from error
+        raise MirrorError(f"{folder / text}: {error}: write one project name per line") from error

@@ -1,4 +1,4 @@
-"""Pure: instants, which are microseconds since 1970-01-01T00:00:00Z, from and to dates and ISO 8601."""
+"""Converts instants (microseconds since 1970-01-01T00:00:00Z) to and from dates and ISO 8601."""
 
 from __future__ import annotations
 
@@ -9,37 +9,37 @@ EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def now() -> int:
-    """Return the present instant in microseconds since the epoch."""
+    """Return the current time in microseconds since the epoch."""
     return time.time_ns() // 1000
 
 
 def to_instant(moment: datetime) -> int:
-    """Return a moment in microseconds since the epoch."""
+    """Convert an aware datetime to microseconds since the epoch."""
     return (moment - EPOCH) // timedelta(microseconds=1)
 
 
 def to_segment(instant: int) -> str:
-    """Return an instant (microseconds since the epoch) as it stands in an address."""
+    """Format an instant (microseconds since the epoch) as it is written in an address."""
     return to_datetime(instant).replace(tzinfo=None).isoformat() + "Z"
 
 
 def to_datetime(instant: int) -> datetime:
-    """Return an instant as a datetime in UTC. Raises OverflowError beyond the years 1 to 9999."""
+    """Return an instant as a datetime in UTC. Raises OverflowError outside the years 1 to 9999."""
     return EPOCH + timedelta(microseconds=instant)
 
 
 def to_date(instant: int) -> str:
-    """Return the date in UTC that an instant is in, as YYYY-MM-DD."""
+    """Return the UTC date of an instant, as YYYY-MM-DD."""
     return to_datetime(instant).date().isoformat()
 
 
 def date_from(instant: int) -> str:
-    """Return the first date that begins at an instant (microseconds since the epoch) or later."""
+    """Return the first date whose 00:00 UTC is at or after an instant (microseconds since the epoch)."""
     return (to_datetime(instant) + timedelta(days=1, microseconds=-1)).date().isoformat()
 
 
 def read_instant(text: str | None) -> int | None:
-    """The instant of an ISO 8601 time, in UTC if it names no zone; None if it cannot be read."""
+    """Parse an ISO 8601 time, as UTC if it has no zone; None if it cannot be parsed."""
     try:
         moment = datetime.fromisoformat(text or "")
     except ValueError:

@@ -1,6 +1,6 @@
-"""Runs what works on pages: at once what is light, else in a thread, where few at once read pages.
+"""Runs work on pages: small work on the event loop, the rest in a thread, with a limit on pages parsed at once.
 
-A page takes many times its size while it is read. To go to a thread and back takes longer than most pages do.
+Parsing a page takes many times its size in memory. For most pages, switching to a thread takes longer than the work.
 """
 
 from __future__ import annotations
@@ -13,8 +13,8 @@ import anyio.to_thread
 from anyio.lowlevel import RunVar
 
 PARSERS = 2
-LIGHT = 32 * 1024  # bytes of a page that is read at once, which takes about a millisecond
-FEW = 50  # files of a history that is worked on at once
+LIGHT = 32 * 1024  # bytes of a page that is parsed on the event loop, which takes about a millisecond
+FEW = 50  # files of a history that is processed on the event loop
 
 T = TypeVar("T")
 
@@ -22,12 +22,12 @@ _LIMITER: RunVar[anyio.CapacityLimiter] = RunVar("pages read at once")
 
 
 async def off_loop(work: Callable[[], T], files: int) -> T:
-    """Return what some work on a history of so many files returns."""
+    """Run `work` on a history of `files` files, in a thread if they are many, and return its result."""
     return work() if files <= FEW else await anyio.to_thread.run_sync(work)
 
 
 async def in_parser_thread(work: Callable[[], T], size: int) -> T:
-    """Return what reading a page of so many bytes returns."""
+    """Run `work`, which parses a page of `size` bytes, in a parser thread if it is large, and return its result."""
     if size <= LIGHT:
         return work()
     try:

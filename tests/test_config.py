@@ -98,7 +98,7 @@ def test_a_name(name: str, tmp_path: Path) -> None:
 def test_no_name(kind: str, name: str, tmp_path: Path) -> None:
     """It could be taken for something else that an address begins with."""
     text = registry(name) if kind == "registry" else table("group", name=name, registries=["pypi"])
-    with pytest.raises(MirrorError, match="is no name for a registry or a group"):
+    with pytest.raises(MirrorError, match="is not a valid name for a registry or a group"):
         read(tmp_path, text)
 
 
@@ -122,8 +122,8 @@ def test_no_name(kind: str, name: str, tmp_path: Path) -> None:
         (registry(user="ci", password={"file": "bytes"}), "bytes has control characters"),
         (registry(user="c:i", password={"env": "TOKEN"}), "user has a colon"),
         (registry(user="c\ni", password={"env": "TOKEN"}), "user has a colon or a control character"),
-        (registry(header="X", value={"env": "TOKEN"}), "no header can carry"),
-        (registry(header="X:", value={"env": "PLAIN"}), "is no name of a header"),
+        (registry(header="X", value={"env": "TOKEN"}), "a header cannot carry"),
+        (registry(header="X:", value={"env": "PLAIN"}), "is not a valid header name"),
         (registry(user="ci"), "user and password, or header and value"),
         (registry(password={"env": "TOKEN"}), "user and password, or header and value"),
         (registry(header="X", **BASIC), "user and password, or header and value"),
@@ -133,18 +133,18 @@ def test_no_name(kind: str, name: str, tmp_path: Path) -> None:
         (registry(index="https://gitlab.example/simple/?token=S3CRET"), "index takes the http or https address"),
         (registry(index="gitlab.example/simple/"), "index takes the http or https address"),
         (registry(index="/srv/simple/"), "index takes the http or https address"),
-        (registry(capture="everything"), "is no scope of a capture"),
-        (registry() + registry(), "two registries or groups with the name 'internal'"),
-        (registry() + table("group", name="internal", registries=["pypi"]), "two registries or groups"),
-        (table("group", name="all", registries=["internal"]), "there is no registry 'internal'"),
+        (registry(capture="everything"), "is not a capture scope"),
+        (registry() + registry(), "two registries or groups are named 'internal'"),
+        (registry() + table("group", name="internal", registries=["pypi"]), "two registries or groups are named"),
+        (table("group", name="all", registries=["internal"]), "there is no registry named 'internal'"),
         (table("group", name="a", registries=["pypi"]) + table("group", name="b", registries=["a"]), "no registry 'a'"),
-        (table("group", name="all", registries=[]), "each once"),
-        (table("group", name="all", registries=["pypi", "pypi"]), "each once"),
+        (table("group", name="all", registries=[]), "each only once"),
+        (table("group", name="all", registries=["pypi", "pypi"]), "each only once"),
         (table("group", name="all"), "missing required field `registries`"),
         ('[[registry]]\nname = "internal"\n', "missing required field `index`"),
         ('[registry]\nname = "internal"\n', "Expected `array`"),
         ("[[registries]]\n", "unknown field `registries`"),
-        ("registry = S3CRET\n", "cannot be understood"),
+        ("registry = S3CRET\n", "is not valid"),
     ],
 )  # fmt: skip
 def test_what_makes_no_sense(text: str, said: str, tmp_path: Path) -> None:

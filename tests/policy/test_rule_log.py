@@ -110,7 +110,7 @@ def test_a_project_is_blocked_and_back(at: str, running: Mirror, clients: Client
         clients.install("pip", running.at(at), ["demo"])
     assert clients.install("pip", running.at(at), ["other"])["other"].hashes == {OTHER.sha256}
 
-    assert commanded(running, "unblock", "demo") == ["taken back: block demo (steals credentials)"]
+    assert commanded(running, "unblock", "demo") == ["removed: block demo (steals credentials)"]
     follows(running, GOOD, BAD, at=at)
     assert "project-status" not in document(f"{running.at(at)}demo/")
     for dist in (GOOD, BAD):
@@ -155,14 +155,14 @@ def test_an_exception_from_the_settings_file(filled: PyPI, mirror: Callable[...,
     running = mirror(filled, "--pypi-config", str(rules))
     assert filenames(f"{running.at(DATE)}demo/") == []
     assert commanded(running, "allow", "demo==1.0", "--reason", "audited") == [
-        "excepted from all blocks: demo==1.0 (audited)"
+        "exempt from all blocks: demo==1.0 (audited)"
     ]
     follows(running, GOOD)
     assert http.get(link(running, GOOD)).content == GOOD.data
     assert "evil (rules.toml)" in http.get(link(running, BAD)).text
     commanded(running, "unblock", "demo==1.0")
     follows(running)
-    assert "no command laid down" in told(run("unblock", "demo", "--data", running.data))
+    assert "no rule was set for exactly" in told(run("unblock", "demo", "--data", running.data))
 
 
 def test_every_worker_follows(filled: PyPI, mirror: Callable[..., Mirror]) -> None:
@@ -246,7 +246,7 @@ def _told(lines: list[str], day: str) -> list[str]:
 def test_a_block_names_the_exceptions_that_win(running: Mirror) -> None:
     commanded(running, "allow", "demo==1.0", "--reason", "audited")
     commanded(running, "allow", f"sha256:{A}", "--reason", "known")
-    wins = "an exception stays in force and wins: "
+    wins = "an exception is in force and overrides it: "
     assert commanded(running, "block", "demo") == [
         "blocked: demo (no reason given)",
         f"{wins}demo==1.0 (audited)",

@@ -39,7 +39,7 @@ def undo(mirror: Mirror) -> str:
     assert "nothing was changed" in looked[0][-1]
     ran = run("undo-future", "--yes", "--data", mirror.data)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines() == [line.replace("ahead of now", "taken back") for line in looked[0][:-1]]
+    assert ran.stdout.splitlines() == [line.replace("ahead of now", "removed") for line in looked[0][:-1]]
     return ran.stdout
 
 
@@ -205,7 +205,7 @@ def test_what_was_noted_ahead_of_now_says_nothing_until_it_is_taken_back(
     here.pypi.upload(ONE, ago(days=3))
     poisoned(here, clock, ahead)
     listed = run("captures", "--data", here.mirror.data)
-    assert "counts for nothing" in listed.stdout
+    assert "ignored: made while the clock was ahead" in listed.stdout
     mirror = here.mirror.start()
     here.pypi.upload(TWO, ago())
     after = instant()
@@ -223,7 +223,7 @@ def test_what_was_noted_ahead_of_now_says_nothing_until_it_is_taken_back(
     assert "1 of 1 captures" in done
     again = run("undo-future", "--data", mirror.data)
     assert again.returncode == 1
-    assert "nothing of pypi was noted ahead" in again.stderr
+    assert "nothing of pypi was recorded ahead" in again.stderr
     mirror.start()
     assert filenames(mirror.at(after) + "some-thing/") == sorted([ONE.filename, TWO.filename])
     assert clients.install("pip", mirror.at(after), ["some-thing"])["some-thing"].version == "2.0"
@@ -260,7 +260,7 @@ def test_a_capture_ahead_says_nothing_when_its_time_has_come(here: Here, clock: 
     mirror = here.mirror.start()
     while time.time() * SECOND < ahead.finished:
         time.sleep(0.1)
-    assert "counts for nothing" in run("captures", "--data", mirror.data).stdout.splitlines()[1]
+    assert "ignored: made while the clock was ahead" in run("captures", "--data", mirror.data).stdout.splitlines()[1]
     assert filenames(mirror.at(after) + "some-thing/") == sorted([ONE.filename, TWO.filename])
 
 
@@ -277,4 +277,4 @@ def test_two_repairs_or_a_repair_beside_a_server_are_refused(mirror: Callable[..
     assert refused.returncode == 1
     assert "stop it first" in refused.stderr
     server.stop()
-    assert "nothing of pypi was noted ahead" in run("undo-future", "--data", server.data).stderr
+    assert "nothing of pypi was recorded ahead" in run("undo-future", "--data", server.data).stderr

@@ -66,7 +66,7 @@ def test_who_meant_a_date_is_told_how_it_is_written(before: str, behind: str, as
     for segment, right in MEANT.items():
         answer = ask(f"{asked.url}/{before}{segment}{behind}", "*/*")
         assert (answer.status_code, answer.headers["content-type"]) == (400, "text/plain; charset=utf-8"), segment
-        assert "is no date: write YYYY-MM-DD" in answer.text, segment
+        assert "is not a date: write YYYY-MM-DD" in answer.text, segment
         assert (right or "for example") in answer.text, segment
 
 
@@ -108,11 +108,11 @@ def test_uv_shows_why_and_the_log_tells_for_pip(asked: Mirror, clients: Clients)
     home = clients.place()
     command = (UV, "pip", "compile", "--index-url", f"{asked.url}/2022-1-8/", "-")
     result = clients.run(*command, home=home, stdin="thing")
-    assert "'2022-1-8' is no date: write YYYY-MM-DD, for example 2022-01-08" in " ".join(result.errors.split())
+    assert "'2022-1-8' is not a date: write YYYY-MM-DD, for example 2022-01-08" in " ".join(result.errors.split())
     options = ("download", "-vv", "--index-url", f"{asked.url}/2021-1-8/", "thing")
     result = clients.run(*PIP, *options, home=home)
     assert "400 Client Error" in result.output + result.errors
-    assert "answered 400: '2021-1-8' is no date: write YYYY-MM-DD, for example 2021-01-08\n" in asked.log()
+    assert "answered 400: '2021-1-8' is not a date: write YYYY-MM-DD, for example 2021-01-08\n" in asked.log()
 
 
 def test_errors_are_in_the_log_once_and_without_secrets(asked: Mirror) -> None:
