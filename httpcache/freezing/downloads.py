@@ -100,7 +100,7 @@ class Downloads:
         flight = self._start(flight_key, Flight(download, record_key, expected))
         outcome = await self._board(flight, download, own=True)
         if outcome is None:
-            raise BadUpstream("the answer ended before it could be passed on: ask again")
+            raise BadUpstream("the response ended before it could be passed on: try again")
         return outcome
 
     async def _board(
@@ -120,14 +120,14 @@ class Downloads:
 
     def _start(self, key: str, flight: Flight) -> Flight:
         if len(self._flights) >= self._max_flights:
-            raise Busy("too many downloads at once: ask again later")
+            raise Busy("too many downloads at once: try again later")
         self._flights[key] = flight
         self._tasks.start_soon(self._fly, key, flight)
         return flight
 
     async def _fly(self, key: str, flight: Flight) -> None:
         label = str(flight.download.target)
-        error = MirrorError("the mirror was stopped in the middle of a download: ask again")
+        error = MirrorError("the mirror was stopped during a download: try again")
         try:
             while not flight.done:
                 claim = await anyio.to_thread.run_sync(self._spool.claim, key)
@@ -145,13 +145,13 @@ class Downloads:
             log.error("%s: %s", label, error.text)
         except asyncio.CancelledError:
             log.warning(
-                "%s: cut off after %d bytes: the mirror is stopped and waits no longer; nothing was kept",
+                "%s: cut off after %d bytes because the mirror is stopping; nothing was kept",
                 label,
                 flight.available,
             )
             raise
         except Exception:
-            error = MirrorError("the mirror made a mistake; its log says which")
+            error = MirrorError("internal error of the mirror: see its log")
             error.told = True
             log.exception("%s", label)
         finally:
@@ -214,7 +214,7 @@ class Downloads:
                 await anyio.to_thread.run_sync(second.update, chunk)
         if answer.status not in FREEZES or second.sha256 != body.sha256:
             raise BadUpstream(
-                f"{download.target} came without a length, and with other bytes when it was asked for again; "
+                f"{download.target} came without a length, and with different bytes when it was fetched again; "
                 "nothing was kept"
             )
 
@@ -237,7 +237,7 @@ class Downloads:
             await want.verify(record, claim.part)
         winner = decode(await self._store.freeze(flight.record_key, encode(record), record.digest, claim.part))
         if not isinstance(winner, Record) or winner.digest != record.digest:
-            raise BadUpstream(f"{target} was frozen by another with other bytes: ask again for those")
+            raise BadUpstream(f"{target} was frozen with other bytes in the meantime: try again to get those")
         log.info("froze %s (%d bytes, sha256 %s)", target, record.size, record.digest)
         if want.on_frozen:
             await want.on_frozen(winner)
@@ -257,7 +257,7 @@ class Downloads:
         value = await self._store.get(flight.record_key)
         record = decode(value) if value else None
         if not isinstance(record, Record) or not await anyio.to_thread.run_sync(self._has_bytes_of, fd, record):
-            raise BadUpstream(f"{flight.download.target}: the download broke off: ask again")
+            raise BadUpstream(f"{flight.download.target}: the download was interrupted: try again")
         flight.finish(record=record)
 
     def _has_bytes_of(self, fd: int, record: Record) -> bool:
@@ -297,7 +297,7 @@ class _Watch:
             self._last, self._changed = holder, anyio.current_time()
         if holder is None or anyio.current_time() < self._changed + HUNG:
             return holder is not None
-        log.error("a process has held a download for %.0f s and does nothing: it is taken from it", HUNG)
+        log.error("a process has held a download for %.0f s without a heartbeat: taking it over", HUNG)
         self._spool.take_over(self._key, holder)
         return False
 
@@ -347,13 +347,13 @@ def _check(flight: Flight, head: Head, body: _Sums, *, delimited: bool) -> None:
     """Raise BadUpstream if a body is not what was announced: OtherBytes if it cannot be truncated."""
     target, expected = flight.download.target, flight.expected
     if head.length is not None and body.size != head.length:
-        raise BadUpstream(f"{target}: {body.size} bytes came where {head.length} were announced; nothing was kept")
+        raise BadUpstream(f"{target}: got {body.size} bytes, but {head.length} were announced; nothing was kept")
     wrong = OtherBytes if delimited else BadUpstream
     if expected.size is not None and body.size != expected.size:
-        raise wrong(f"{target}: {body.size} bytes came where {expected.size} were announced; nothing was kept")
+        raise wrong(f"{target}: got {body.size} bytes, but {expected.size} were announced; nothing was kept")
     if expected.digests and not any(map(body.has, expected.digests)):
         wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in expected.digests)
-        raise wrong(f"{target}: the bytes have sha256 {body.sha256} where {wanted} was announced; nothing was kept")
+        raise wrong(f"{target}: the bytes have sha256 {body.sha256}, but {wanted} was announced; nothing was kept")
 
 
 async def pass_on(answer: UpstreamResponse) -> PassedThrough:

@@ -48,9 +48,7 @@ NEGATIVE_ENTRIES = 1000  # of up to 64 KB each
 FLIGHTS = 4  # downloads that may be under way or waiting, per connection
 SHUTDOWN_SECONDS = 20.0  # grace period for downloads under way
 CHECKED_FIRST = 64 * 1024 * 1024  # bytes; larger blobs are verified while they are served, before the last byte
-PRIVATE = (
-    b"this copy is private: ask for it with the credentials that it was fetched with, or others that may read it\n"
-)
+PRIVATE = b"this copy is private: send the credentials that it was fetched with, or others that may read it\n"
 
 
 class Mirror:
@@ -124,7 +122,7 @@ class Mirror:
             absence = await self._absence(download)
             found = await self._verdict(download, record, absence)
             if found is Verdict.ABSENT and absence:
-                body = b"the upstream had no such page when this pin was first asked for it\n"
+                body = b"the upstream had no such page when it was first requested under this pin\n"
                 return PassedThrough(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
             if record:
                 return await self._granted(download, key, record, found)
@@ -161,8 +159,8 @@ class Mirror:
 
     async def _mend(self, download: Download, key: str, record: Record) -> None:
         """Fetch the bytes of a damaged copy again, and accept only the same ones. Raises Damaged."""
-        log.error("%s: the frozen bytes are damaged or missing; asking the upstream for the same ones", download.target)
-        reason = "the upstream has none"
+        log.error("%s: the frozen bytes are damaged or missing; fetching the same ones again", download.target)
+        reason = "the upstream no longer has them"
         try:
             same = download.with_accept(record.varies) if record.varies else download
             expected = Expected((Digest("sha256", record.digest),), record.size)
@@ -258,8 +256,8 @@ class Mirror:
         if anonymous:
             return await self._challenge(download.target)
         raise Refused(
-            f"{download.target} is private, and what the upstream answers to your credentials is another thing "
-            "(a sign-in page, for example), or what everybody gets"
+            f"{download.target} is private, and with your credentials the upstream sends something else "
+            "(for example a sign-in page), or what every client gets"
         )
 
     async def _challenge(self, target: Target) -> PassedThrough:
@@ -371,4 +369,4 @@ async def _logged(work: Callable[[], Awaitable[object]]) -> None:
     except MirrorError as error:
         log.warning("%s", error.text)
     except Exception:
-        log.exception("work beside the requests failed")
+        log.exception("background work failed")

@@ -151,9 +151,9 @@ class Spool:
         try:
             head = msgspec.msgpack.decode((self._folder / f"{key}.head").read_bytes(), type=Head)
             if not _PART.fullmatch(head.part):
-                raise ValueError(f"{head.part!r} is no part")
+                raise ValueError(f"{head.part!r} is not the name of a part file")
         except ValueError as error:  # includes those of msgspec and UTF-8
-            raise StoreError(f"a file of the spool is damaged ({error}): ask again") from error
+            raise StoreError(f"a file of the spool is damaged ({error}): try again") from error
         return head
 
     def clean(self) -> None:
