@@ -1,1 +1,1 @@
-"""Index pages and files as responses: dated, live, and behind a pin."""
+"""Serves index pages and files: dated, live, and behind a pin."""

@@ -1,12 +1,12 @@
-"""The addresses of the dated and live indexes, and of their files.
+"""Answers the addresses of the dated and live indexes, and of their files.
 
 /<date>/<project>/   /<instant>/<project>/   /live/<project>/   /live-<N>d/<project>/
-/files/<project>/<sha256>/<filename>         and the same with .metadata behind it
+/files/<project>/<sha256>/<filename>         and the same with .metadata appended
 
-/<date>/simple/ is the list too, unless there is a project of that name, and /<date>/simple/<project>/ is the project.
-/<date>/<project>/json, /<date>/pypi/<project>/json, /<date>/pypi/<project>/<version>/json: as PyPI's JSON API has it.
-Those of a named registry are the same behind its name. A group of registries has all but the files, which stay where
-the registry has them.
+/<date>/simple/ is also the project list, unless a project has that name, and /<date>/simple/<project>/ is the project.
+/<date>/<project>/json, /<date>/pypi/<project>/json and /<date>/pypi/<project>/<version>/json follow PyPI's JSON API.
+A named registry has the same addresses below its name. A group of registries has all of them except the files, which
+are served at the addresses of their own registry.
 """
 
 from __future__ import annotations
@@ -41,10 +41,10 @@ from .index_response import chosen, index_response, page_response
 from .page_cache import PASSING
 
 SIMPLE = "simple"
-"""What some clients put behind the address of an index, as it stands in PyPI's."""
+"""What some clients append to the address of an index, because PyPI's address ends with it."""
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
-_COLON = re.compile("%3A", re.IGNORECASE)  # clients quote it
+_COLON = re.compile("%3A", re.IGNORECASE)  # clients percent-encode it
 _HOST = re.compile(r"(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:]+\])(?::\d{1,5})?")
 _LIST = "public, max-age=600"
 
@@ -52,7 +52,7 @@ _LIST = "public, max-age=600"
 class Dated:
     """The dated and live views of one registry, or of several in their order of precedence.
 
-    `path` is what its addresses begin with below the root path: "" for the built-in registry, or "/<name>".
+    `path` is the prefix of its addresses below the root path: "" for the built-in registry, or "/<name>".
     """
 
     def __init__(self, path: str, sources: Sequence[Source], store: Store) -> None:
@@ -63,38 +63,38 @@ class Dated:
         self._own = own[0] if own else None  # a group has no files of its own
 
     async def answer(self, request: Request) -> ASGIApp | None:
-        """Answer the addresses above, None for others. Raises MirrorError."""
+        """Answer a request for one of the addresses above, or return None for any other. Raises MirrorError."""
         parts = request.path.removeprefix("/").split("/")
         if self._path:
             name, *parts = parts
-            if f"/{name}" != self._path:  # taken literally, and so is all but the colon of an instant
+            if f"/{name}" != self._path:  # compared as sent, undecoded; in an instant only the colon is decoded
                 return None
         base = f"{request.root}{self._path}"
         if parts[:1] == ["files"] and self._own:
             return await self._file(self._own, base, [unquote(part) for part in parts[1:]])
         first, *rest = [part for part in parts if part] or [""]
         when = parse_when(_COLON.sub(":", first), now())
-        if when is None and self._path:  # a name is not a pin of the generic mirror
+        if when is None and self._path:  # below a name there are no pins of the generic mirror
             hint = meant(first, now(), base)
             raise BadAddress(hint) if hint else NotFound(self._how(base))
         if when is None:
             return None
-        whole = "" not in parts[:-1]  # else there are slashes too many in it
+        whole = "" not in parts[:-1]  # otherwise it has superfluous slashes
         return await self._view(request, when, f"{base}/{first}/", rest, whole=whole, slash=parts[-1] == "")
 
     async def _view(
         self, request: Request, when: When, prefix: str, rest: Sequence[str], *, whole: bool, slash: bool
     ) -> ASGIApp:
-        """Answer what stands behind a date or `live`."""
+        """Answer a request for the rest of an address, after the date or `live`."""
         wanted = rest[1:] if len(rest) > 2 and rest[0] == SIMPLE else rest
         match wanted:
             case ["pypi", project, "json"]:
                 return await self._json(request, when, unquote(project), None)
-            case [project, "json"] if project != SIMPLE:  # that is the page of a project `json`
+            case [project, "json"] if project != SIMPLE:  # simple/json is the page of a project named `json`
                 return await self._json(request, when, unquote(project), None)
             case ["pypi", project, version, "json"]:
                 return await self._json(request, when, unquote(project), unquote(version))
-        if len(rest) == 2 and rest[0] == SIMPLE:  # what some clients put behind the address of any index
+        if len(rest) == 2 and rest[0] == SIMPLE:  # some clients append it to the address of any index
             prefix, rest = f"{prefix}{SIMPLE}/", rest[1:]
         if len(rest) > 1:
             raise NotFound(f"there is no such page: an index is at {prefix}, a project at {prefix}<project>/")
@@ -146,10 +146,10 @@ class Dated:
         )
 
     async def _json(self, request: Request, when: When, project: str, version: str | None) -> ASGIApp:
-        """Answer as PyPI's JSON API does, from the same history: pip-compile takes the digests from it.
+        """Answer as PyPI's JSON API does, from the same history: pip-compile reads the digests from it.
 
-        It compares whole addresses, so this is the one answer that has links with the `Host` of the request in them,
-        and it is not to be stored.
+        pip-compile compares absolute URLs, so this is the only answer whose links contain the `Host` of the request,
+        and caches must not store it.
         """
         name = _normal(project)
         source, view = await first_with(self._sources, name, when)
@@ -201,7 +201,7 @@ class Dated:
         registry = source.registry
         listed = partial(registry.file, project, content, wanted)
         if SHA256.fullmatch(content) and await registry.files.is_frozen(project, content, filename):
-            file = File(wanted, "", {"sha256": content})  # it was listed, else it would not be frozen
+            file = File(wanted, "", {"sha256": content})  # it was listed, or it would not be frozen
         else:
             file = await listed()
         status = await registry.status(project)
@@ -210,7 +210,7 @@ class Dated:
         find = None if file.url else listed
         if filename == wanted:
             outcome = await registry.files.open(project, file, find, whole=policy.needs_content(project, file))
-            if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced it
+            if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced the sha256
                 hashed = msgspec.structs.replace(file, hashes={"sha256": outcome.digest})
                 (await source.policy.current()).check(project, hashed, status)
             return answer_with(self._store, outcome, vary=None)
@@ -220,14 +220,14 @@ class Dated:
 
 
 def _normal(project: str) -> str:
-    """Return the name of a project, normalised (PEP 503). Raises NotFound for what is none."""
+    """Return the normalised name of a project (PEP 503). Raises NotFound if it is not a valid name."""
     if not _PROJECT.fullmatch(project):
         raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
     return canonicalize_name(project)
 
 
 def _absolute(file: File, request: Request) -> File:
-    """Return a file with its whole address, as a client makes it of a link on a page."""
+    """Return a file with an absolute URL, as a client would resolve its link on a page."""
     host = request.headers.get("host", "")
     secure = "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto"))
     address = f"http{'s' if secure else ''}://{host}" if _HOST.fullmatch(host) else ""
@@ -235,14 +235,14 @@ def _absolute(file: File, request: Request) -> File:
 
 
 def _status(when: When, *, observed: bool) -> str:
-    """What the mirror did (RFC 9211): a live page is always asked for anew."""
+    """Return what the mirror did, for `Cache-Status` (RFC 9211): a live page is always requested again."""
     if isinstance(when, Now):
         return RENEWED
     return STORED if observed else HIT
 
 
 def _renewed(stale: str | None) -> str:
-    """What the mirror did for a live page; why it is not the registry's newest, if it is not (RFC 9211 section 2.7)."""
+    """Return what the mirror did for a live page (RFC 9211), with the reason if it is outdated (section 2.7)."""
     if stale is None:
         return RENEWED
     detail = "".join(letter for letter in stale if " " <= letter <= "~" and letter not in '"\\')

@@ -1,7 +1,8 @@
-"""Files whose link on a frozen page is refused by now, as links that are signed for a while are: where they are today.
+"""Finds files whose link on a frozen page has expired, as signed links do after a while.
 
-The frozen page stays as it is. Its address is asked for anew, and if it links the same file, that is fetched from
-there. The same file is one of the same name and digest; without a digest, of the same path, or the same name and size.
+The frozen page is not changed. Its address is requested again, and if the page still links the same file, the file is
+fetched from the new link. A file is the same if its name and digest are; without a digest, if its name and its path or
+size are.
 """
 
 from __future__ import annotations
@@ -24,12 +25,12 @@ from pypi_adapter.simple.model import File, Page
 from .frozen_pages import FrozenPages
 from .listings import Listing, Listings, filename_of, link
 
-PAGES = 3  # that list a file and are asked for anew, at most
+PAGES = 3  # at most so many of the pages that list a file are requested again
 _HEADERS = (("Accept", INDEX_ACCEPT), ("Cache-Control", "max-age=0"))
 
 
 class LinkedFiles:
-    """Asks upstreams for the files that frozen pages link."""
+    """Requests the files that frozen pages link from their upstreams."""
 
     def __init__(self, mirror: Mirror, pages: FrozenPages, listings: Listings) -> None:
         self._mirror = mirror
@@ -40,9 +41,10 @@ class LinkedFiles:
     async def ask(
         self, file: Target, url: str, headers: Headers, credentials: Credentials, *, metadata: bool = False
     ) -> AsyncIterator[UpstreamResponse]:
-        """Ask for a file at the address that a page of its pin has, and where that is refused at its newest one.
+        """Request a file at `url`, its address on a page of its pin; if that is refused, at its current address.
 
-        `metadata`: ask for its metadata file. `credentials` go to the origin of `file` alone. Raises MirrorError.
+        `metadata`: request its metadata file instead. `credentials` are sent only to the origin of `file`. Raises
+        MirrorError.
         """
         first = metadata_url(url) if metadata else url
         async with self._mirror.upstream.ask(first, headers=headers, credentials=credentials) as answer:
@@ -50,7 +52,7 @@ class LinkedFiles:
                 yield answer
                 return
             answer = await detached(answer)
-        newer = await self._newer(file, url, answer, credentials)  # after the exchange: none may wait for another
+        newer = await self._newer(file, url, answer, credentials)  # after that exchange: none may wait for another
         if isinstance(newer, UpstreamResponse):
             yield newer
             return
@@ -58,12 +60,12 @@ class LinkedFiles:
         allowed = credentials if origin(address.url) == file.origin else NOBODY
         again = metadata_url(address.wire) if metadata else address.wire
         async with self._mirror.upstream.ask(again, headers=headers, credentials=allowed) as answer:
-            yield replace(answer, sent=answer.sent or sent)  # what is found by a private page is as private
+            yield replace(answer, sent=answer.sent or sent)  # a file found through a private page is just as private
 
     async def _newer(
         self, file: Target, url: str, refusal: UpstreamResponse, credentials: Credentials
     ) -> tuple[Address, Headers] | UpstreamResponse:
-        """Return where a file is linked now, and the credentials that showed it; the refusal where it is not."""
+        """Return the current link to a file and the credential headers sent to find it, or else the refusal."""
         listings = await self._listings.find(file)
         reason = ""
         for page in list({listing.page.url: listing.page for listing in listings}.values())[:PAGES]:
@@ -72,18 +74,18 @@ class LinkedFiles:
             except UpstreamError as error:
                 reason = f"its page cannot be asked again: {error.text}"
                 continue
-            except MirrorError:  # the mirror is offline, or its page is somewhere that may not be asked
+            except MirrorError:  # the mirror is offline, or it may not send requests to the address of the page
                 continue
             found = _same(files, file, listings)
             if any(address.wire == url for address in found):
-                return refusal  # it is not the link that is wrong
+                return refusal  # the link has not expired: the file is refused for another reason
             if found:
                 return found[0], sent
             reason = "its page has no link to the same file any more"
         return _expired(file, refusal, reason) if reason else refusal
 
     async def _files(self, page: Record, file: Target, credentials: Credentials) -> tuple[Sequence[File], Headers]:
-        """Return what a page lists now, and the credentials that showed it. Raises MirrorError."""
+        """Return the files a page lists now, and the credential headers sent for it. Raises MirrorError."""
         allowed = credentials if origin(page.url) == file.origin else NOBODY
         if "?" in page.url:
             raise UpstreamError("the values of its query are not kept")
@@ -97,7 +99,7 @@ class LinkedFiles:
 
 
 def _same(files: Iterable[File], target: Target, listings: Sequence[Listing]) -> list[Address]:
-    """Return the addresses of a file among others, those with its path first."""
+    """Return the addresses at which `files` has the file of `target`, those with the same path first."""
     path, name = _path(target.url), filename_of(target.url)
     digests = {digest for listing in listings for digest in file_digests(listing.file)}
     sizes = {listing.file.size for listing in listings} - {None}
@@ -116,7 +118,7 @@ def _path(url: str) -> str:
 
 
 def _expired(file: Target, refusal: UpstreamResponse, reason: str) -> UpstreamResponse:
-    """Return a refusal with a text that says what can be done."""
+    """Return the refusal with a body that explains it and says what to do."""
     text = (
         f"the upstream answers {refusal.status} to the link that the frozen page of the pin {file.pin} has of "
         f"{redact(file.url)}: it has expired, or the file is gone, and {reason}. A new pin freezes the page as it is "

@@ -1,4 +1,4 @@
-"""Frozen answers read as index pages: which of them are, what is on them, and why one cannot be understood."""
+"""Reads frozen answers as index pages: whether they are, what they list, and why one cannot be parsed."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ from pypi_adapter.simple.negotiation import choose
 from pypi_adapter.simple.parser import narrow, parse
 from pypi_adapter.simple.same_project import has_in_common
 
-READ_BYTES = 8 * 1024 * 1024  # of pages that are kept as they were read, which take many times as many
-SNIFFED = 64  # bytes of an answer that tell whether it can be a page
-OVERHEAD = 500  # bytes that is kept of what is no page
-HEAD_BYTES = 64 * 1024  # in which HTML says that it is an index page
+READ_BYTES = 8 * 1024 * 1024  # of pages whose parsed form is kept in memory, where it takes many times that
+SNIFFED = 64  # bytes at the start of an answer that show whether it can be a page
+OVERHEAD = 500  # bytes that an entry takes even if it is not a page
+HEAD_BYTES = 64 * 1024  # in which HTML declares that it is an index page
 
 _SIMPLE = "application/vnd.pypi.simple."
 _HTML = ("text/html", "application/xhtml+xml")
 _JSON = "application/json"
-_BEFORE = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # what can stand before the first character, in any charset
+_BEFORE = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # what may precede the first character, in any charset
 _API_VERSION = re.compile(rb'"meta"\s*:\s*\{[^{}]{0,1000}"api-version"')
 _META = re.compile(rb"<meta[^<>]{1,200}pypi:", re.IGNORECASE)
 
 
 class Reading(NamedTuple):
-    """What a frozen answer is to those who look for an index page.
+    """A frozen answer, read as an index page.
 
-    `page` is None for what is none, or cannot be understood: `reason` says why. `claims`: it says of itself that it is
-    an index page, by a type of PEP 691, its API version (PEP 629) or another `pypi:` meta. `looks`: it is HTML or JSON.
+    `page` is None if it is not an index page or cannot be parsed; `reason` says why. `claims`: it declares itself an
+    index page, by a media type of PEP 691, its API version (PEP 629) or another `pypi:` meta. `looks`: it is HTML or
+    JSON. `size` is in bytes.
     """
 
     page: Page | ProjectList | None
@@ -52,25 +53,26 @@ class Reading(NamedTuple):
 
     @property
     def lists_files(self) -> bool:
-        """Whether there are links to distribution files on it."""
+        """Whether it has links to distribution files."""
         return isinstance(self.page, Page) and any(is_distribution(file.filename) for file in self.page.files)
 
     def is_page(self, *, installer: bool) -> bool:
-        """Whether it is served as an index page: to installers all that can be read as one.
+        """Whether it is served as an index page.
 
-        To others only what lists distribution files, or says that it is an index page: any directory has links.
+        Installers get everything that can be parsed as one. For other clients it must list distribution files or
+        declare itself an index page, because any directory listing has links.
         """
         if installer or self.claims:
             return self.page is not None
         return self.lists_files
 
     def is_refused(self, *, installer: bool) -> bool:
-        """Whether it may not be served: what is a page and cannot be understood has links that leave the pin."""
+        """Whether it must not be served: the links of a page that cannot be parsed would leave the pin."""
         return self.page is None and (self.claims or (installer and self.looks))
 
 
 class FrozenPages:
-    """Reads the pages that a mirror has frozen; those that were read last are kept."""
+    """Reads the pages that a mirror has frozen, and keeps the most recently used in memory."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
@@ -79,12 +81,12 @@ class FrozenPages:
         self._reading = anyio.CapacityLimiter(PARSERS)
 
     async def read(self, record: Record, file: Path | None = None) -> Reading:
-        """Return what a record is; of one that is still to be frozen, `file` has the bytes. Raises Damaged."""
+        """Read a record as a page; `file` has the bytes if it is not frozen yet. Raises Damaged."""
         key = page_key(record)
         found = self._read.get(key)
         if found is None:
             async with self._reading:
-                found = self._read.get(key) or await self._fresh(record, file)  # somebody has in the meantime
+                found = self._read.get(key) or await self._fresh(record, file)  # may have been read meanwhile
             self._read.put(key, found, found.size + OVERHEAD)
         return found
 
@@ -102,31 +104,31 @@ class FrozenPages:
         )
 
     def too_long(self, headers: Mapping[str, str]) -> Reading:
-        """Return what an answer with these headers is that is longer than a page may be."""
+        """Return the reading of an answer with these headers that exceeds the size limit of a page."""
         reason = f"it is longer than {self._limit} bytes (--max-page)"
         return Reading(None, reason, is_simple(headers), has_page_type(headers), 0)
 
     async def interpret(self, body: bytes, headers: Mapping[str, str], url: str) -> Reading:
-        """Return what the body of an answer is that has these headers and came from `url`."""
+        """Read the body of an answer with these headers that came from `url`."""
         return await in_parser_thread(lambda: _interpreted(body, headers, url, self._limit), len(body))
 
     async def read_live(self, live: FlightReader) -> Reading:
-        """Return what an answer is that has come and is not frozen. Raises MirrorError."""
+        """Read an answer that has arrived but is not frozen. Raises MirrorError."""
         body = b"".join([chunk async for chunk in live.read()])
         return await self.interpret(body, live.head.headers, live.head.url)
 
     async def is_same(self, record: Record, answer: UpstreamResponse, body: bytes) -> bool:
-        """Whether an answer is the index page of a record as it is by now: it has a file in common with it."""
+        """Whether an answer is the current version of the index page of a record: they have a file in common."""
         shown = await self.interpret(body, answer.headers, answer.base)
         return has_in_common((await self.read(record)).page, shown.page)
 
     async def others(self, record: Record) -> tuple[str, ...]:
-        """Return where a page links besides to files: see `other_links`. Raises Damaged."""
+        """Return the links of a page that do not lead to files: see `other_links`. Raises Damaged."""
         body = await self._mirror.read(record)
         return await in_parser_thread(lambda: _others(body, record, self._limit), len(body))
 
     async def check(self, record: Record, file: Path, *, installer: bool) -> None:
-        """Refuse to freeze what is an index page and cannot be understood, and what is none. Raises BadUpstream."""
+        """Refuse to freeze an index page that cannot be parsed, or another page in its place. Raises BadUpstream."""
         if installer or may_be_page(record.headers):
             reading = await self.read(record, file)
             if reading.is_refused(installer=installer):
@@ -139,45 +141,45 @@ class FrozenPages:
 
 
 def bad_page(url: str, reason: str) -> BadUpstream:
-    """Return the error for a page that cannot be understood."""
+    """Return the error for a page that cannot be parsed."""
     return BadUpstream(f"{url} cannot be read as an index page, so its links cannot be kept in the pin: {reason}")
 
 
 def page_key(record: Record) -> str:
-    """What a page is read from: its bytes, what they are said to be, and what its links are relative to."""
+    """Return a key of all that a page is parsed from: its bytes, their declared type and coding, and its base URL."""
     said = [record.headers.get(name, "") for name in ("content-type", "content-encoding")]
     return "\n".join([record.digest, record.final, *said])
 
 
 def may_be_page(headers: Mapping[str, str]) -> bool:
-    """Whether an answer with these headers has to be looked into: its type is one that pages have, or is missing."""
+    """Whether an answer with these headers must be inspected: it has a type that pages have, or no type."""
     return not _type(headers) or has_page_type(headers)
 
 
 def begins_as_page(headers: Mapping[str, str], start: bytes) -> bool:
-    """Whether an answer with these headers can still be a page, by the first bytes of its body."""
+    """Whether an answer with these headers can be a page, judging by `start`, the first bytes of its body."""
     if _is_markup(headers) or headers.get("content-encoding"):
         return True
     return start.lstrip(_BEFORE)[:1] in (b"", b"<", b"{")
 
 
 def admitted(kind: str, accept: str) -> bool:
-    """Whether an index page of this type is an answer to an `Accept`: in one of the forms that it is rendered in."""
+    """Whether an index page of this type satisfies an `Accept`, in one of the media types it can be rendered in."""
     return _is_markup({"content-type": kind}) and choose(accept) is not None
 
 
 def has_page_type(headers: Mapping[str, str]) -> bool:
-    """Whether the type is one that index pages have."""
+    """Whether the content type is one that index pages have."""
     return _type(headers).startswith((_SIMPLE, *_HTML, _JSON))
 
 
 def is_simple(headers: Mapping[str, str]) -> bool:
-    """Whether the type is one of PEP 691."""
+    """Whether the content type is one of PEP 691."""
     return _type(headers).startswith(_SIMPLE)
 
 
 def _is_markup(headers: Mapping[str, str]) -> bool:
-    """Whether the type is one of PEP 691, or HTML."""
+    """Whether the content type is one of PEP 691, or HTML."""
     return is_simple(headers) or _type(headers).startswith(_HTML)
 
 

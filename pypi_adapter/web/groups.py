@@ -1,11 +1,12 @@
-"""Registries in their order of precedence: which of them answers for a project.
+"""Chooses which of several registries, in their order of precedence, answers for a project.
 
-The first that had the project at the instant asked for, or ever before, answers, whole. Pages are never merged, and a
-name that a registry once had never falls through to the next: whoever can upload to that one would else decide what is
-installed under the name (dependency confusion). Nor does it where a registry cannot be asked.
+The first registry that had the project at the requested instant or earlier answers alone. Pages are never merged, and
+a name that a registry once had never falls through to the next one: otherwise anyone who can upload to that one would
+decide what is installed under the name (dependency confusion). Nor does it fall through if a registry cannot be
+reached.
 
-What a registry had by an instant is in its log, and no later observation changes that (see `history`). So an answer
-for an instant comes from the same registry for ever.
+What a registry had by an instant is in its log, and no later observation changes that (see `history`). So the answer
+for an instant always comes from the same registry.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from .page_cache import PageCache
 
 @dataclass(frozen=True)
 class Source:
-    """A registry as it is served: with its list of projects and the rules for it."""
+    """A registry as it is served, with its project list and its policy."""
 
     registry: Registry
     project_list: ProjectListLog
@@ -33,14 +34,14 @@ class Source:
     page_cache: PageCache = field(default_factory=PageCache)
 
     async def view(self, project: str, when: When) -> View:
-        """Return what the registry had of a project (normalised). Raises MirrorError."""
+        """Return what the registry had of a project, by its normalised name. Raises MirrorError."""
         if isinstance(when, AsOf):
             return await self.registry.as_of(project, when.instant)
         exempt = (await self.policy.current()).exempt
         return await self.registry.live(project, 0 if project in exempt else when.days)
 
     async def names(self, when: When) -> tuple[set[str], bool]:
-        """Return the listed projects that are not withheld, and whether the list was observed for it.
+        """Return the listed projects that are not withheld, and whether the list was observed for this answer.
 
         Raises MirrorError.
         """
@@ -53,9 +54,9 @@ class Source:
 
 
 async def first_with(sources: Sequence[Source], project: str, when: When) -> tuple[Source, View]:
-    """Return the first source that had a project (normalised) by then, else the last one; and its view.
+    """Return the first source that had a project (by its normalised name) by then, else the last one, and its view.
 
-    Raises MirrorError where one that comes before cannot tell.
+    Raises MirrorError if a source that precedes it cannot tell.
     """
     for source in sources:
         with _named(source, sources):
@@ -66,7 +67,7 @@ async def first_with(sources: Sequence[Source], project: str, when: When) -> tup
 
 
 async def all_names(sources: Sequence[Source], when: When) -> tuple[set[str], bool]:
-    """Return the names that any of the sources lists, and whether a list was observed for it. Raises MirrorError."""
+    """Return the names that any source lists, and whether a list was observed for this answer. Raises MirrorError."""
     names: set[str] = set()
     observed = False
     for source in sources:
@@ -79,7 +80,7 @@ async def all_names(sources: Sequence[Source], when: When) -> tuple[set[str], bo
 
 @contextmanager
 def _named(source: Source, sources: Sequence[Source]) -> Iterator[None]:
-    """Say in an error which of several registries it is about."""
+    """Name the registry in an error, if there are several."""
     try:
         yield
     except MirrorError as error:

@@ -1,4 +1,4 @@
-"""Index pages as responses: the media type that the client accepts, the mirror's own links, the right caching."""
+"""Makes responses of index pages: content negotiation, links to the mirror, and cache headers."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pypi_adapter.simple.json_page import to_json
 from pypi_adapter.simple.model import File, Page, ProjectList, map_files
 from pypi_adapter.simple.negotiation import MediaType, choose
 
-# A page of links: nothing on it runs, and what it links can be downloaded.
+# A page of links: nothing on it may run, but the linked files may be downloaded.
 PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox allow-downloads"
 
 
@@ -29,10 +29,10 @@ async def index_response(
     cache_status: str,
     lasting: bool,
 ) -> ASGIApp:
-    """Return a page in the media type that `accept` asks for (PEP 691).
+    """Return a page as a response in the media type that `accept` prefers (PEP 691).
 
-    `link` gives a file the address under which the mirror serves it, or None to leave it out; `prefix` is the address
-    of the index, for the links of a project list. `lasting`: see BytesResponse. Raises NotAcceptable.
+    `link` returns a file with the address at which the mirror serves it, or None to leave it out. `prefix` is the
+    address of the index, for the links of a project list. For `lasting` see BytesResponse. Raises NotAcceptable.
     """
     media_type = chosen(accept)
     body = await rendered(page, media_type, link, prefix)
@@ -46,12 +46,12 @@ async def rendered(
     prefix: str,
     others: Sequence[str] = (),
 ) -> Body:
-    """Return a page in a media type; for `link` and `prefix` see `index_response`, for `others` `to_html`."""
+    """Render a page in a media type. For `link` and `prefix` see `index_response`, for `others` see `to_html`."""
     return Body(await anyio.to_thread.run_sync(_render, page, media_type, link, prefix, others))
 
 
 def chosen(accept: str) -> MediaType:
-    """Return the media type that `accept` asks for. Raises NotAcceptable."""
+    """Return the media type that `accept` prefers. Raises NotAcceptable."""
     media_type = choose(accept)
     if media_type is None:
         raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
@@ -61,7 +61,7 @@ def chosen(accept: str) -> MediaType:
 def page_response(
     media_type: MediaType, body: Body, cache_control: str, cache_status: str, *, lasting: bool
 ) -> BytesResponse:
-    """Return a rendered page as a response; `lasting`: see BytesResponse."""
+    """Return a rendered page as a response. For `lasting` see BytesResponse."""
     content_type = media_type.value if media_type is MediaType.JSON else f"{media_type.value}; charset=utf-8"
     headers = {"vary": "Accept, Accept-Encoding", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
     return BytesResponse(body, content_type, cache_control, headers, lasting=lasting)

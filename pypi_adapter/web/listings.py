@@ -1,9 +1,9 @@
-"""Which frozen index page lists which file of its pin, and with which digests: looked up by the file.
+"""Finds the frozen index pages of a pin that list a file, and the digests they announce for it.
 
-Each page that is frozen under a pin leaves notes of the files that it lists, in the logs of its origin: a log for each
-project on it, or where there are many, for each of a few groups of projects. So what is read for a file depends on what
-lists files of its project, and no page is parsed. What the pages of one origin can take of a log is bounded, and so are
-the origins: pages of strangers cost others nothing.
+Each page that is frozen under a pin leaves notes of the files it lists in the logs of its origin: one log for each
+project on the page or, if there are many, for each of a few groups of projects. So a lookup reads only what lists files
+of the same project, and parses no page. The bytes that the pages of one origin can add to a log are limited, and so is
+the number of origins: untrusted pages cost the others nothing.
 """
 
 from __future__ import annotations
@@ -32,20 +32,21 @@ from pypi_adapter.simple.model import File, Page
 
 log = logging.getLogger("httpcache")
 
-MANY = 20  # projects on a page from which on they are noted in groups
+MANY = 20  # with so many projects on a page, they are noted in groups
 GROUPS = 16
-LOG_BYTES = 1024 * 1024  # of notes in a log, after which no more pages are noted there
-ORIGINS = 64  # whose pages are noted under a pin
-NOTED = 10_000  # pages of which it is remembered that nothing is left to note
-FILE_BYTES = 100  # that a note takes about for each file
+LOG_BYTES = 1024 * 1024  # size of a log from which on no more pages are noted in it
+ORIGINS = 64  # at most, whose pages are noted under a pin for files elsewhere
+NOTED = 10_000  # pages remembered as completely noted
+FILE_BYTES = 100  # approximate size of a note for each file
 
 _Digests = list[tuple[str, bytes]]
 
 
 class _Noted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A file as a page lists it: `ident` stands for its canonical address, `wire` is that as spelled if it differs.
+    """A file as a page lists it.
 
-    `metadata` are the digests of its metadata file, or whether there is one.
+    `ident` is the truncated hash of its canonical URL, `wire` the URL as the page spells it, if that differs.
+    `metadata` has the digests of its metadata file, or tells whether there is one. `size` is in bytes.
     """
 
     ident: bytes
@@ -56,7 +57,7 @@ class _Noted(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
 
 class _Note(msgspec.Struct, frozen=True, array_like=True):
-    """What a page lists of the files that a log is for: the key and the digest of its record."""
+    """The files on a page that belong to one log, and the key and digest of the record of the page."""
 
     key: str
     digest: str
@@ -64,25 +65,25 @@ class _Note(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Listing(NamedTuple):
-    """A file as a frozen page lists it, and the record of the page. Of the file is known what `_Noted` has."""
+    """A file as a frozen page lists it, with only what `_Noted` keeps of it, and the record of the page."""
 
     file: File
     page: Record
 
 
 class Listings:
-    """The notes of all pins."""
+    """The notes of all pins, kept in the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._done: SizedLRU[tuple[str, str], bool] = SizedLRU(NOTED)
 
     def is_noted(self, key: str | None, record: Record) -> bool:
-        """Whether nothing is left to note of a page; `key` is that of its record, None where that is gone."""
+        """Whether a page needs no more notes; `key` is the key of its record, None if the record is gone."""
         return key is None or self._done.get((key, record.digest)) is not None
 
     async def note(self, pin: str, key: str | None, record: Record, page: Page) -> None:
-        """Note which files a page lists, for `find`; `key` is that of its record. Raises StoreError."""
+        """Note which files a page lists, for `find`; `key` is the key of its record. Raises StoreError."""
         if key is None or self.is_noted(key, record):
             return
         own = origin(canonical_url(record.final))
@@ -96,8 +97,8 @@ class Listings:
     async def find(self, target: Target) -> list[Listing]:
         """Return how the index pages of the pin list a file. Raises StoreError.
 
-        Any page can link any file, so that no page may decide alone: the file must be what one of them says. But a page
-        of the file's own origin speaks for it, and no other one against that.
+        Any page can link any file, so no page may decide alone: the file must match any one of them. But if pages of
+        the file's own origin list it, only they count.
         """
         own = await self._by(target.origin, target)
         if own:
@@ -106,7 +107,7 @@ class Listings:
         return [found for other in others for found in await self._by(other, target)]
 
     async def _by(self, own: str, target: Target) -> list[Listing]:
-        """Return how the pages of one origin list a file."""
+        """Return how the pages of the origin `own` list a file."""
         project, ident = _project(filename_of(target.url)), _ident(target.url)
         found: list[Listing] = []
         for group in (_alone(project), _grouped(project)):
@@ -119,13 +120,13 @@ class Listings:
         return found
 
     async def _record(self, note: _Note) -> Record | None:
-        """Return the page of a note, None where an operator has removed it."""
+        """Return the record of the page of a note, or None if an operator has removed it."""
         value = await self._store.get(note.key)
         entry = decode(value) if value else None
         return entry if isinstance(entry, Record) and entry.digest == note.digest else None
 
     async def _is_known(self, pin: str, own: str) -> bool:
-        """Whether notes of an origin's pages are found for files of other origins, from now on if not so far."""
+        """Whether `find` reads the notes of this origin for files of other origins; add the origin if there is room."""
         known = Log(self._store, f"listings/{pin}")
         while own not in (origins := await self._origins(pin)):
             if len(origins) >= ORIGINS:
@@ -148,7 +149,7 @@ _decoder = msgspec.msgpack.Decoder(_Note)
 
 
 def link(url: str) -> Address | None:
-    """Return the address of a link, None where it leads nowhere."""
+    """Return the address of a link, or None if it cannot be fetched."""
     try:
         return read_url(url)
     except BadAddress:
@@ -156,7 +157,7 @@ def link(url: str) -> Address | None:
 
 
 def _notes(key: str, record: Record, page: Page, only: str | None) -> dict[str, bytes]:
-    """Return the note for each log of a page; `only`: of files of this origin."""
+    """Return the notes of a page by the log they belong to; `only`: an origin to which its files are restricted."""
     projects: defaultdict[str, list[_Noted]] = defaultdict(list)
     for file in page.files:
         address = link(file.url)
@@ -201,11 +202,11 @@ def _grouped(project: str) -> str:
 
 
 def filename_of(url: str) -> str:
-    """Return the name of the file at an address."""
+    """Return the decoded name of the file at an address."""
     return unquote(url.partition("?")[0].rpartition("/")[2])
 
 
 def _project(filename: str) -> str:
-    """Return the project of a distribution file: what stands before the version (PEP 427, PEP 625)."""
+    """Return the normalised project of a distribution file: the part before the version (PEP 427, PEP 625)."""
     name = filename.partition("-")[0] if filename.endswith(".whl") else filename.rpartition("-")[0]
     return canonicalize_name(name)

@@ -1,8 +1,8 @@
-"""Pages of dates, rendered, those that were sent last kept in memory.
+"""Renders dated pages, and keeps the most recently sent in memory.
 
-A page stays what it is from one change of the project to the next, and what was once true of an instant stays true (see
-`history`). So a body is kept for all instants between two changes, as long as the rules are the same; one that a
-rule may change, also by the project's status.
+A page is the same from one change of the project to the next, and what was once true of an instant stays true (see
+`history`). So a body is kept for all instants between two changes, as long as the policy is the same. If a rule may
+change the page, the project's status is part of the key too.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pypi_adapter.simple.json_page import to_json
 from pypi_adapter.simple.model import Page, ProjectStatus
 from pypi_adapter.simple.negotiation import MediaType
 
-LIMIT = 12 * 1024 * 1024  # bytes of pages, for each registry
+LIMIT = 12 * 1024 * 1024  # bytes of pages per registry
 DATED = f"public, {FOREVER}"
 PASSING = "public, max-age=60"
-_QUICK = 20  # times as many files as of other work are joined in the same time
+_QUICK = 20  # joining rendered files is so many times as fast as rendering them
 
 _Key: TypeAlias = tuple[str, int | None, MediaType, tuple[ProjectStatus | None] | None, bool]
 
 
 class PageCache:
-    """The bodies of the pages of a registry's projects at their instants."""
+    """The rendered dated pages of the projects of a registry."""
 
     def __init__(self) -> None:
         self._policy = Policy()
@@ -45,9 +45,9 @@ class PageCache:
         *,
         derived: bool = True,
     ) -> tuple[Body, str]:
-        """Return the page of a project at a moment without what is withheld, and its `Cache-Control`.
+        """Return the page of a project at an instant, without what is withheld, and its `Cache-Control`.
 
-        `status` is the project's as last observed; for `derived` see SnapshotPage.page.
+        `status` is the project's status as last observed. For `derived` see SnapshotPage.page.
         """
         if policy is not self._policy:
             self._policy, self._kept = policy, SizedLRU(LIMIT)
@@ -62,17 +62,17 @@ class PageCache:
                 if joined:
                     return Body(snapshot_page.json()), DATED
                 plain, cache_control = _changed(snapshot_page.page(derived=derived), media_type, policy, status)
-                if not derived:  # what is known of a host is forgotten again
+                if not derived:  # what is known of a host is only kept for a while
                     cache_control = PASSING
                 return Body(plain), cache_control
 
             found = await off_loop(make, snapshot_page.size // _QUICK if joined else snapshot_page.size)
-        pages.put(key, found, found[0].size)  # which grows with the codings that are asked for
+        pages.put(key, found, found[0].size)  # the size grows with each content coding that is requested
         return found
 
 
 def _changed(page: Page, media_type: MediaType, policy: Policy, status: ProjectStatus | None) -> tuple[bytes, str]:
-    """Render what the rules leave of a page, and tell how long it may be kept: what is withheld can be had again."""
+    """Render what the policy leaves of a page, with its `Cache-Control`: what is withheld may be released later."""
     kept = policy.page(page, status)
     body = to_json(kept) if media_type is MediaType.JSON else to_html(kept)
     return body, DATED if kept is page else PASSING

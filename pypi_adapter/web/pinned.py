@@ -1,7 +1,7 @@
-"""Index pages of any registry behind a pin: their links led through the pin, for every client.
+"""Serves the index pages of any registry behind a pin, with links rewritten to stay within the pin.
 
-The raw bytes stay frozen as they came; a page is rewritten as it is served. So pip that wants HTML, uv that wants JSON
-and curl that takes anything see one and the same frozen page, and none of them a link that leaves the pin.
+The raw bytes are frozen as received, and a page is rewritten each time it is served. So pip, which wants HTML, uv,
+which wants JSON, and curl, which accepts anything, all see the same frozen page, without links that leave the pin.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ from .frozen_pages import SNIFFED, FrozenPages, admitted, bad_page, begins_as_pa
 from .index_response import chosen, page_response, rendered
 from .listings import Listings, filename_of, link
 
-RENDERED_BYTES = 12 * 1024 * 1024  # of pages that are kept as they are sent
+RENDERED_BYTES = 12 * 1024 * 1024  # of rendered pages kept in memory
 
 
 class Pinned:
-    """The view of installers on `/<pin>/<upstream-url>`."""
+    """Answers `/<pin>/<upstream-url>` as Python installers need it."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
@@ -56,7 +56,7 @@ class Pinned:
         self._bodies: SizedLRU[tuple[str, str, MediaType, bool, int], Body] = SizedLRU(RENDERED_BYTES)
 
     async def answer(self, request: Request) -> ASGIApp | None:
-        """Answer what is frozen under a pin; None for other addresses. Raises MirrorError."""
+        """Answer a request for an address behind a pin, or return None for any other address. Raises MirrorError."""
         if not looks_like_url(split_path(request.path).rest):
             return None
         target = request.target
@@ -69,7 +69,7 @@ class Pinned:
         return await self._any(request, target)
 
     async def _any(self, request: Request, target: Target) -> ASGIApp:
-        """Answer what may be an index page, and is served as it came where it is none, or its own bytes are wanted."""
+        """Answer with an index page, or with the bytes as received if it is not one or the raw bytes are requested."""
         installer = is_installer(request.accept) and not request.raw
         want = self._any_want(request, target, installer)
         started = time.time()
@@ -93,7 +93,7 @@ class Pinned:
         return answer_with(self._mirror.store, outcome, pinned=request.pinned, slashed=request.slashed, status=status)
 
     async def _absent(self, request: Request, target: Target, want: Want) -> ASGIApp | None:
-        """Return the absence of a page that an installer was told of before the page was frozen: it holds for all."""
+        """Return the frozen absence of a page if an installer got it before the page was frozen: it applies to all."""
         outcome = await self._mirror.answer(target, replace(want, freeze_absence=True))
         if isinstance(outcome, FlightReader):
             outcome.close()
@@ -130,7 +130,7 @@ class Pinned:
         return want
 
     async def _settled(self, target: Target, want: Want, installer: bool) -> Record | FlightReader | PassedThrough:
-        """Return what the mirror answers: what may be an index page once it is frozen, everything else at once."""
+        """Return the mirror's answer: once it is frozen if it may be an index page, otherwise at once."""
         outcome = await self._mirror.answer(target, want)
         if not isinstance(outcome, FlightReader) or not (installer or may_be_page(outcome.head.headers)):
             return outcome
@@ -144,17 +144,17 @@ class Pinned:
                 stack.pop_all()
                 return outcome
             await outcome.finished()
-        return await self._settled(target, want, installer)  # what is there now: it may have been removed since
+        return await self._settled(target, want, installer)  # look again: it may have been removed since
 
     async def _check_live(self, live: FlightReader, installer: bool) -> None:
-        """Raise BadUpstream for a page that is too long to be read."""
+        """Raise BadUpstream if a page that must not be served unread is too long to be read."""
         if not await live.ends_within(self._mirror.settings.max_page):
             reading = self._pages.too_long(live.head.headers)
             if reading.is_refused(installer=installer):
                 raise bad_page(live.head.url, reading.reason)
 
     async def _unkept(self, request: Request, target: Target, live: FlightReader, installer: bool) -> ASGIApp | None:
-        """Return an index page that is passed on and not frozen, None where it is none. Raises BadUpstream."""
+        """Return an index page that is passed on without freezing, or None if it is not one. Raises BadUpstream."""
         with ExitStack() as stack:
             stack.callback(live.close)
             if await live.ends_within(self._mirror.settings.max_page):
@@ -171,7 +171,7 @@ class Pinned:
     async def _rewritten(
         self, request: Request, target: Target, want: Want, record: Record, started: float
     ) -> ASGIApp | None:
-        """Return an index page in the media type that the client takes, None for what is none. Raises BadUpstream."""
+        """Return an index page in the media type the client accepts, or None if it is not one. Raises BadUpstream."""
         installer = is_installer(request.accept)
         media_type = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
         pinned = f"{request.root}/{target.pin}/"
@@ -200,10 +200,10 @@ class Pinned:
         )
 
     async def _slow(self, request: Request, page: Page | ProjectList) -> Container[str]:
-        """Return the hosts of a page's wheels that have no metadata files and ignore ranges."""
+        """Return the origins that ignore range requests, among those of the page's wheels without a metadata file."""
 
         def ask(url: str, headers: Headers) -> AbstractAsyncContextManager[UpstreamResponse]:
-            own = origin(url) == request.target.origin  # the credentials are for the page's origin alone
+            own = origin(url) == request.target.origin  # the credentials are only for the page's origin
             credentials = request.credentials if own else NOBODY
             return self._mirror.upstream.ask(url, headers=(("Accept", ANY), *headers), credentials=credentials)
 
@@ -243,7 +243,7 @@ class Pinned:
         return [listing.file for listing in await self._listings.find(target)]
 
     async def _spelling(self, target: Target) -> str:
-        """Return how the pages of the pin spell the address of a file: pip and uv quote links their own way."""
+        """Return the URL of a file as the pages of the pin spell it: pip and uv each quote links in their own way."""
         listed = [read_url(file.url).wire for file in await self._listed(target)]
         return target.wire if target.wire in listed or not listed else listed[0]
 
@@ -296,14 +296,17 @@ class Pinned:
 async def _body(
     page: Page | ProjectList, media_type: MediaType, pinned: str, url: str, others: Sequence[str], slow: Container[str]
 ) -> Body:
-    """Return a page that came from `url`, its links led through the pin; `others` are its links besides to files."""
+    """Render a page from `url` with links that stay within the pin; `others` are its links not to files."""
     prefix = pinned + url[: url.rindex("/") + 1]
     led = [pinned + address.wire for other in others if (address := link(other))]
     return await rendered(page, media_type, lambda file: _linked(file, pinned, slow), prefix, led)
 
 
 def _linked(file: File, pinned: str, slow: Container[str]) -> File | None:
-    """Return a file with its address behind a pin; a wheel on a `slow` host without METADATA, unless it has it."""
+    """Return a file with its address behind the pin, or None if it cannot be fetched.
+
+    A metadata file is advertised if the index has one, or if its origin is not in `slow`.
+    """
     address = link(file.url)
     if address is None:
         return None
@@ -317,7 +320,7 @@ def _linked(file: File, pinned: str, slow: Container[str]) -> File | None:
 
 
 def _metadata_of(target: Target) -> tuple[Target, Target] | None:
-    """Return the wheel and the metadata file that an address means, None where it means no metadata."""
+    """Return the wheel and the metadata file of an address, or None if it is not the address of a metadata file."""
     url = _wheel_url(target.url)
     if url is None:
         return None
@@ -326,9 +329,9 @@ def _metadata_of(target: Target) -> tuple[Target, Target] | None:
 
 
 def _wheel_url(url: str) -> str | None:
-    """Return the wheel of a metadata file, None where it is none.
+    """Return the URL of the wheel of a metadata file, or None if the URL is not that of a metadata file.
 
-    For `f.whl?a=b` uv puts the suffix behind the path and pip behind the query: both mean `f.whl.metadata?a=b`.
+    For `f.whl?a=b` uv appends the suffix to the path and pip to the query: both mean `f.whl.metadata?a=b`.
     """
     path, mark, query = url.partition("?")
     if path.endswith(".whl" + SUFFIX):
