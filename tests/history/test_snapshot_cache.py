@@ -28,7 +28,7 @@ from tests.support.inprocess import running
 
 DAY = 86_400_000_000
 START = 1_700_000_000_000_000
-BASE = "/root"
+BASE = "/base"
 
 
 def look(number: int) -> int:
