@@ -34,7 +34,7 @@ PROBES = (b"/-/health", b"/-/ready")
 
 
 class Front:
-    """Every address but the mirror's own: each adapter is asked first, the generic mirror last."""
+    """Answers every address except the mirror's own pages: each adapter is tried in turn, then the generic mirror."""
 
     def __init__(self, mirror: Mirror, adapters: Sequence[Bound]) -> None:
         self._mirror = mirror
@@ -59,7 +59,7 @@ class Front:
                     return
             await send(ready.start)
             await send(ready.body)
-        except MirrorError as error:  # raised before the head of the response: a body that fails breaks off
+        except MirrorError as error:  # raised before the response starts; if a body fails later, the connection breaks
             await self._failed(error)(scope, receive, send)
 
     async def _answer(self, scope: Scope) -> ASGIApp:
@@ -99,24 +99,27 @@ class Front:
         return answer_with(self._mirror.store, outcome, pinned=request.pinned, slashed=request.slashed)
 
     def _check_loop(self, request: Request) -> None:
-        """RFC 8586: who finds its own name in CDN-Loop is asking itself."""
+        """Raise Loop if this mirror's own name is in CDN-Loop: it is requesting from itself (RFC 8586)."""
         names = request.headers.get("cdn-loop", "").split(",")
         if self._mirror.upstream.name in (name.partition(";")[0].strip() for name in names):
             raise Loop("this request came from this mirror itself: the upstream address leads back here")
 
 
 def _check_host(scope: Scope) -> None:
-    """RFC 9112 section 3.2: one Host header. The server gives an empty one where there was none."""
+    """Raise BadAddress unless there is exactly one Host header (RFC 9112 section 3.2).
+
+    The server passes an empty one if the request had none.
+    """
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if scope["http_version"] == "1.1" and (len(hosts) != 1 or not hosts[0]):
         raise BadAddress("a request has one Host header, with a host in it")
 
 
 class RootPath:
-    """Takes the root path off every request, once, and answers nothing that is not below it.
+    """Strips the root path from every request, once, and answers 404 to any path that is not below it.
 
-    It is taken literally: what a proxy in front refuses by its address must not be here under another one. Probes of
-    the machine ask without it.
+    The prefix is compared literally: a path that a proxy in front blocks must not be reachable under another spelling.
+    Health probes on the machine itself omit the prefix.
     """
 
     def __init__(self, app: ASGIApp, root_path: str) -> None:
@@ -139,9 +142,9 @@ class RootPath:
 def build(
     settings: Settings, adapters: Sequence[Adapter], over: Callable[[], Awaitable[object]] | None = None
 ) -> ASGIApp:
-    """Return the application. Nothing is opened before it starts up.
+    """Return the application. Nothing is opened until its lifespan starts.
 
-    `over` is waited for at the end, for as long as downloads are under way (see `mirror.running`).
+    `over` returns when to stop waiting for unfinished downloads at shutdown (see `mirror.running`).
     """
 
     @asynccontextmanager
@@ -159,7 +162,7 @@ def build(
         await app.state.front(scope, receive, send)
 
     async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
-        """Own pages and the lifespan go through Starlette; what there are many of goes the short way."""
+        """Route the mirror's own pages and the lifespan through Starlette; all other requests bypass it, for speed."""
         is_own = scope["type"] != "http" or scope["raw_path"] == b"/" or scope["raw_path"].startswith(b"/-/")
         await (app if is_own else front)(scope, receive, send)
 

@@ -1,4 +1,4 @@
-"""Decides what a GET of known bytes is answered with: whole, part, not modified or a failed condition.
+"""Decides how to answer a GET for known bytes: in full, in part, not modified, or with a failed precondition.
 
 Pure: RFC 9110 sections 13 (conditional requests) and 14 (ranges) as functions of the request's headers.
 """
@@ -17,7 +17,7 @@ _RANGE = re.compile(r"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*")
 
 @dataclass(frozen=True)
 class Plan:
-    """The answer: its status, and for a 206 the ranges as (start, stop) in bytes, stop exclusive."""
+    """The response to send: its status and, for a 206, the ranges as (start, stop) in bytes, `stop` exclusive."""
 
     status: int
     ranges: tuple[tuple[int, int], ...] = ()
@@ -32,16 +32,16 @@ def plan(
     size: int | None,
     since: str | None = None,
 ) -> Plan:
-    """Return what to answer to a GET or HEAD (`method`) with these headers (lower-case names).
+    """Return how to answer a GET or HEAD (`method`) with these request headers (lower-case names).
 
-    `etag`: the strong entity tag, None while it is not known; `modified`: the value of `Last-Modified`; `size`: bytes
-    of the whole, None while it is not known (then ranges are ignored, as RFC 9110 section 14.2 allows); `since`: a date
-    from which on nothing has changed, for where there is no `modified`.
+    `etag`: the strong entity tag, or None if not known yet; `modified`: the value of `Last-Modified`; `size`: the full
+    size in bytes, or None if not known yet (ranges are then ignored, as RFC 9110 section 14.2 allows); `since`: a date
+    since which nothing has changed, used if there is no `modified`.
     """
     status = _precondition(headers, etag, modified, since)
     if status:
         return Plan(status)
-    wanted = headers.get("range") if method == "GET" else None  # section 14.2: for GET alone
+    wanted = headers.get("range") if method == "GET" else None  # section 14.2: only for GET
     if wanted is None or size is None or not _if_range(headers.get("if-range"), etag, modified):
         return Plan(200)
     ranges = parse_range(wanted, size)
@@ -51,10 +51,11 @@ def plan(
 
 
 def parse_range(text: str, size: int) -> tuple[tuple[int, int], ...] | None:
-    """Read a `Range` header for something of `size` bytes.
+    """Parse a `Range` header for a body of `size` bytes.
 
-    Returns the satisfiable ranges as asked, an empty tuple where none is, and None where the header is to be ignored:
-    another unit, bad syntax, or so many or so much overlapping ranges that they are an attack (section 14.2).
+    Returns the satisfiable ranges in the order requested, an empty tuple if none is satisfiable, or None if the header
+    must be ignored: another unit, bad syntax, or too many or heavily overlapping ranges, which suggest an attack
+    (section 14.2).
     """
     unit, equals, specs = text.partition("=")
     if unit.strip().lower() != "bytes" or not equals:
@@ -79,7 +80,7 @@ def parse_range(text: str, size: int) -> tuple[tuple[int, int], ...] | None:
 
 
 def _precondition(headers: Mapping[str, str], etag: str | None, modified: str | None, since: str | None) -> int | None:
-    """The order of RFC 9110 section 13.2.2."""
+    """Return 412 or 304, or None to proceed; evaluated in the order of RFC 9110 section 13.2.2."""
     if "if-match" in headers:
         if not _lists(headers["if-match"], etag, weak=False):
             return 412
@@ -101,12 +102,12 @@ def _lists(header: str, etag: str | None, *, weak: bool) -> bool:
 
 
 def _if_range(header: str | None, etag: str | None, modified: str | None) -> bool:
-    """Section 13.1.5: a strong tag that matches, or exactly the date of the last modification."""
+    """Whether a range may be sent: the strong tag matches, or the date equals `Last-Modified` (section 13.1.5)."""
     return header is None or header.strip() in (etag, modified)
 
 
 def _newer(modified: str | None, than: str) -> bool | None:
-    """Whether `modified` is later than the other date, None where one of them is no date."""
+    """Whether `modified` is later than the other date; None if either is not a valid date."""
     ours, theirs = _date(modified), _date(than)
     return None if ours is None or theirs is None else ours > theirs
 

@@ -1,6 +1,6 @@
-"""Content codings of what the mirror makes itself, chosen by `Accept-Encoding` (RFC 9110 section 12.5.3), made once.
+"""Compresses pages that the mirror generates: negotiated by `Accept-Encoding` (RFC 9110 section 12.5.3), encoded once.
 
-What comes from an upstream is frozen as it came, and sent as it was frozen.
+Upstream responses are frozen exactly as received and sent exactly as frozen.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ else:
 
 IDENTITY = "identity"
 CODINGS = ("zstd", "gzip")
-"""What we can make, the one we prefer first (RFC 8878, RFC 1952)."""
-WORTHWHILE = 1024  # bytes from which on a body is coded
-LIGHT = 64 * 1024  # bytes that are coded and hashed at once: that takes less time than to go to a thread and back
+"""The supported codings, the preferred one first (RFC 8878, RFC 1952)."""
+WORTHWHILE = 1024  # bytes; smaller bodies are not compressed
+LIGHT = 64 * 1024  # bytes; up to this size, compressing and hashing is faster than a round trip to a thread
 GZIP_LEVEL = 2
-ZSTD_LEVEL = 1  # of index pages it makes less than level 3 does, in half of the time
+ZSTD_LEVEL = 1  # for index pages the output is smaller than with level 3, in half the time
 
 
 class Encoded(NamedTuple):
-    """The bytes of a body in one coding, and their strong entity tag (RFC 9110 section 8.8.3)."""
+    """A body in one content coding, with its strong entity tag (RFC 9110 section 8.8.3)."""
 
     coding: str
     body: bytes
@@ -37,7 +37,7 @@ class Encoded(NamedTuple):
 
 
 class Body:
-    """The bytes of a page, and what they are in each content coding."""
+    """A generated page: its plain bytes and, once requested, its bytes in each content coding."""
 
     def __init__(self, plain: bytes) -> None:
         self.plain = plain
@@ -45,13 +45,13 @@ class Body:
 
     @property
     def size(self) -> int:
-        """The bytes of all that is kept of it."""
+        """The total number of bytes held in memory."""
         return len(self.plain) + sum(
             len(encoded.body) for encoded in self._encoded.values() if encoded.body is not self.plain
         )
 
     async def encoded(self, accept_encoding: str) -> Encoded:
-        """Return the bytes that a header asks for; off the event loop where making it takes time."""
+        """Return the body in the coding that `Accept-Encoding` prefers; a large one is compressed in a thread."""
         coding = choose(accept_encoding) if len(self.plain) >= WORTHWHILE else IDENTITY
         if coding not in self._encoded:
             light = len(self.plain) <= LIGHT
@@ -61,7 +61,7 @@ class Body:
 
 
 def choose(accept_encoding: str) -> str:
-    """Return the coding that a header likes best, `identity` where it likes none of ours."""
+    """Return the supported coding that the header prefers, or `identity` if it prefers none of them."""
     weights: dict[str, float] = {}
     for element in accept_encoding.lower().split(","):
         name, _, parameter = (part.strip() for part in element.partition(";"))
@@ -72,7 +72,7 @@ def choose(accept_encoding: str) -> str:
 
 
 def _weight(parameter: str) -> float:
-    """Read `q=0.5`; 1 where there is none, 0 for what cannot be read."""
+    """Parse `q=0.5`. Returns 1 if the parameter is missing, 0 if it cannot be parsed."""
     name, _, value = parameter.partition("=")
     if not parameter:
         return 1.0

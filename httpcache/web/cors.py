@@ -1,8 +1,8 @@
-"""Lets web pages of any origin read what the mirror gives to everybody (CORS, as the Fetch standard has it).
+"""Lets web pages from any origin read the mirror's public responses (CORS, as defined by the Fetch standard).
 
-Never with credentials: there is no `Access-Control-Allow-Credentials`, and no header that carries some is allowed. An
-answer to a request with credentials, and a private copy, are read by no page of another origin, not even out of the
-browser's cache.
+Credentials are never allowed: `Access-Control-Allow-Credentials` is not sent, and no header that carries credentials is
+allowed. Pages from other origins cannot read a private copy or the response to a request with credentials, not even
+from the browser's cache.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ SENT = (
     "User-Agent"
 )
 READ = "Accept-Ranges, Cache-Status, Content-Disposition, Content-Encoding, Content-Length, Content-Range, ETag, Link"
-_MAX_AGE = b"86400"  # seconds for which a browser may remember what is allowed
+_MAX_AGE = b"86400"  # seconds for which a browser may cache a preflight response
 _ANYBODY = (b"access-control-allow-origin", b"*")
 
 
 class Cors:
-    """Adds the headers to every answer that is public, and answers what browsers ask before a request."""
+    """Adds the CORS headers to every public response, and answers preflight requests."""
 
     def __init__(self, app: ASGIApp, credential_headers: Iterable[str], kept: Iterable[str]) -> None:
-        """`credential_headers` carry credentials besides `Authorization`; `kept` are more headers to be read."""
+        """`credential_headers` carry credentials, as `Authorization` does; `kept` are additional headers to expose."""
         self._app = app
         self._private = ("authorization", "cookie", *credential_headers)
         self._exposed = (b"access-control-expose-headers", ", ".join((READ, "Retry-After", *kept)).encode("ascii"))

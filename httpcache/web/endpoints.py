@@ -1,4 +1,4 @@
-"""The mirror's own pages: how to use it, and whether it is alive and ready."""
+"""The mirror's own pages: usage instructions, and the health and readiness checks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _HEADERS = {
 
 
 def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint of the page at `/`, which has the mirror's own address filled in."""
+    """Return the endpoint for `/`: usage instructions that contain the mirror's own address."""
 
     async def page(request: Request) -> Response:
         host = request.headers.get("host", "")
@@ -41,12 +41,12 @@ def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request],
 
 
 async def health(request: Request) -> Response:
-    """The process answers."""
+    """Answer 200 whenever the process is running."""
     return PlainTextResponse("ok\n", headers=_HEADERS)
 
 
 async def ready(request: Request) -> Response:
-    """The store can be read."""
+    """Answer 200 if the store can be read, 503 otherwise."""
     try:
         await request.app.state.store.get(keys.SECRET)
     except MirrorError as error:

@@ -1,4 +1,4 @@
-"""Tells the log of the mirror's own errors: each text once a minute, and not more than so many in a minute."""
+"""Logs the mirror's own error responses, rate-limited: each text once a minute, at most MOST texts a minute."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from collections.abc import Callable
 
 log = logging.getLogger("httpcache")
 
-MINUTE = 60.0  # seconds in which the same text is told once
-MOST = 200  # different texts in that time
+MINUTE = 60.0  # seconds in which the same text is logged only once
+MOST = 200  # distinct texts logged in that time
 
 
 class ErrorLog:
-    """Tells of errors at INFO. How often a text came again is told with the next that comes after its minute.
+    """Logs errors at INFO. Repeats are counted, and the counts logged with the first error after the minute is over.
 
-    `clock` gives seconds.
+    `clock` returns seconds.
     """
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -26,7 +26,7 @@ class ErrorLog:
         self._silent = 0
 
     def tell(self, status: int, text: str) -> None:
-        """Tell of an answer with this status and text, which has nothing secret in it (see `errors`)."""
+        """Log an error response with this status and text; the text must not contain secrets (see `errors`)."""
         if self._clock() - self._since >= MINUTE:
             self._sum_up()
         key = (status, text)
@@ -48,5 +48,5 @@ class ErrorLog:
 
 
 def _one_line(text: str) -> str:
-    """The text without what could end a line of the log, or act on a terminal."""
+    """Escape characters that could end the log line or control a terminal."""
     return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)

@@ -1,7 +1,7 @@
-"""What git asks of an HTTP server: clones by the dumb protocol are frozen like files, the smart one cannot be.
+"""Git over HTTP: clones over the dumb protocol are frozen like files; the smart protocol cannot be frozen.
 
-A smart server answers each request (a POST) as it sees fit, so there is nothing to freeze. A dumb one has files: the
-list of refs, and objects named by their content. https://git-scm.com/docs/http-protocol
+A smart server computes its response to each request (a POST), so there is nothing to freeze. A dumb server has only
+files: the list of refs, and objects named by their content. https://git-scm.com/docs/http-protocol
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ SMART = (
 
 
 def is_git(request: Request) -> bool:
-    """Whether git asks for something under a pin."""
+    """Whether this is a request from git for an upstream URL, under a pin."""
     agent = request.headers.get("user-agent", "")
     return agent.startswith("git/") and not request.raw and looks_like_url(split_path(request.path).rest)
 
 
 async def answer_git(mirror: Mirror, request: Request) -> ASGIApp:
-    """Answer a request of git under a pin, as a server of files does. Raises MirrorError.
+    """Answer a git request under a pin as a dumb server does. Raises MirrorError.
 
-    git asks for the refs with a query that names the smart service; without it a server that speaks both answers as a
-    dumb one. A file that is not there is part of the repository as it was, so that is frozen too.
+    Git requests the refs with a query that names the smart service; without that query, a server that supports both
+    protocols answers with the dumb one. A missing file is part of the state of the repository, so its absence is frozen
+    too, except that of the refs.
     """
     asked = request.target
     refs = asked.url.endswith(f"/info/refs?{SERVICE}")

@@ -1,9 +1,9 @@
-"""Answers that are ready to be sent: made once, and good as long as the state of the store is the same.
+"""An in-memory cache of complete responses, each valid as long as the generation of the store is the same.
 
-What a mirror answers from its store is a function of the request and of the store's entries. So the answer to a plain
-GET is kept as the two messages of ASGI that it is, with the state of the store in which it was made; while that is the
-state, they are sent again. Nothing else has to be looked at, but whether a file that is sent is still the one that was
-checked.
+What the mirror answers from its store is a function of the request and of the store's entries. So the response to a
+plain GET is cached as its two ASGI messages, together with the generation of the store that it was made from; while the
+store is at that generation, the messages are sent again. The only other check is whether a file to be sent is still the
+one that was verified.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from httpcache.lru import SizedLRU
 
 from .content_coding import choose
 
-MAX_BYTES = 16 * 1024 * 1024  # that answers take in memory
+MAX_BYTES = 16 * 1024 * 1024  # of memory for all responses
 MAX_BODY = MAX_BYTES // 2
-MAX_KEY = 1024  # bytes of an address and of what is accepted
-OVERHEAD = 2500  # bytes that an answer takes besides its body, its address and its headers
+MAX_KEY = 1024  # bytes of the path, the query and `Accept` together
+OVERHEAD = 2500  # bytes of memory for a response besides its body, address and headers
 
-# What changes the answer to a request, and is not in the key: these requests are looked at one by one.
+# Headers that change the response but are not in the key: requests that have one bypass this cache.
 _SPECIAL = (
     AUTHORIZATION,
     "cdn-loop",
@@ -40,9 +40,9 @@ Key = tuple[bytes, bytes, bytes | None, str]
 
 
 class CachedResponse(NamedTuple):
-    """An answer as ASGI sends it: its head, and its body or the path of it.
+    """A response as its two ASGI messages: `start`, and `body` with the bytes or the path of a file.
 
-    `holds`: what is sent from a file is still there.
+    `holds` returns whether the file that the body comes from, if any, is still the one that was verified.
     """
 
     start: Message
@@ -51,22 +51,22 @@ class CachedResponse(NamedTuple):
 
     @property
     def size(self) -> int:
-        """About how many bytes of memory it takes."""
+        """The approximate memory use in bytes."""
         headers = sum(len(name) + len(value) for name, value in self.start["headers"])
         return len(self.body.get("body", b"")) + 2 * headers + OVERHEAD
 
 
 class ResponseCache:
-    """The answers of one process that are ready, those that were asked for last."""
+    """The most recently used responses of one process (LRU)."""
 
     def __init__(self, generation: Callable[[], Hashable], credential_headers: Iterable[str]) -> None:
-        """`generation` is the store's; `credential_headers` those that the settings add to `Authorization`."""
+        """`generation` is `Store.generation`; `credential_headers` are those of `Settings`."""
         self.generation = generation
         self._special = frozenset(name.encode() for name in (*_SPECIAL, *credential_headers))
         self._answers: SizedLRU[Key, tuple[Hashable, CachedResponse]] = SizedLRU(MAX_BYTES)
 
     def key(self, scope: Scope) -> Key | None:
-        """Return what the answer to a plain GET depends on, besides the store; None for any other request."""
+        """Return what the response to a plain GET depends on, besides the store, or None for any other request."""
         if scope["method"] != "GET":
             return None
         accept = encoding = None
@@ -89,7 +89,7 @@ class ResponseCache:
         return scope["raw_path"], scope["query_string"], accept, _coding(encoding or b"")
 
     def find(self, key: Key) -> CachedResponse | None:
-        """Return the answer to a request, None where there is none that holds."""
+        """Return the cached response, or None if there is no valid one."""
         found = self._answers.get(key)
         if found is None:
             return None
@@ -100,7 +100,7 @@ class ResponseCache:
         return ready
 
     def keep(self, key: Key, generation: Hashable, ready: CachedResponse) -> None:
-        """Keep an answer that was made while the store was in a state, or later."""
+        """Cache a response; `generation` must have been read before the response was made."""
         path, query, accept, _ = key
         length = len(path) + len(query) + len(accept or b"")
         size = ready.size
@@ -110,5 +110,5 @@ class ResponseCache:
 
 @lru_cache(maxsize=256)
 def _coding(accept_encoding: bytes) -> str:
-    """Return the coding that an answer would have: the header itself differs more than answers do."""
+    """Return the content coding of the response: many different headers lead to the same one."""
     return choose(accept_encoding.decode("latin-1"))

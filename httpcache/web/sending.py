@@ -1,4 +1,4 @@
-"""How an answer leaves: its head, ranges and multipart, and clients that leave on the way."""
+"""Sends responses: the headers, ranges and multipart bodies, and what happens when a client disconnects."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ SAFETY = {
 
 
 class PlainResponse:
-    """A short answer without validators: an error, an answer passed on, a redirect."""
+    """A short response without validators: an error, a response passed through, or a redirect."""
 
     def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
         self._status = status
@@ -37,13 +37,13 @@ class PlainResponse:
 
 
 def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> ASGIApp:
-    """Return a short plain text."""
+    """Return a short plain-text response."""
     lines = {"content-type": "text/plain; charset=utf-8", **(headers or {})}
     return PlainResponse(status, f"{body}\n".encode(), lines)
 
 
 class Readable:
-    """Bytes that can be read from any place; `size` is None while it is not known."""
+    """A body that can be read from any offset; `size` in bytes is None while it is not known."""
 
     def __init__(self, size: int | None, read: Callable[[int, int | None], AsyncIterator[bytes]]) -> None:
         self.size = size
@@ -53,7 +53,7 @@ class Readable:
 async def respond(
     scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: Readable
 ) -> None:
-    """Send what was planned of a body (RFC 9110 sections 13 and 14)."""
+    """Send the planned response for a body (RFC 9110 sections 13 and 14)."""
     if planned.status == 304:
         kept = {name: value for name, value in lines.items() if not name.startswith("content-")}
         await start_response(send, 304, kept)
@@ -81,7 +81,7 @@ def _kept(lines: Mapping[str, str], *names: str) -> dict[str, str]:
 async def _send_multipart(
     scope: Scope, receive: Receive, send: Send, planned: Plan, lines: dict[str, str], body: Readable
 ) -> None:
-    """RFC 9110 section 14.6: multipart/byteranges."""
+    """Send several ranges as multipart/byteranges (RFC 9110 section 14.6)."""
     boundary = secrets.token_hex(16)
     kind = lines.get("content-type", DEFAULT_TYPE)
     heads = [
@@ -114,9 +114,9 @@ async def stream(
     lines: dict[str, str],
     chunks: AsyncIterator[bytes],
 ) -> None:
-    """Send the head and the chunks; stop when the client leaves, and break off where the chunks do.
+    """Send the headers and the chunks. Stops if the client disconnects; breaks the connection if the chunks fail.
 
-    Nothing is sent before the first chunk has come, so that what fails until then is an error with a text.
+    Nothing is sent before the first chunk has arrived, so that an earlier failure can be answered with a proper error.
     """
     if scope["method"] == "HEAD":
         await start_response(send, status, lines)
@@ -138,14 +138,14 @@ async def stream(
                 await send({"type": "http.response.body", "body": chunk, "more_body": True})
             await send({"type": "http.response.body", "body": b""})
         except MirrorError as error:
-            # To return without the end of the body makes the server break the connection: the client must not take
-            # what it has for the whole.
+            # Returning without ending the body makes the server break the connection: the client must not mistake
+            # what it has for the complete body.
             log.warning("a client was cut off: %s", error.text)
         group.cancel_scope.cancel()
 
 
 def request_headers(scope: Scope) -> dict[str, str]:
-    """Return the headers of a request, those that came in several lines as the lists that they are (section 5.3)."""
+    """Return the request headers; repeated ones are joined into a comma-separated list (RFC 9110 section 5.3)."""
     asked: dict[str, str] = {}
     for name, value in Headers(scope=scope).items():
         asked[name] = f"{asked[name]}, {value}" if name in asked else value
@@ -153,17 +153,17 @@ def request_headers(scope: Scope) -> dict[str, str]:
 
 
 async def start_response(send: Send, status: int, lines: Mapping[str, str]) -> None:
-    """Send the head of an answer."""
+    """Send the status and headers of a response."""
     await send(head(status, lines))
 
 
 def head(status: int, lines: Mapping[str, str]) -> Message:
-    """Return the head of an answer as ASGI has it, with what keeps browsers from running it."""
+    """Return the ASGI message that starts a response, with headers that stop browsers from running its content."""
     lines = SAFETY | dict(lines)
     headers = [(name.encode("ascii"), value.encode("latin-1", "replace")) for name, value in lines.items()]
     return {"type": "http.response.start", "status": status, "headers": headers}
 
 
 def can_send_paths(scope: Scope) -> bool:
-    """Whether the server can be given the path of a file to send (`http.response.pathsend`)."""
+    """Whether the server supports sending a file by its path (`http.response.pathsend`), and this is a GET."""
     return scope["method"] == "GET" and "http.response.pathsend" in scope.get("extensions", {})
