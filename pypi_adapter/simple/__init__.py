@@ -1,1 +1,1 @@
-"""Pure: simple index pages as a model, parsed and rendered."""
+"""Pure: parses and renders simple index pages, by way of one model."""

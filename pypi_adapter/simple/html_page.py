@@ -1,4 +1,4 @@
-"""Index pages as HTML: PEP 503, with what PEP 592, 629, 658, 708, 740 and 792 added. Pure."""
+"""Parses and renders index pages as HTML: PEP 503 with the additions of PEP 592, 629, 658, 708, 740 and 792. Pure."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ from .model import BadPage, File, Page, ProjectList, ProjectStatus, Unread, is_d
 from .upload_time import upload_time
 
 Asked: TypeAlias = type[Page] | type[ProjectList] | None
-"""What was asked for: a project's page, or the list of projects; None where the address does not tell."""
+"""What was requested: a project's page or the project list; None if the address does not tell."""
 
 _SERIAL_COMMENT = re.compile(r"<!--\s*SERIAL (\d{1,18})\s*-->", re.ASCII)
 _LISTING = re.compile(r"<(?:title|h1)[^<>]*>\s*(?:index of|directory listing)\b", re.IGNORECASE)
@@ -48,8 +48,8 @@ _CHARSETS = re.compile(r"iso-8859-(?:[1-9]|1[013-6])|latin-?1|windows-125[0-8]",
 def to_html(page: Page | ProjectList, prefix: str = "", others: Sequence[str] = ()) -> bytes:
     """Render PEP 503 HTML in UTF-8. Equal pages give equal bytes.
 
-    Sizes and versions have no place in it (PEP 700); upload times stand where PyTorch's index has them and uv looks for
-    them. The links of a project list begin with `prefix`. `others` are addresses that are linked besides files.
+    HTML cannot express sizes and versions (PEP 700). Upload times go where PyTorch's index has them and uv looks for
+    them. The links of a project list begin with `prefix`. `others` are further addresses to link after the files.
     """
     if isinstance(page, ProjectList):
         links = [_html_link(f"{prefix}{quote(canonicalize_name(name), safe='')}/", "", name) for name in page.names]
@@ -67,9 +67,9 @@ def to_html(page: Page | ProjectList, prefix: str = "", others: Sequence[str] = 
 
 
 def parse_html(body: bytes, content_type: str, url: str, asked: Asked = None) -> Page | ProjectList:
-    """Read PEP 503 HTML: what cannot be read of it costs that part. For `url` and `asked` see `parser.parse`.
+    """Parse PEP 503 HTML, leaving out only the parts that cannot be read. For `url` and `asked` see `parser.parse`.
 
-    Raises `BadPage` for a page without files that does not say that it is an index: a broken server's could be so.
+    Raises `BadPage` if the page has no files and does not declare itself an index: it could come from a broken server.
     """
     text = _decode(body, content_type)
     found = _read_html(text)
@@ -97,9 +97,9 @@ def parse_html(body: bytes, content_type: str, url: str, asked: Asked = None) ->
 
 
 def other_links(body: bytes, content_type: str, url: str) -> tuple[str, ...]:
-    """Return where an HTML page links besides to files: to its own site, and to signatures of files anywhere.
+    """Return the links of an HTML page that do not lead to files: those to its own site, and to signatures anywhere.
 
-    Left out are links to the page itself, as those that sort a listing are. Raises `BadPage`.
+    Links to the page itself, such as those that sort a listing, are left out. Raises `BadPage`.
     """
     found = _read_html(_decode(body, content_type))
     base = resolve(url, found.base or "") or url
@@ -116,19 +116,19 @@ def other_links(body: bytes, content_type: str, url: str) -> tuple[str, ...]:
 
 
 def _says_index(content_type: str, metas: Mapping[str, object], text: str) -> bool:
-    """Whether an HTML page calls itself an index page."""
+    """Whether an HTML page declares itself an index page."""
     typed = "application/vnd.pypi.simple" in content_type.lower()
     return typed or any(name.startswith("pypi:") for name in metas) or "links for" in text.lower()
 
 
 def _is_signature(anchor: _Anchor) -> bool:
-    """Whether a link is to what stands beside a file: its signature, its metadata, its digest."""
+    """Whether a link leads to a companion of a file: its signature, its metadata, its digest."""
     name, dot, _ = anchor.named.rpartition(".")
     return bool(dot) and is_distribution(name)
 
 
 def _decode(body: bytes, content_type: str) -> str:
-    """The text of an HTML body. Bytes that its charset does not have become U+FFFD, and so does NUL."""
+    """Decode an HTML body. Bytes that are invalid in its charset become U+FFFD, and so does NUL."""
     charset = _CHARSET.search(content_type) or _CHARSET.search(body[:1024].decode("ascii", "replace"))
     known = charset is not None and _CHARSETS.fullmatch(charset[1])
     return body.decode(charset[1] if charset and known else "utf-8", "replace").replace("\0", "\ufffd")
@@ -136,7 +136,7 @@ def _decode(body: bytes, content_type: str) -> str:
 
 @dataclass
 class _Anchor:
-    """A link: its attributes, and its text up to the first thing in it that is not text."""
+    """A link: its attributes, and its text up to the first tag or comment in it."""
 
     attributes: Mapping[str, str]
     texts: list[str] = field(default_factory=list)
@@ -151,12 +151,12 @@ class _Anchor:
 
     @property
     def named(self) -> str:
-        """The file name that the address ends with, whether or not it leads anywhere."""
+        """The file name at the end of the address, even if the address cannot be resolved."""
         return named_by(self.href)
 
 
 class _HtmlReader:
-    """Takes what an index page says out of lxml's events: no tree, whose cost a hostile page could choose."""
+    """Collects what an index page says from lxml's events, without a tree, whose cost a hostile page could choose."""
 
     def __init__(self) -> None:
         self.metas: dict[str, list[str]] = {}
@@ -191,13 +191,13 @@ class _HtmlReader:
 
 def _read_html(text: str) -> _HtmlReader:
     reader = _HtmlReader()
-    target: Any = reader  # the stubs want methods for bytes, which this parser never hands over
+    target: Any = reader  # the stubs want methods that take bytes, which this parser never passes
     parser = lxml.etree.HTMLParser(target=target, encoding="utf-8", no_network=True, huge_tree=True)
     try:
         lxml.etree.fromstring(text.encode(), parser)
     except lxml.etree.LxmlError as error:
         raise BadPage(f"not an HTML index page: {error}") from error
-    # The parser gives what it has when a limit stops it: part of a page would look like files that are gone.
+    # The parser returns what it has when it hits a limit: with part of a page, files would seem to have been removed.
     fatal = parser.error_log.filter_from_fatals()
     if fatal:
         raise BadPage(f"not an HTML index page: {fatal[0].message}")
@@ -205,7 +205,7 @@ def _read_html(text: str) -> _HtmlReader:
 
 
 def _html_files(anchors: Sequence[_Anchor], base: str) -> tuple[tuple[File, ...], Unread | None]:
-    """The files that are linked, and what cannot be read of them."""
+    """Return the linked files, and what cannot be read of them."""
     files, lost, fields = [], [], {}
     for anchor in anchors:
         file = _html_file_of(anchor, base)
@@ -220,7 +220,7 @@ def _html_files(anchors: Sequence[_Anchor], base: str) -> tuple[tuple[File, ...]
 
 
 def _lost(anchor: _Anchor, base: str) -> list[str]:
-    """The file that an anchor names and does not lead to."""
+    """Return the name of the file that an unusable anchor names, in a list; an empty list if it names none."""
     names = (anchor.named,) if resolve(base, anchor.href) else (anchor.text, anchor.named)
     return [name for name in names if _is_file(name)][:1]
 
@@ -254,7 +254,7 @@ def _html_file_of(anchor: _Anchor, base: str) -> File | None:
 
 
 def _unread(anchor: _Anchor, file: File) -> tuple[str, ...]:
-    """The fields of a file that are given and make no sense."""
+    """Return the fields of a file that are given but invalid."""
     given = anchor.attributes
     lost = [] if file.hashes or not names_hash(anchor.href) else ["hashes"]
     for name, value in (("upload_time", file.upload_time), ("gpg_sig", file.gpg_sig), ("provenance", file.provenance)):
@@ -264,25 +264,25 @@ def _unread(anchor: _Anchor, file: File) -> tuple[str, ...]:
 
 
 def _html_metadata(value: str) -> bool | dict[str, str]:
-    """`true`, or `<hash name>=<digest>` (PEP 658); installers take any other text for `true`."""
+    """Read `true` or `<hash name>=<digest>` (PEP 658). As in installers, other text is true, except `false`."""
     name, equals, digest = value.partition("=")
     return only_hashes({name: digest}) or True if equals else value != "false"
 
 
 def _html_anchor_project(anchor: _Anchor, base: str) -> str | None:
-    """The project an anchor leads to; None for `../`, for sort links and for prose.
+    """Return the project that an anchor leads to; None for `../`, for sort links and for prose.
 
-    The address tells the name, because the texts of directory listings are cut (`a-long-na..>`); the text tells that it
-    is no prose.
+    The name is taken from the address, because directory listings truncate the text (`a-long-na..>`). The text shows
+    that the link is not prose.
     """
     path = urlsplit(resolve(base, anchor.href.partition("#")[0]) or base).path.removesuffix("index.html")
     if path == urlsplit(base).path or (path.endswith("/") and urlsplit(base).path.startswith(path)):
-        return None  # the page itself, or what is above it
+        return None  # the page itself, or a folder above it
     if _is_signature(anchor):
         return None
     name, text = unquote(path.rstrip("/").rpartition("/")[2]), anchor.text.strip("/")
     shown = _CUT.sub("", text)
-    if PROJECT_NAME.fullmatch(text):  # in the index's own spelling, if it is that name
+    if PROJECT_NAME.fullmatch(text):  # the index's own spelling, if it is the same name
         same = not PROJECT_NAME.fullmatch(name) or canonicalize_name(text) == canonicalize_name(name)
         return text if same else name
     return name if PROJECT_NAME.fullmatch(name) and shown != text and name.startswith(shown) else None
@@ -330,5 +330,5 @@ def _html_file(file: File) -> str:
 
 
 def _escape(text: str) -> str:
-    """Escape for an attribute or a text. Line ends too: parsers change them, and a link is one line here."""
+    """Escape for an attribute or a text. Line breaks too: parsers change them, and each link is one line here."""
     return html.escape(text).replace("\r", "&#13;").replace("\n", "&#10;")

@@ -1,4 +1,4 @@
-"""The part of PyPI's JSON API that an index page tells: releases, files, digests, sizes, upload times. Pure.
+"""Renders the part of PyPI's JSON API that an index page has: releases, files, digests, sizes, upload times. Pure.
 
 What a page does not say (summary, authors, dependencies) is left out, not made up.
 """
@@ -22,9 +22,9 @@ _TYPES = {
 
 
 def project_json(page: Page, version: str | None = None) -> bytes | None:
-    """Render a project, or one version of it as PyPI does: without its `releases`; None if there is no such version.
+    """Render a project as PyPI does, or one version, which has no `releases`; None if the version does not exist.
 
-    `info` is of that version, else of the newest that is neither yanked nor a pre-release, as far as there is one.
+    `info` describes that version, or else the newest one, preferably neither yanked nor a pre-release.
     """
     releases: dict[str, list[File]] = {}
     for file, found in zip(

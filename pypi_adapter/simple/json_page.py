@@ -1,4 +1,4 @@
-"""Index pages as JSON: PEP 691, with what PEP 700, 708, 740 and 792 added. Pure."""
+"""Parses and renders index pages as JSON: PEP 691 with the additions of PEP 700, 708, 740 and 792. Pure."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ class _JsonDocument(msgspec.Struct, rename="kebab"):
 
 
 _Entry: TypeAlias = tuple[_JsonFile | None, str, tuple[str, ...]]
-"""A file's entry, None where it cannot be read; its name, empty where that cannot be read; what else cannot."""
+"""A file's entry, None if it cannot be read; its name, empty if unreadable; its other unreadable fields."""
 
-# The fields of the model that some of the document are read into; others have their names.
+# Document fields, with the field of the model that each is read into if its name is not the same.
 _OF_FILE = {"dist_info_metadata": "core_metadata"}
 _OF_PAGE = {"meta": "tracks", "project_status": "status", "alternate_locations": "alternate_locations"}
 _DECODER = msgspec.json.Decoder(_JsonDocument)
@@ -82,7 +82,10 @@ _ENCODER = msgspec.json.Encoder(order="deterministic")
 
 
 def parse_json(body: bytes, url: str) -> Page | ProjectList:
-    """Read PEP 691 JSON: what cannot be read of it costs that part. `url`: see `parser.parse`. Raises `BadPage`."""
+    """Parse PEP 691 JSON, leaving out only the parts that cannot be read. For `url` see `parser.parse`.
+
+    Raises `BadPage`.
+    """
     document, entries, unreadable = _read(body)
     meta = document.meta or _JsonMeta()
     check_api_version(str(meta.api_version or "1.0"))
@@ -106,9 +109,9 @@ def parse_json(body: bytes, url: str) -> Page | ProjectList:
 
 
 def _read(body: bytes) -> tuple[_JsonDocument, list[_Entry] | None, tuple[str, ...]]:
-    """A document, the entries of its files, and which of its own fields cannot be read.
+    """Return a document, the entries of its files, and which of its own fields cannot be read.
 
-    Nearly all documents are all that they should be. Others are read once more, part by part.
+    Nearly all documents are valid. Others are read a second time, part by part.
     """
     try:
         document = _DECODER.decode(body)
@@ -129,7 +132,7 @@ def _salvaged(body: bytes) -> tuple[_JsonDocument, list[_Entry] | None, tuple[st
     if not isinstance(given, list | None):
         raise BadPage("not a JSON index page: its `files` are no list")
     document, unread = salvaged(value, _JsonDocument)
-    if document is None:  # no field of it has to be there
+    if document is None:  # cannot happen for an object: no field is required
         raise BadPage("not a JSON index page")
     entries = None if given is None else [_entry(item) for item in given]
     if entries and not any(file for file, _, _ in entries):
@@ -151,7 +154,7 @@ def _entry(item: object) -> _Entry:
 
 
 def _files(entries: list[_Entry], url: str, unread: tuple[str, ...]) -> tuple[tuple[File, ...], Unread | None]:
-    """The files of entries, and what cannot be read of them and of the page, whose fields are in `unread`."""
+    """Return the files of entries, and what cannot be read of them or the page; `unread` has the fields of the page."""
     files, lost, fields = [], [], {}
     for said, name, unreadable in entries:
         file = _json_file(said, url) if said else None
@@ -168,7 +171,7 @@ def _files(entries: list[_Entry], url: str, unread: tuple[str, ...]) -> tuple[tu
 
 
 def _unread(said: _JsonFile, file: File, unreadable: tuple[str, ...]) -> tuple[str, ...]:
-    """The fields of a file that could not be read: those of another type, and those that make no sense."""
+    """Return the fields of a file that cannot be read: those of the wrong type, and those with an invalid value."""
     if said.hashes and len(file.hashes) < len(said.hashes):
         unreadable += ("hashes",)
     if said.upload_time and file.upload_time is None:
@@ -214,8 +217,8 @@ def _json_status(status: _JsonStatus | None) -> ProjectStatus | None:
 def to_json(page: Page | ProjectList) -> bytes:
     """Render PEP 691 JSON. Equal pages give equal bytes.
 
-    The API version is the lowest that has what the page says, and 1.0 where sizes or versions are unknown,
-    because 1.1 and later promise them (PEP 700).
+    The API version is the lowest that has all that the page says; 1.0 if sizes or versions are unknown, because 1.1
+    and later promise them (PEP 700).
     """
     if isinstance(page, ProjectList):
         projects = [{"name": name} for name in page.names]
@@ -224,7 +227,7 @@ def to_json(page: Page | ProjectList) -> bytes:
 
 
 def file_json(file: File) -> bytes:
-    """Render one file as it stands on a page."""
+    """Render one file as it appears on a page."""
     return _ENCODER.encode(file)
 
 
@@ -234,9 +237,9 @@ def files_from_json(files: Sequence[bytes]) -> tuple[File, ...]:
 
 
 def joined_json(page: Page, files: Sequence[bytes], *, attested: bool, complete: bool) -> bytes:
-    """Render a page whose files are rendered already, as `to_json` does; those of `page` do not count.
+    """Render a page, as `to_json` does, from files that are already rendered; `page.files` is ignored.
 
-    `attested`: any of them has a provenance; `complete`: the page has all that PEP 700 requires.
+    `attested`: whether any of the files has a provenance; `complete`: whether the page has all that PEP 700 requires.
     """
     version = lowest_version(page, attested=attested, complete=complete) if complete else "1.0"
     return _document(page, msgspec.Raw(_array(files)), version)
@@ -245,7 +248,7 @@ def joined_json(page: Page, files: Sequence[bytes], *, attested: bool, complete:
 def _array(files: Sequence[bytes]) -> bytes:
     first, *rest = files or (b"",)
     *rest, last = [b"[" + first, *rest]
-    return b",".join([*rest, last + b"]"])  # what can be megabytes is copied once
+    return b",".join([*rest, last + b"]"])  # copy only once what can be megabytes
 
 
 def _document(page: Page, files: object, version: str) -> bytes:

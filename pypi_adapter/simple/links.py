@@ -1,4 +1,4 @@
-"""What both forms of an index page share: links, names, hashes, API versions. Pure."""
+"""What HTML and JSON index pages share: links, names, hashes, API versions. Pure."""
 
 from __future__ import annotations
 
@@ -18,31 +18,31 @@ _HASH_IN_FRAGMENT = re.compile(rf"(?:^|&)({'|'.join(HASHES)})=([0-9a-f]+)(?=&|$)
 _HASH_NAMED = re.compile(rf"(?:^|&)(?:{'|'.join(HASHES)})=", re.IGNORECASE)
 _API_VERSION_1 = re.compile(r"\s*1(?:\.\d+)*\s*")
 _LOWER_HEX = re.compile(r"[0-9a-f]+")
-# An address that needs no resolving and no quoting, as nearly all of them are.
+# An address that needs neither resolving nor quoting, like nearly all addresses.
 _PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::[1-9]\d{0,3})?/[\w.~!$&'()*+,;=:@%/?-]*", re.ASCII)
 _USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://|//)[^/?#]*@")
 _ILLEGAL_IN_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 
 
 def check_api_version(version: str) -> None:
-    """Refuse every major version but 1 (PEP 629)."""
+    """Raise BadPage for any major version but 1 (PEP 629)."""
     if not _API_VERSION_1.fullmatch(version):
         raise BadPage(f"the API version is {version[:20]!r}, and only 1.x is known")
 
 
 def names_hash(link: str) -> bool:
-    """Whether the fragment of a link names a hash, which may not be one."""
+    """Whether the fragment of a link gives a hash, valid or not."""
     return _HASH_NAMED.search(link.partition("#")[2]) is not None
 
 
 def check_count(links: int) -> None:
-    """Refuse what would take the memory of many: the largest list there is has some 700,000 projects."""
+    """Raise BadPage if a page has too many links for memory: the largest known list has some 700,000 projects."""
     if links > MAX_LINKS:
         raise BadPage(f"it has more than {MAX_LINKS} links")
 
 
 def resolve(base: str, link: str) -> str | None:
-    """The absolute address of a link without fragment and user, quoted where it must be; None if it is not http(s)."""
+    """Return the absolute URL of a link, quoted as needed, without fragment and user; None if it is not http(s)."""
     if _PLAIN_URL.fullmatch(link):
         return link
     link = re.sub(r"[\t\r\n]", "", link.strip())
@@ -53,18 +53,18 @@ def resolve(base: str, link: str) -> str | None:
             return None
         if ":" in parts.netloc and parts.port == 0:
             return None
-    except ValueError:  # a broken IPv6 address, or a port that is none
+    except ValueError:  # an invalid IPv6 address or port
         return None
     return without_user(url)
 
 
 def without_user(url: str) -> str:
-    """An address without the user and password that may be in it: they are nobody's to show."""
+    """Return an address without user and password, which must not be shown to anyone."""
     return _USER.sub(r"\1", url, count=1) if "@" in url else url
 
 
 def file_link(base: str, link: str) -> tuple[str, dict[str, str]] | None:
-    """The absolute address of a file link, and the hashes in its fragment."""
+    """Return the absolute URL of a file link and the hashes in its fragment; None if it is not http(s)."""
     link, _, fragment = link.partition("#")
     url = resolve(base, link)
     if url is None:
@@ -73,18 +73,18 @@ def file_link(base: str, link: str) -> tuple[str, dict[str, str]] | None:
 
 
 def last_segment(url: str) -> str:
-    """The last segment of an address's path, decoded."""
+    """Return the last segment of an address's path, decoded."""
     return unquote(urlsplit(url).path.rpartition("/")[2])
 
 
 def named_by(link: str) -> str:
-    """The file name that a link ends with, whether or not the link leads anywhere; empty where it has none."""
+    """Return the file name at the end of a link, even if the link cannot be resolved; empty if it has none."""
     name = unquote(re.split(r"[?#]", link.strip(), maxsplit=1)[0].rpartition("/")[2])
     return name if SAFE_FILENAME.fullmatch(name) else ""
 
 
 def project_of(url: str) -> str:
-    """The normalised project name in the address of its page (PEP 503)."""
+    """Return the normalised project name in the address of its page (PEP 503)."""
     return canonicalize_name(unquote(urlsplit(url).path.rstrip("/").rpartition("/")[2]))
 
 
@@ -94,13 +94,13 @@ def is_complete(page: Page) -> bool:
 
 
 def api_version(page: Page) -> str:
-    """The lowest API version that has what the page says."""
+    """Return the lowest API version that has all that the page says."""
     attested = any(file.provenance is not None for file in page.files)
     return lowest_version(page, attested=attested, complete=is_complete(page))
 
 
 def lowest_version(page: Page, *, attested: bool, complete: bool) -> str:
-    """The lowest API version of a page, by whether any of its files has attestations, and whether it is complete."""
+    """Return the lowest API version of a page; `attested`: a file has attestations; `complete`: see `is_complete`."""
     if page.status:
         return "1.4"
     if attested:
@@ -111,9 +111,9 @@ def lowest_version(page: Page, *, attested: bool, complete: bool) -> str:
 
 
 def only_hashes(found: dict[str, str]) -> dict[str, str]:
-    """Those of the hashes that have the shape of one: what is written into links again is a name and hex."""
+    """Return the well-formed hashes, in lower case: only a name and hex may be written into links again."""
     if len(found) == 1 and "sha256" in found and _LOWER_HEX.fullmatch(found["sha256"]):
-        return found  # as nearly all of them are
+        return found  # the case for nearly all files
     return {
         name.lower(): digest.lower()
         for name, digest in found.items()
@@ -122,10 +122,10 @@ def only_hashes(found: dict[str, str]) -> dict[str, str]:
 
 
 def provenance_url(url: str | None) -> str | None:
-    """The address of a provenance file (PEP 740), None where it is none."""
+    """Return the URL of a provenance file (PEP 740), or None if it is not a valid URL."""
     return resolve("", url) if url else None
 
 
 def fragment_of(hashes: dict[str, str]) -> str | None:
-    """The hash that a link names, as it came."""
+    """Return the hash for the fragment of a link, `<name>=<digest>`, with its value as given; None if there is none."""
     return next((f"{name}={hashes[name]}" for name in HASHES if name in hashes), None)

@@ -10,7 +10,7 @@ _SIMPLE = "application/vnd.pypi.simple."
 
 
 class MediaType(StrEnum):
-    """The media types of an index page, in the order we prefer them."""
+    """The media types of an index page, in order of preference."""
 
     JSON = f"{_SIMPLE}v1+json"
     HTML = f"{_SIMPLE}v1+html"
@@ -18,10 +18,10 @@ class MediaType(StrEnum):
 
 
 def choose(accept: str | None) -> MediaType | None:
-    """The media type to answer with, or None if the header allows none of them.
+    """Return the media type to answer with, or None if the header allows none of them.
 
-    Without a header, and for `*/*`, it is `text/html`: clients that never heard of PEP 691 expect it. Between
-    those of equal weight the one that was named more exactly wins, then JSON, which says most.
+    Without a header, and for `*/*`, it is `text/html`, which clients that do not know PEP 691 expect. Among types of
+    equal weight the more specific match wins, then JSON, which says the most.
     """
     ranges = _ranges(accept or "") or {"*/*": 1.0}
     ranks = {media_type: _rank(media_type, ranges) for media_type in MediaType}
@@ -35,13 +35,13 @@ def choose(accept: str | None) -> MediaType | None:
 
 
 def is_installer(accept: str | None) -> bool:
-    """Whether an installer sent the header: it names a type of PEP 691, or only `text/html` (pip < 22.2)."""
+    """Whether an installer sent the header: it has a media type of PEP 691, or only `text/html` (pip < 22.2)."""
     ranges = _ranges(accept or "")
     return any(name.startswith(_SIMPLE) for name in ranges) or list(ranges) == [MediaType.LEGACY]
 
 
 def _ranges(accept: str) -> dict[str, float]:
-    """The header's media ranges and their weights from 0 to 1. What cannot be read is left out."""
+    """Return the header's media ranges with their weights from 0 to 1, leaving out what cannot be parsed."""
     ranges: dict[str, float] = {}
     for element in accept.lower().split(","):
         name, *parameters = (part.strip() for part in element.split(";"))
@@ -53,7 +53,7 @@ def _ranges(accept: str) -> dict[str, float]:
 
 
 def _weight(parameters: list[str]) -> float | None:
-    """The `q` among a media range's parameters, 1 without one; None if it is no number from 0 to 1."""
+    """Return the `q` of a media range's parameters, 1 if absent; None if it is not a number from 0 to 1."""
     for parameter in parameters:
         name, _, value = parameter.partition("=")
         if name.strip() == "q":
@@ -62,7 +62,7 @@ def _weight(parameters: list[str]) -> float | None:
 
 
 def _rank(media_type: MediaType, ranges: dict[str, float]) -> tuple[float, int]:
-    """The weight of a media type and how exactly it was named: the most exact range that matches gives both."""
+    """Return the weight of a media type and how specific its match is, both from the most specific matching range."""
     wildcard = media_type.partition("/")[0] + "/*"
     for exactness, name in ((2, media_type.value), (1, wildcard), (0, "*/*")):
         if name in ranges:

@@ -1,4 +1,4 @@
-"""Pure: whether two index pages of one address are of the same project, at two times."""
+"""Pure: whether two index pages that one address gave at different times are of the same project."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from .model import Page, ProjectList
 
 
 def has_in_common(frozen: Page | ProjectList | None, shown: Page | ProjectList | None) -> bool:
-    """Whether a page that is shown now lists a file of the one that was frozen, by its name and hashes.
+    """Whether the page shown now lists a file of the frozen one, with the same name and hashes.
 
-    A page for strangers, such as one to sign in, lists none.
+    A page for clients that are not signed in, such as a login page, lists none.
     """
     if not isinstance(frozen, Page) or not isinstance(shown, Page):
         return False

@@ -1,7 +1,7 @@
-"""JSON of which some parts are not what they should be, read as far as it can be. Pure.
+"""Reads as much as possible of JSON that is partly invalid. Pure.
 
-A part is what the model of a document names: a field, an item of a list, a pair of a map. What is not of the type that
-the model has for it is left out, and told.
+The parts are those of the document's model: a field, an item of a list, a pair of a map. A part whose type is not that
+of the model is left out and reported.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 def decode(body: bytes) -> object:
-    """Read JSON as Python's own reader does, which also takes lone surrogates, NaN and numbers of any length.
+    """Parse JSON as Python's own parser does, which also accepts lone surrogates, NaN and numbers of any length.
 
     Raises ValueError and RecursionError.
     """
@@ -26,9 +26,9 @@ def decode(body: bytes) -> object:
 
 
 def salvaged(value: object, model: type[T]) -> tuple[T | None, tuple[str, ...]]:
-    """What can be read of a struct, and its fields that cannot; null is absent.
+    """Return what can be read of a struct, and which of its fields cannot; null counts as absent.
 
-    None where a field cannot be read that has to be there.
+    The struct is None if a required field is missing or cannot be read.
     """
     found: dict[str, object] = {}
     unread = []
@@ -45,7 +45,7 @@ def salvaged(value: object, model: type[T]) -> tuple[T | None, tuple[str, ...]]:
 
 
 def _part(value: Any, kind: Any) -> tuple[object, bool]:
-    """What can be read of a value, None for nothing; and whether that is all of it."""
+    """Return what can be read of a value, None if nothing can, and whether that is all of it."""
     if isinstance(value, str) and not is_text(value):
         return None, False
     kinds = get_args(kind) if get_origin(kind) is types.UnionType else (kind,)
@@ -66,7 +66,7 @@ def _part(value: Any, kind: Any) -> tuple[object, bool]:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is a text that can be written again: without a lone surrogate."""
+    """Whether a value is a string that can be encoded as UTF-8, which means without lone surrogates."""
     try:
         return isinstance(value, str) and value.encode() is not None
     except UnicodeEncodeError:

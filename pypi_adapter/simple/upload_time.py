@@ -1,4 +1,4 @@
-"""Upload times: read as loosely as indexes write them, and written as PEP 700 has them. Pure."""
+"""Reads upload times in the formats that indexes write, and writes them in that of PEP 700. Pure."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ _LOOSE = re.compile(
 
 
 def upload_time(text: str) -> str | None:
-    """An upload time as PEP 700 writes it, `yyyy-mm-ddThh:mm:ss.ffffffZ`; None for what is no moment.
+    """Return an upload time in the format of PEP 700, `yyyy-mm-ddThh:mm:ss.ffffffZ`; None if it is not an instant.
 
-    One that is written so stays as it is. A time without a zone is in UTC, an offset is applied, a fraction is cut to
-    microseconds, and a leap second is the second before, as it is for uv. A day alone is no moment.
+    A time already in this format is unchanged. A time without a zone is taken as UTC, an offset is applied, a fraction
+    is cut to microseconds, and a leap second becomes the second before, as in uv. A date alone is not an instant.
     """
     if _PEP_700.fullmatch(text) and _moment(text):
         return text

@@ -1,4 +1,4 @@
-"""The versions of files, which the simple index does not tell: by the names of the files. Pure."""
+"""Derives the versions of files, which the simple index does not tell, from their names. Pure."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ _VERSION_IN_NAME = re.compile(rf"-({VERSION_PATTERN})(?=[-.]|$)", re.IGNORECASE 
 
 
 def file_version(filename: str, versions: Iterable[str] = ()) -> str | None:
-    """The version of a file by its name: as one of `versions` spells it, else normalised; None if it has none."""
+    """Return the version in the name of a file, spelled as in `versions`, else normalised; None if it has none."""
     return _file_version(filename, {_version(text) or text: text for text in versions})
 
 
 def versions_of(filenames: Iterable[str], versions: Iterable[str]) -> Iterator[str | None]:
-    """The versions of files by their names, as `file_version` tells each."""
+    """Return the versions in the names of files, each as `file_version` does."""
     spellings = {_version(text) or text: text for text in versions}
     return (_file_version(filename, spellings) for filename in filenames)
 
 
 def _file_version(filename: str, spellings: dict[Version | str, str]) -> str | None:
-    """A file's version: as the page spells it if the page lists it, else normalised; None if there is none."""
+    """Return a file's version, in the page's spelling if the page lists it, else normalised; None if it has none."""
     ending = _SDIST_ENDING.search(filename) or _OTHER_ENDING.search(filename)
     stem = filename[: ending.start()] if ending else filename
     texts = _possible_versions(stem, ending[0].lower() if ending else "")
@@ -37,10 +37,10 @@ def _file_version(filename: str, spellings: dict[Version | str, str]) -> str | N
 
 
 def _possible_versions(stem: str, ending: str) -> list[str]:
-    """What can be the version in a file name, the likeliest first.
+    """Return the parts of a file name that can be its version, the most likely first.
 
-    It is the second part of a wheel's name (PEP 427) and the last of an sdist's (PEP 625), where old ones can
-    have a `-` in it. In the names of eggs, installers and dumb archives more follows.
+    It is the second part of a wheel's name (PEP 427) and the last part of an sdist's (PEP 625), though in old sdists it
+    can contain a `-`. In the names of eggs, installers and dumb archives more parts follow it.
     """
     parts = stem.split("-")
     if ending == ".whl":
@@ -53,7 +53,7 @@ def _possible_versions(stem: str, ending: str) -> list[str]:
 
 
 def _listed_version(stem: str, versions: Iterable[str]) -> str | None:
-    """The longest of the versions that stands in a file name after a `-` and is not the start of a longer one."""
+    """Return the longest of the versions that follows a `-` in a file name and is not the start of a longer version."""
     stem = stem.replace("_", "-")
     found = [version for version in versions if f"-{version.replace('_', '-')}" in stem]
     whole = (v for v in found if re.search(rf"-{re.escape(v.replace('_', '-'))}(?=-|\.\D|$)", stem))
@@ -62,7 +62,7 @@ def _listed_version(stem: str, versions: Iterable[str]) -> str | None:
 
 @lru_cache(maxsize=1 << 16)
 def _version(text: str) -> Version | None:
-    """The version a text is (PEP 440), with `_` for `-` as file names have it; None if it is none."""
+    """Parse a version (PEP 440), reading `_` as `-`, as in file names; None if it is not a version."""
     try:
         return Version(text.replace("_", "-"))
     except ValueError:
@@ -70,7 +70,7 @@ def _version(text: str) -> Version | None:
 
 
 def by_version(text: str) -> tuple[bool, Version, str]:
-    """Versions in their order, then what is no version."""
+    """Sort key: versions in their order, then texts that are not versions."""
     version = _version(text)
     return version is None, version or Version("0"), text
 
