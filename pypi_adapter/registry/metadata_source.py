@@ -1,7 +1,7 @@
-"""The METADATA of a wheel without the wheel: the upstream's own file, else the zip member by ranges, else the wheel.
+"""Gets the METADATA of a wheel: from its metadata file, else from the wheel by ranges, else by downloading it.
 
-PEP 658 puts the core metadata of `<file>` at `<file>.metadata`. Every wheel on a page that the mirror writes has one,
-so that no resolver downloads wheels to read them.
+PEP 658 puts the core metadata of `<file>` at `<file>.metadata`. The pages that the mirror renders advertise it for
+wheels, so that resolvers need not download wheels to read it.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ from .wheel_metadata import MAX_METADATA, Ask, NoRangesError, from_ranges, from_
 log = logging.getLogger("httpcache")
 SUFFIX = ".metadata"
 CONTENT_TYPE = "text/plain; charset=utf-8"
-ANSWERED = 10.0  # seconds after which a client is told to come back: pip waits 15 for an answer, uv 30
+ANSWERED = 10.0  # seconds after which a client is told to retry: pip waits 15 for an answer, uv 30
 
 
 def metadata_url(url: str) -> str:
-    """Return where the metadata file of a wheel is (PEP 658): the suffix belongs to the path, not to the query."""
+    """Return the URL of the metadata file of a wheel (PEP 658): the suffix belongs to the path, not to the query."""
     path, mark, query = url.partition("?")
     return path + SUFFIX + mark + query
 
@@ -47,7 +47,7 @@ Found = TypeVar("Found")
 
 
 async def soon(found: Awaitable[Found], filename: str) -> Found:
-    """Wait for metadata, but not longer than installers do: they ask again then. Raises UnderWay."""
+    """Wait for metadata, but no longer than installers do. Raises UnderWay, upon which they retry."""
     with anyio.move_on_after(ANSWERED):
         return await found
     raise UnderWay(
@@ -57,21 +57,21 @@ async def soon(found: Awaitable[Found], filename: str) -> Found:
 
 
 def looks_like_metadata(body: bytes) -> bool:
-    """Whether bytes are a metadata file (and not, say, a login page that came with status 200)."""
+    """Whether bytes are a metadata file (and not, say, a login page sent with status 200)."""
     return re.search(rb"^metadata-version\s*:", body[:MAX_METADATA], re.IGNORECASE | re.MULTILINE) is not None
 
 
 def given(body: bytes, url: str, sent: Headers) -> UpstreamResponse:
-    """Return bytes as if an upstream had answered with them to a request with the credential headers `sent`."""
+    """Return bytes as the answer of an upstream to a request with the credential headers `sent`."""
     headers = {"content-type": CONTENT_TYPE, "content-length": str(len(body))}
     return with_body(200, headers, body, url, sent)
 
 
 async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> bool:
-    """Drop metadata that was kept and is not the wheel's: what was read by ranges is covered by no digest.
+    """Drop frozen metadata that differs from that of the frozen wheel: no digest covers what was read by ranges.
 
-    Both sides call it once they are frozen, so that whichever is last sees the other, whoever may read it. Return
-    whether it may stay.
+    It is called both after the metadata and after the wheel is frozen, so that the later call sees both, whoever may
+    read them. Returns whether the metadata may stay.
     """
     kept = await mirror.kept(metadata, want)
     if kept is None:
@@ -86,20 +86,20 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
 
 
 async def confirm(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> None:
-    """`settle` for the one who has just frozen metadata. Raises BadUpstream where it did not stay."""
+    """Call `settle` after freezing metadata. Raises BadUpstream if the metadata was dropped."""
     if not await settle(mirror, metadata, want, filename, wheel):
         raise BadUpstream(f"the metadata of {filename} is not that of the wheel that was frozen meanwhile: ask again")
 
 
 @dataclass(frozen=True)
 class MetadataSource:
-    """Asks for the metadata of one wheel: what a Want has as its `source`.
+    """Gets the metadata of one wheel, as the `source` of a Want.
 
-    `filename`, `url`, `digests`: the wheel's, those that were announced. `announced` are those of the metadata: where
-    there are any, the upstream's own file is as good as the frozen wheel's, if it has one of them. `own`: asks for the
-    upstream's metadata file, None where it has none. `frozen`: looks for the frozen wheel. `ask`: asks for the wheel
-    with additional headers. `freeze`: freezes the wheel. `path`: the file of a frozen one. `credentials` are the
-    client's.
+    `filename`, `url` and `digests` are those of the wheel, `digests` as announced. `announced` are the announced
+    digests of the metadata: if there are any, the upstream's metadata file is tried before the frozen wheel, and must
+    match one of them. `own` requests the upstream's metadata file; None if it has none. `frozen` looks up the frozen
+    wheel. `ask` requests the wheel with additional headers. `freeze` freezes the wheel. `path` returns the path of a
+    frozen wheel by its digest. `credentials` are the client's.
     """
 
     filename: str
@@ -115,7 +115,7 @@ class MetadataSource:
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[UpstreamResponse]:
-        """Give the metadata as an answer with status 200, or where the wheel cannot be had, the wheel's answer."""
+        """Yield the metadata as an answer with status 200, or the wheel's answer if the wheel is not available."""
         first, second = self._from_frozen, self._from_own
         if self.announced:
             first, second = second, first
@@ -130,7 +130,7 @@ class MetadataSource:
                     return None
                 body = await answer.read(MAX_METADATA, f"the metadata of {self.filename}")
         except UpstreamError:
-            return None  # the wheel may be frozen, or to be had from another host
+            return None  # the wheel may be frozen, or available from another host
         found = [body]
         with suppress(BadCoding):
             found.append(decoded(body, answer.headers.get("content-encoding"), MAX_METADATA))
@@ -138,7 +138,7 @@ class MetadataSource:
         return None if right is None else given(right, answer.base, answer.sent)
 
     def _may_be(self, body: bytes) -> bool:
-        """Whether bytes have a digest that was announced of the metadata; or none was, and they look like some."""
+        """Whether bytes match an announced digest of the metadata or, if none was announced, look like metadata."""
         if not self.announced:
             return looks_like_metadata(body)
         return any(digest.is_of(body) for digest in self.announced)

@@ -1,4 +1,4 @@
-"""METADATA read out of a wheel: one on disk, or by ranges one at an upstream."""
+"""Reads METADATA from a wheel: on disk, or at an upstream by range requests."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.upstream.decoding import codings
 
 MAX_METADATA = 4 * 1024 * 1024  # bytes; the largest known are a few hundred KB
-BUDGET = 8 * 1024 * 1024  # bytes of a wheel that are read for its METADATA: a directory takes seven times its size
+BUDGET = 8 * 1024 * 1024  # bytes read of a wheel for its METADATA: in memory a zip directory takes seven times that
 PATIENCE = 300.0  # seconds for all ranges of a wheel together
-READERS = 16  # wheels that are read at once
-PIECE = 4096  # bytes of a zip member that are unpacked at once
-READ_AHEAD = 64 * 1024  # bytes asked for at once: the directory and METADATA of most wheels are in the last 64 KB
-# What zipfile raises for files that are none, or damaged: it lets the errors of the codecs through.
+READERS = 16  # wheels read at the same time
+PIECE = 4096  # bytes of a zip member that are decompressed at a time
+READ_AHEAD = 64 * 1024  # bytes requested at a time: the directory and METADATA of most wheels are in the last 64 KB
+# What zipfile raises for files that are damaged or not zip files: it does not wrap the errors of the codecs.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -52,13 +52,13 @@ Ask = Callable[[Headers], AbstractAsyncContextManager[UpstreamResponse]]
 
 
 class NoRangesError(Exception):
-    """The upstream does not answer ranges of this file."""
+    """The upstream does not support range requests for this file."""
 
 
 def ranged(answer: UpstreamResponse) -> tuple[int, int]:
-    """Return where the part of a file begins that an answer has, and the size of the file (bytes).
+    """Return the offset of the part of a file in an answer, and the size of the whole file, both in bytes.
 
-    Raises NoRangesError for an answer to something else than the range that was asked for.
+    Raises NoRangesError if the answer is not to the range request.
     """
     found = _CONTENT_RANGE.fullmatch(answer.headers.get("content-range", ""))
     if answer.status != 206 or not found or codings(answer.headers.get("content-encoding")):
@@ -67,22 +67,22 @@ def ranged(answer: UpstreamResponse) -> tuple[int, int]:
 
 
 async def from_wheel(path: Path, filename: str) -> bytes:
-    """Return METADATA out of a wheel on disk. Raises BadUpstream where it is none."""
+    """Read METADATA from a wheel on disk. Raises BadUpstream if it is not a wheel."""
     return await anyio.to_thread.run_sync(from_file, path, filename, limiter=_limiter())
 
 
 def from_file(path: Path, filename: str) -> bytes:
-    """The same, in the thread of who asks."""
+    """Read METADATA as `from_wheel` does, in the caller's thread."""
     with path.open("rb", buffering=0) as file:
         return _read(_Budgeted(file), filename)
 
 
 async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> tuple[bytes, UpstreamResponse]:
-    """Return METADATA read out of a wheel by ranges, and the first answer.
+    """Read METADATA from a wheel by range requests; return it with the first answer.
 
-    `ask` sends a GET for the wheel with additional headers. `digests` were announced for it: a wheel so small that
-    the first range is all of it is held to one of them. Raises NoRangesError where the upstream does not answer ranges,
-    BadUpstream where what it answers is no wheel, or another.
+    `ask` sends a GET for the wheel with additional headers. `digests` were announced for the wheel: if it is so small
+    that one range has all of it, it must match one of them. Raises NoRangesError if the upstream does not support range
+    requests, BadUpstream if the file is not a wheel, or not the announced one.
     """
     remote = _Remote(ask)
     first = await remote.open()
@@ -92,7 +92,7 @@ async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> t
 
 
 def _limiter() -> anyio.CapacityLimiter:
-    """The threads that wait for upstreams: not those that everything else needs."""
+    """Return the limiter of the threads that wait for upstreams: everything else has threads of its own."""
     try:
         return _LIMITER.get()
     except LookupError:
@@ -102,7 +102,7 @@ def _limiter() -> anyio.CapacityLimiter:
 
 
 class _Budgeted(io.RawIOBase):
-    """A file of which so much is read and no more: zipfile reads as much as a hostile file tells it to."""
+    """A file with a limit on the bytes read: zipfile would read as much as a hostile file tells it to."""
 
     def __init__(self, file: io.FileIO) -> None:
         self._file = file
@@ -129,7 +129,7 @@ class _Budgeted(io.RawIOBase):
 
 
 class _Remote(io.RawIOBase):
-    """A file behind ranges, for zipfile in a worker thread: what was fetched once is not fetched again."""
+    """A file read by range requests, for zipfile in a worker thread; no bytes are fetched twice."""
 
     def __init__(self, ask: Ask) -> None:
         self._ask = ask
@@ -144,7 +144,7 @@ class _Remote(io.RawIOBase):
         return await self._fetch(f"bytes=-{READ_AHEAD}", READ_AHEAD)
 
     def may_have(self, digest: Digest) -> bool:
-        """Whether the file has a digest, or no range had all of it."""
+        """Whether the file has this digest; also true if no range had all of the file."""
         whole = next((part for _, part in self._parts if len(part) == self._size), None)
         return whole is None or digest.is_of(whole)
 
@@ -208,15 +208,15 @@ def _read(file: io.RawIOBase, filename: str) -> bytes:
 
 
 def _metadata_name(names: Iterable[str], filename: str) -> str:
-    """Return the member of a wheel that is its METADATA. Raises BadUpstream where there is none, or more than one.
+    """Return the name of the METADATA member of a wheel. Raises BadUpstream if there is none, or more than one.
 
-    It is found as pip finds it: in the folder whose name ends in `.dist-info` and begins with the project's, whatever
-    follows that, as there are tools that leave the version out (PEP 427) or add a build number.
+    As in pip, it is in the folder whose name ends with `.dist-info` and begins with the project's name, whatever comes
+    between: some tools leave out the version (PEP 427) or add a build number.
     """
     project = canonicalize_name(filename.partition("-")[0])
     folders = dict.fromkeys(found[1] for name in names if (found := _DIST_INFO.fullmatch(name)))
     own = [folder for folder in folders if canonicalize_name(folder).startswith(project)]
-    if len(own) > 1:  # one of a project whose name only begins like this one's may lie beside it
+    if len(own) > 1:  # another project's name may begin with this one's
         own = [folder for folder in own if re.match(r"-\d|$", canonicalize_name(folder).removeprefix(project))] or own
     if len(own) > 1:
         listed = " and ".join(ascii(f"{folder}.dist-info") for folder in own[:3])
@@ -229,7 +229,7 @@ def _metadata_name(names: Iterable[str], filename: str) -> str:
 
 
 def _member(wheel: zipfile.ZipFile, name: str, filename: str) -> bytes:
-    """Read METADATA piece by piece, whatever the directory says of its size: a bomb is seen before it has gone off."""
+    """Read METADATA piece by piece, ignoring the size in the zip directory, so that a zip bomb is detected in time."""
     body = b""
     with wheel.open(name) as member:
         while piece := member.read(PIECE):
