@@ -1,1 +1,1 @@
-"""The store: an index of keys and content-addressed blobs, on one machine's disk."""
+"""The store: an index of entries and content-addressed blobs, on the disk of one machine."""

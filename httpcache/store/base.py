@@ -1,10 +1,10 @@
-"""The store: what every implementation promises.
+"""The store: the interface that every implementation provides.
 
-A store has two halves. *Entries* are small values under a key; the first writer of a key wins and nothing is ever
-overwritten. *Blobs* are files named by the sha256 of their bytes. A blob is there before the entry that names it, so a
-process may die at any instant: what has no entry does not exist, and what has one has all its bytes.
+A store has two parts. *Entries* are small values, each under a key; the first writer of a key wins and nothing is ever
+overwritten. *Blobs* are files named by the sha256 of their bytes. A blob is written before the entry that names it, so
+a process may crash at any time: a blob without an entry does not exist, and an entry's blob is always complete.
 
-`keys` lists the keys.
+The module `keys` lists the keys.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Protocol
 
 
 class Condition(Enum):
-    """What is known of a blob: its bytes are right; nobody has looked yet; they are missing or wrong."""
+    """What is known about a blob: verified (SOUND), not verified yet (UNREAD), or missing or damaged (BROKEN)."""
 
     SOUND = "sound"
     UNREAD = "unread"
@@ -24,29 +24,29 @@ class Condition(Enum):
 
 
 class Store(Protocol):
-    """Where frozen answers live.
+    """Where frozen responses are kept.
 
-    Every method raises StoreError: Damaged where what is kept is not what was written, StoreFull where no room is left.
+    Every method raises StoreError: Damaged if the data is not what was written, StoreFull if the disk is full.
     """
 
     async def get(self, key: str) -> bytes | None:
-        """Return the value of a key, None where it has none."""
+        """Return the value of a key, or None if it has none."""
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
-        """Return the values of keys, in their order, None for those that have none."""
+        """Return the values of several keys, in the same order, with None for keys that have none."""
 
     def generation(self) -> Hashable:
-        """Return what is another value after any change of the entries that can change an answer, by whatever process.
+        """Return a value that differs after any change of the entries that can change a response, by any process.
 
-        What was answered from the entries while it was the same is what would be answered now. So it need not tell of
-        what `freeze` adds: who asked for that before had no answer from the store.
+        If it is unchanged, a response that was made from the entries earlier would be the same now. So it need not
+        change when `freeze` adds an entry: before that, no response to the same request could come from the store.
         """
 
     async def add(self, key: str, value: bytes) -> bytes:
-        """Give a key its value unless it has one; return the value it has now, durably: the winner's."""
+        """Set the value of a key unless it has one. Returns the value it has now (the winner's), which is durable."""
 
     async def remove(self, key: str) -> bool:
-        """Take a key away; return whether it was there."""
+        """Remove a key. Returns whether it existed."""
 
     async def keys(self, prefix: str) -> list[str]:
         """Return every key that starts with `prefix`."""
@@ -55,28 +55,28 @@ class Store(Protocol):
         """Yield every key that starts with `prefix`, with its value."""
 
     async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
-        """Take a complete file in as the blob `digest`, moving it, then `add` the entry that names it.
+        """Move a complete file into the store as the blob `digest`, then `add` the entry that names it.
 
-        Both are durable on return; what returns is the winner's value, as with `add`.
+        Both are durable on return. Returns the winner's value, like `add`.
         """
 
     def condition(self, digest: str, size: int) -> Condition:
-        """Return what is known of a blob that should have that many bytes, without reading it."""
+        """Return what is known about a blob that should have `size` bytes, without reading it."""
 
     async def check(self, digest: str, size: int) -> bool:
-        """Whether a blob is there with its bytes; it is read whole where its condition is not known."""
+        """Return whether a blob exists with the right bytes. Reads all of it if its condition is not known."""
 
     def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yield the bytes `start` to `stop` (exclusive) of a blob in chunks."""
+        """Yield the bytes of a blob from `start` to `stop` (exclusive), in chunks."""
 
     def blob_path(self, digest: str) -> Path:
-        """Return the file of a blob."""
+        """Return the path of a blob's file."""
 
     async def problems(self) -> list[str]:
-        """Read every entry, and return a line for each thing that is wrong with the entries or what holds them."""
+        """Read every entry and return a line of text for each problem with the entries or the index itself."""
 
     async def sweep(self, named: Callable[[bytes], str | None]) -> int:
-        """Remove every blob that no entry names, beside whoever freezes; return the bytes that this freed.
+        """Remove every blob that no entry names; safe while others freeze. Returns the number of bytes freed.
 
-        `named` gives the digest that an entry under `r/` names, if any.
+        `named` returns the digest that the value of an entry under `r/` names, or None.
         """

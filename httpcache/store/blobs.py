@@ -1,9 +1,9 @@
-"""Blobs as files: put whole, read, checked against the digest that is their name.
+"""Blobs as files: written atomically, read, and verified against the digest in their name.
 
-    blobs/ab/abcd…   one file a blob, named by the sha256 of its bytes
+    blobs/ab/abcd…   one file for each blob, named by the sha256 of its bytes
 
-A process reads a blob whole before it serves it for the first time, and again whenever the file has changed: disks
-lose bits, and people copy stores.
+Each process verifies the whole blob before serving it for the first time, and again whenever the file has changed:
+disks lose bits, and people copy stores.
 """
 
 from __future__ import annotations
@@ -23,40 +23,40 @@ from .base import Condition
 from .fsync import sync_file, sync_folder
 
 MAX_KNOWN = 100_000  # blobs whose condition is remembered
-READERS = 2  # threads that read blobs whole: it takes a while, and others need the threads that all share
+READERS = 2  # threads that verify blobs: that takes a while, and must not use up the shared threads
 
 Stamp = tuple[int, int, int, int]
 
 
 class Blobs:
-    """The blobs of a folder."""
+    """The blobs in a folder."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = str(folder)
-        self._known: OrderedDict[str, tuple[Stamp, bool]] = OrderedDict()  # threads write to it: no SizedLRU
+        self._known: OrderedDict[str, tuple[Stamp, bool]] = OrderedDict()  # not a SizedLRU, because threads write to it
         self._checking: dict[str, anyio.Event] = {}
         self._readers: anyio.CapacityLimiter | None = None
 
     def path(self, digest: str) -> Path:
-        """Return the file of a blob."""
+        """Return the path of a blob's file."""
         return Path(self._name(digest))
 
     def _name(self, digest: str) -> str:
-        return f"{self._folder}/{digest[:2]}/{digest}"  # Path takes ten times as long as the look at the file
+        return f"{self._folder}/{digest[:2]}/{digest}"  # a Path takes ten times as long as the stat call
 
     def put(self, digest: str, file: Path) -> None:
-        """Take in a file whose bytes have that digest, moving it; durable on return."""
+        """Move in a file whose bytes have this digest. Durable on return."""
         sync_file(file)
         path = self.path(digest)
         if not path.parent.is_dir():
             path.parent.mkdir(exist_ok=True)
             sync_folder(Path(self._folder))
-        os.replace(file, path)  # the same bytes may be there already; then a damaged copy is mended
+        os.replace(file, path)  # the blob may exist already; this repairs a damaged one
         sync_folder(path.parent)
         self._note(digest, _stamp(path), sound=True)
 
     def condition(self, digest: str, size: int) -> Condition:
-        """Return what is known of a blob without reading it."""
+        """Return what is known about a blob without reading it."""
         try:
             stamp = _stamp(self._name(digest))
         except FileNotFoundError:
@@ -69,7 +69,7 @@ class Blobs:
         return Condition.SOUND if known[1] else Condition.BROKEN
 
     async def check(self, digest: str, size: int) -> bool:
-        """Whether the blob has its bytes. It is read where that is not known; all who ask meanwhile share that."""
+        """Return whether the blob has the right bytes. Reads it if unknown; concurrent callers share one read."""
         while (condition := self.condition(digest, size)) is Condition.UNREAD:
             if digest in self._checking:
                 await self._checking[digest].wait()
@@ -92,7 +92,7 @@ class Blobs:
         except OSError as error:
             if error.errno != errno.EIO:
                 raise
-            before, sound = _stamp(self.path(digest)), False  # the disk cannot read it any more
+            before, sound = _stamp(self.path(digest)), False  # the disk can no longer read it
         self._note(digest, before, sound=sound)
 
     def _note(self, digest: str, stamp: Stamp, *, sound: bool) -> None:
@@ -106,13 +106,13 @@ class Blobs:
         return self._readers
 
     def stamps(self) -> Iterator[tuple[str, Stamp]]:
-        """Yield the name of every blob, with what changes whenever its file does."""
+        """Yield the digest of every blob, with the stamp of its file."""
         for path in Path(self._folder).glob("??/*"):
             with suppress(FileNotFoundError):
                 yield path.name, _stamp(path)
 
     def remove(self, digest: str, stamp: Stamp) -> int:
-        """Remove a blob whose file is still the one with that stamp; return the bytes that this freed."""
+        """Remove a blob if its file still has this stamp. Returns the number of bytes freed."""
         path = self.path(digest)
         with suppress(FileNotFoundError):
             if _stamp(path) == stamp:
@@ -126,5 +126,5 @@ def _stamp(path: str | Path) -> Stamp:
 
 
 def _stamp_of(stat: os.stat_result) -> Stamp:
-    """What changes whenever a file does."""
+    """Return a value that changes whenever the file does: inode, size, mtime and ctime."""
     return stat.st_ino, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns

@@ -1,4 +1,4 @@
-"""What errors of files and of SQLite mean, as errors of the mirror."""
+"""Translates errors of the file system and SQLite into the mirror's own."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 @contextmanager
 def mapped() -> Iterator[None]:
-    """Turn the errors of files and SQLite into the mirror's."""
+    """Raise StoreError for an error of the file system or SQLite inside the block."""
     try:
         yield
     except (OSError, sqlite3.Error, diskcache.Timeout) as error:
@@ -32,9 +32,9 @@ def mapped() -> Iterator[None]:
 
 
 def store_error(error: Exception) -> StoreError:
-    """Return the mirror's error for one of files or SQLite; its text names no path: clients get to see it."""
+    """Return the mirror's error for one of the file system or SQLite. Clients see its text, so it names no path."""
     if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, sqlite3.Error):
-        error = error.__context__  # diskcache calls every failure to begin a transaction a timeout
+        error = error.__context__  # diskcache reports every failure to begin a transaction as a timeout
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
         return StoreFull("the mirror's store is full: make room on its disk")
     if getattr(error, "errno", None) == errno.EROFS:
@@ -47,6 +47,6 @@ def store_error(error: Exception) -> StoreError:
 
 
 def guarded(work: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-    """Do some work in a thread. Raises StoreError."""
+    """Call `work` with the errors translated; to be run in a thread. Raises StoreError."""
     with mapped():
         return work(*arguments, **named)

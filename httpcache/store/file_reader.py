@@ -1,4 +1,4 @@
-"""Reads pieces of open files: at once what the system has in memory, the rest in threads."""
+"""Reads open files in pieces: directly if the data is in the page cache, otherwise in threads."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from .errors import guarded
 
 T = TypeVar("T")
 
-NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux has it
-CHUNK = 128 * 1024  # bytes that are read at once; a client that takes none of them holds about ten times as many
-LEAST = 16 * 1024  # bytes that are read at once for each of many clients
-READ_AHEAD = 4 * 1024 * 1024  # bytes that are read at once for all clients together, but LEAST for each
+NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux only
+CHUNK = 128 * 1024  # bytes for each read; a client that does not receive holds about ten times as many
+LEAST = 16 * 1024  # bytes for each read when there are many clients
+READ_AHEAD = 4 * 1024 * 1024  # bytes for the reads of all clients together, but at least LEAST for each
 
 
 class _Reading:
-    """How many files are being read for clients. The more there are, the smaller the pieces: memory stays bounded."""
+    """The number of files being read for clients. The more there are, the smaller the pieces, to bound memory."""
 
     files = 0
 
@@ -33,7 +33,7 @@ class _Reading:
 
 
 async def read_file(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
-    """Yield the bytes `start` to `stop` of an open file. Raises StoreError where it ends before."""
+    """Yield the bytes of an open file from `start` to `stop` (exclusive). Raises StoreError if it is shorter."""
     _Reading.files += 1
     try:
         async for chunk in _pieces(fd, start, stop):
@@ -46,10 +46,10 @@ async def _pieces(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
     while start < stop:
         count = min(_Reading.piece(), stop - start)
         chunk = _read_cached(fd, count, start)
-        if not chunk:  # there are versions of Linux that say so of what is not in memory
+        if not chunk:  # some versions of Linux return nothing for data that is not in memory
             chunk = await _in_thread(partial(os.pread, fd, count, start))
         else:
-            await asyncio.sleep(0)  # others get their turn, as they do while a thread reads
+            await asyncio.sleep(0)  # give other tasks a turn, as reading in a thread does
         if not chunk:
             raise Damaged("a file of the store is shorter than its record says: ask again")
         yield chunk
@@ -57,13 +57,13 @@ async def _pieces(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
 
 
 def _read_cached(fd: int, count: int, at: int) -> bytes:
-    """Read what the system has in memory, without a thread; nothing where it has none, or that fails."""
+    """Read data from the page cache without blocking. Returns b"" if it is not there, or if reading fails."""
     if NO_WAIT is None:
         return b""
     buffer = bytearray(count)
     try:
         return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], at, NO_WAIT)])
-    except OSError:  # EAGAIN is one; a thread tells of the others
+    except OSError:  # EAGAIN, or an error that the thread will meet again and report
         return b""
 
 

@@ -1,4 +1,4 @@
-"""Files that outlive a power cut: their bytes, and their names in folders."""
+"""Makes files survive a power cut: their bytes, and their names in folders."""
 
 from __future__ import annotations
 

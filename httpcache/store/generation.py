@@ -1,9 +1,9 @@
-"""Counts the changes of the index that can change an answer, for all processes of the machine that have it open.
+"""Counts the changes of the index that can change a response, across all processes on the machine (a seqlock).
 
-    index/changes    a count of 8 bytes: even while nothing changes, odd while a change is under way
+    index/changes    a count of 8 bytes: odd while a change is in progress, even otherwise
 
-SQLite tells too whether anything has changed, but a question to it lets other threads have the interpreter, and to get
-that back takes longer than all the rest of a hit. The count is mapped into memory: to look at it is to read a number.
+SQLite can also tell whether anything has changed, but a query releases the GIL, and getting it back takes longer than
+all the rest of a cache hit. The count is memory-mapped, so checking it means reading one number.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ SIZE = 8
 
 
 class Generation:
-    """The count in a file. Whoever changes what may have been answered does it inside of `change`."""
+    """The count in a file. Any change that may affect earlier responses must be made inside `change`."""
 
     def __init__(self, path: Path, *, read_only: bool = False) -> None:
-        """Open the file, making it where it is missing. Raises OSError, StoreError.
+        """Open the file, creating it if it is missing. Raises OSError, StoreError.
 
-        `read_only`: the folder cannot be written; without a file in it nobody counts, and the count stays 0.
+        `read_only`: the folder cannot be written. If it has no such file, no process counts and the count stays 0.
         """
         self._path = path
         self._read_only = read_only
@@ -40,22 +40,22 @@ class Generation:
         self._counts = memoryview(self._map).cast("Q")
 
     def value(self) -> int | None:
-        """Return the count, which no later state of the index has again; None while a change is under way.
+        """Return the count, which no later state of the index will have again, or None while a change is in progress.
 
-        It stays None after a change that was cut off, until the next one.
+        If a process dies during a change, it stays None until the next change.
         """
         count = self._counts[0]
         return None if count % 2 else count
 
     @contextmanager
     def change(self, until: float) -> Iterator[None]:
-        """Count what is changed and committed inside the block. One thread of a process at a time.
+        """Count a change that is made and committed inside the block. Only one thread of a process may enter at a time.
 
-        `until` is when to give up where another process does not end its change (see `locks`). Raises OSError,
+        `until` is when to give up waiting for another process to end its change (see `locks`). Raises OSError,
         StoreError.
 
-        It is odd before anything is committed and even again after that. So while it is the same even number no change
-        has been committed, also where a process ends in between.
+        The count becomes odd before anything is committed and even again afterwards. So as long as it is the same even
+        number, no change has been committed, even if a process died in between.
         """
         if self._read_only:
             raise OSError(errno.EROFS, os.strerror(errno.EROFS))
@@ -66,17 +66,17 @@ class Generation:
             try:
                 yield
             finally:
-                with suppress(OSError):  # it stays odd: the change is made, and nobody relies on the count
+                with suppress(OSError):  # the count stays odd: the change is made, and the count is not relied on
                     self._write(under_way + 1)
 
     def _check(self) -> None:
-        """Raise OSError where others have another file, or it was cut: nothing that is counted here reaches them."""
+        """Raise OSError if the file was replaced or truncated: other processes would not see what is counted here."""
         mine = os.fstat(self._fd)
         if mine.st_size != SIZE or not os.path.samestat(mine, os.stat(self._path)):
             raise OSError(errno.ESTALE, "index/changes was replaced while it was in use: stop all that use the folder")
 
     def _write(self, count: int) -> None:
-        os.pwrite(self._fd, count.to_bytes(SIZE, sys.byteorder), 0)  # by a mapping, a full disk would be a signal
+        os.pwrite(self._fd, count.to_bytes(SIZE, sys.byteorder), 0)  # through the mmap, a full disk would raise SIGBUS
 
     def close(self) -> None:
         """Close the file."""
@@ -87,7 +87,7 @@ class Generation:
 
 
 def _opened(path: Path, *, read_only: bool) -> FileIO:
-    """Return the file with a count in it."""
+    """Open the file, with an initial count if it is new."""
     if read_only:
         return FileIO(path)
     file = FileIO(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+")

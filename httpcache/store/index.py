@@ -1,6 +1,6 @@
-"""Reads entries of the index, single ones without waiting, and tells whether anything has changed.
+"""Reads the index: single entries without waiting, pages of entries, and whether anything has changed.
 
-A point read of SQLite takes microseconds where its pages are in memory; to hand it to a thread takes a hundred.
+A point read of SQLite takes microseconds if its pages are in memory; handing it to a thread takes a hundred.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ _RANGE = "SELECT key, raw, mode, value FROM Cache WHERE key > ? AND key >= ? AND
 
 
 class Reader:
-    """A connection of its own to diskcache's database, which never writes.
+    """A separate, read-only connection to diskcache's database.
 
-    `wait` is for how many seconds it waits for a lock.
+    `wait` is how many seconds to wait for a lock.
     """
 
     def __init__(self, database: Path, wait: float = 0.0) -> None:
@@ -34,17 +34,17 @@ class Reader:
         self._opened = 0
 
     def value(self, key: str) -> bytes | None:
-        """Return what the index holds under a key, None for nothing. Raises sqlite3.Error, StoreError."""
+        """Return the value of a key, or None if it has none. Raises sqlite3.Error, StoreError."""
         for mode, value in self._execute(_SELECT, (key,)):
             return _ours(mode, value)
         return None
 
     def page(self, prefix: str, after: str) -> list[tuple[str, bytes]]:
-        """Return the next entries in the order of their keys, of those that start with `prefix`; at most PAGE.
+        """Return up to PAGE entries whose keys start with `prefix` and come after `after`, in the order of their keys.
 
         Raises sqlite3.Error, StoreError.
         """
-        end = prefix + chr(0x10FFFF) if prefix else b"\xff"  # which is after all text, and after a pickle
+        end = prefix + chr(0x10FFFF) if prefix else b"\xff"  # sorts after all text, and after a pickle
         page = []
         for key, raw, mode, value in self._execute(_RANGE, (after, prefix, end, PAGE)):
             if not (raw and isinstance(key, str)):
@@ -53,16 +53,16 @@ class Reader:
         return page
 
     def state(self) -> tuple[int, int]:
-        """Return what is another value after every change of the index, by whatever process. Raises sqlite3.Error.
+        """Return a value that differs after every change of the index, by any process. Raises sqlite3.Error.
 
-        The value is of this process alone: SQLite counts the changes that a connection has met.
+        The value is only valid in this process: SQLite counts the changes that this connection has seen.
         """
         [row] = self._execute("PRAGMA data_version")
         return self._opened, row[0]
 
     def _execute(self, statement: str, arguments: tuple[str | int | bytes, ...] = ()) -> list[tuple[Any, ...]]:
         if self._connection is None:
-            self._opened += 1  # a new connection counts anew
+            self._opened += 1  # a new connection starts counting again
             self._connection = sqlite3.connect(
                 address(self._database), uri=True, timeout=self._wait, isolation_level=None, check_same_thread=False
             )
@@ -74,17 +74,17 @@ class Reader:
             raise
 
     def close(self) -> None:
-        """Close the connection; the next use opens another."""
+        """Close the connection; the next use opens a new one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None
 
 
 def address(database: Path) -> str:
-    """Return how SQLite is told to read a database and not to write.
+    """Return the URI with which SQLite opens a database read-only.
 
-    It needs a file beside it to do so (`-shm`), and makes it; where it cannot, nobody else may write either. Raises
-    StoreError where it could not see all that was written.
+    SQLite needs a `-shm` file beside the database and creates it. If it cannot, the folder is read-only and nobody else
+    can write either, so the database is opened as immutable. Raises StoreError if entries would then be missed.
     """
     beside = {kind: database.with_name(f"{database.name}-{kind}") for kind in ("shm", "wal")}
     name = f"file:{quote(str(database))}?mode=ro"

@@ -1,11 +1,11 @@
-"""The keys of the store: what each entry is found by, in one place. `<hash>` is a sha256 in hex.
+"""The keys of the store, all defined here. `<hash>` is a sha256 in hex.
 
-r/<hash>             Record or Absence of a target
+r/<hash>             the Record or Absence of a target
 g/<hash>/<scope>     the right of a scope to read a private record
 l/<hash>/<number>    the entries of a log, numbered from 0
 h/<hash>             when a host was found to ignore ranges
-o/<hash>             an origin that has asked for credentials
-m/<name>             what belongs to the store itself, such as its secret
+o/<hash>             the credentials that an origin has asked for
+m/<name>             data of the store itself, such as its secret
 """
 
 from __future__ import annotations
@@ -15,31 +15,31 @@ from hashlib import sha256
 RECORDS = "r/"
 GRANTS = "g/"
 SECRET = "m/secret"  # noqa: S105
-"""What the scopes of credentials are keyed with."""
+"""The key of the secret that the scopes of credentials are derived with (a keyed hash)."""
 
 
 def record(name: str) -> str:
-    """Return the key of a record or an absence; `name` is a sha256 in hex."""
+    """Return the key of a record or absence; `name` is a sha256 in hex."""
     return f"{RECORDS}{name}"
 
 
 def grant(target: str, digest: str, scope: str) -> str:
-    """Return the key of the right of a scope to read the private copy with that digest of a target."""
+    """Return the key of the right of a scope to read the private copy of a target with this digest."""
     return f"{GRANTS}{target}/{digest}/{scope}"
 
 
 def target_of(grant: str) -> str:
-    """Return the target that a grant is about."""
+    """Return the target in the key of a grant."""
     return grant.split("/")[1]
 
 
 def log(name: str) -> str:
-    """Return what the keys of a log begin with; a number follows."""
+    """Return the prefix of the keys of a log; a number follows it."""
     return f"l/{_hash(name)}/"
 
 
 def host(name: str) -> str:
-    """Return the key of what is known of a file host (scheme, name and port)."""
+    """Return the key of what is known about a file host (scheme, name and port)."""
     return f"h/{_hash(name)}"
 
 

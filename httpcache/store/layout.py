@@ -1,14 +1,14 @@
-"""The data folder: its format, and its index opened.
+"""The data folder: its format, and how its index is opened.
 
 DIR/
-  VERSION          the format of the folder, "2"; written last, so that what has one is complete
+  VERSION          the format of the folder, "2"; written last, so a folder that has it is complete
   index/           diskcache's SQLite database: the entries, each with a checksum
   blobs/           see `blobs`
-  spool/           downloads on their way, see `freezing.spool`
-  cache/           what an adapter derives from entries; may be deleted at any time
-  reserve          room that is given up when the disk is full
-  lock             held shared while a blob and its record are written, exclusively while blobs are removed
-  users.lock       held by servers and captures, so that a repair is made while there are none (command/users.py)
+  spool/           unfinished downloads, see `freezing.spool`
+  cache/           data that adapters derive from entries; may be deleted at any time
+  reserve          disk space that is given up when the disk is full
+  lock             a shared lock while a blob and its record are written, exclusive while blobs are removed
+  users.lock       locked by servers and captures, so that repairs run only without them (command/users.py)
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from .fsync import sync_file, sync_folder
 from .locks import PATIENCE
 
 VERSION = "2"
-RESERVE = 1024 * 1024  # bytes that are kept back for a full disk
+RESERVE = 1024 * 1024  # bytes to give up when the disk is full
 _NEVER = 2**62
-_OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what a start that was cut short leaves
+_OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what an interrupted first start leaves behind
 
 
 class ReadOnly:
-    """Stands in for the index of a folder that cannot be written; entries are read without it (`index`)."""
+    """Replaces diskcache's index if the folder is read-only; entries are then read by `index.Reader` alone."""
 
     def _refuse(self, *_: object) -> NoReturn:
         raise StoreError("the mirror's data folder is read-only: what it holds can be had, and nothing can be changed")
@@ -45,19 +45,19 @@ class ReadOnly:
     add = delete = get = __contains__ = _refuse
 
     def close(self) -> None:
-        """Close nothing."""
+        """Do nothing."""
 
 
 def is_read_only(folder: Path) -> bool:
-    """Whether this is a data folder that cannot be written: mounted so, or without the permission."""
+    """Return whether this is a data folder that cannot be written: mounted read-only, or without permission."""
     return (folder / "VERSION").exists() and not os.access(folder, os.W_OK)
 
 
 def open_index(folder: Path) -> diskcache.Cache:
-    """Open the index of a data folder, making the folder where it is missing; on a full disk, in the reserve.
+    """Open the index of a data folder, creating the folder if it is missing; on a full disk, use up the reserve.
 
-    Of a folder that cannot be written it is a ReadOnly. Raises StoreError with a text that says what to do: not
-    writable, not a folder of this program, or of another version of it, or damaged.
+    Returns a ReadOnly if the folder is read-only. Raises StoreError with a text that says what to do if the folder is
+    not writable, is not a data folder of this program, has another format version, or is damaged.
     """
     if is_read_only(folder):
         with _named(folder):
@@ -76,8 +76,8 @@ def open_index(folder: Path) -> diskcache.Cache:
 def _open(folder: Path) -> diskcache.Cache:
     with mapped(), _named(folder):
         is_new = _prepare(folder)
-        # diskcache's defaults evict at 1 GiB and unpickle what they read: for a mirror both are fatal. Its `retry` goes
-        # on for ever, whatever has failed; SQLite itself waits `timeout` seconds for its lock.
+        # By default diskcache evicts at 1 GiB and unpickles what it reads: fatal for a mirror. Its `retry`
+        # never gives up, whatever has failed; SQLite itself waits `timeout` seconds for its lock.
         index = diskcache.Cache(
             str(folder / "index"),
             timeout=PATIENCE,
@@ -86,8 +86,8 @@ def _open(folder: Path) -> diskcache.Cache:
             cull_limit=0,
             size_limit=_NEVER,
             sqlite_synchronous=2,
-            sqlite_cache_size=2048,  # pages of 4 KiB, for each thread
-            sqlite_mmap_size=0,  # the system can take it back, but it counts as ours until then
+            sqlite_cache_size=2048,  # pages of 4 KiB, per thread
+            sqlite_mmap_size=0,  # the system could reclaim that memory, but it would count as ours until then
         )
         if is_new:
             _finish(folder)
@@ -95,7 +95,7 @@ def _open(folder: Path) -> diskcache.Cache:
 
 
 def _use_reserve(folder: Path) -> bool:
-    """Make a little room on a full disk: enough to open the index, and for `forget` to begin."""
+    """Free some space on a full disk, enough to open the index and start `forget`. Returns whether it did."""
     try:
         (folder / "reserve").unlink()
     except OSError:
@@ -104,7 +104,7 @@ def _use_reserve(folder: Path) -> bool:
 
 
 def _keep_reserve(folder: Path) -> None:
-    """Have a file to give up when the disk is full; without one a full disk could not even be tidied."""
+    """Create the reserve file if there is room; without one, `forget` could not even start on a full disk."""
     path = folder / "reserve"
     if path.exists() or shutil.disk_usage(folder).free < 4 * RESERVE:
         return
@@ -113,7 +113,7 @@ def _keep_reserve(folder: Path) -> None:
 
 
 def _prepare(folder: Path) -> bool:
-    """Make the folder ready for the index to be opened; return whether it is new."""
+    """Prepare the folder for opening the index. Returns whether the folder is new."""
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     version = folder / "VERSION"
     is_new = not version.exists()
@@ -135,7 +135,7 @@ def _check_old(folder: Path, version: str) -> None:
             "use the program that made it, or another --data folder"
         )
     index = folder / "index" / "cache.db"
-    if not index.exists() or not index.stat().st_size:  # SQLite would begin an empty one, and all pins anew
+    if not index.exists() or not index.stat().st_size:  # SQLite would create an empty one, and all pins would be lost
         raise Damaged(f"the index of {folder} is missing or empty: {RESTORE}")
 
 
@@ -148,7 +148,7 @@ def _finish(folder: Path) -> None:
 
 
 class _BytesDisk(diskcache.Disk):  # type: ignore[misc]
-    """Keys are text and values are bytes, inside SQLite; whatever else a database holds is refused, never unpickled."""
+    """Stores text keys and bytes values in SQLite only. Anything else in a database is rejected, never unpickled."""
 
     def put(self, key: object) -> tuple[str, bool]:
         if not isinstance(key, str):
@@ -173,7 +173,7 @@ class _BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
 @contextmanager
 def _named(folder: Path) -> Iterator[None]:
-    """Name the folder in errors of the system: for the operator, at start. Clients are not told of paths."""
+    """Name the path in OS errors, for the operator at startup; clients never see these errors."""
     try:
         yield
     except OSError as error:

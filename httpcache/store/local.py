@@ -1,4 +1,4 @@
-"""The embedded store: diskcache as the index, blobs as files beside it, in one folder (`layout`)."""
+"""The embedded store: diskcache as the index and blobs as files, in one folder (see `layout`)."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from .keys import RECORDS
 from .layout import is_read_only, open_index
 from .locks import PATIENCE, locked, mine
 
-CHECKSUM = 8  # bytes of sha256 in front of a value: SQLite has none of its own
-REMOVED_AT_ONCE = 100  # blobs, while nothing is frozen
+CHECKSUM = 8  # bytes of sha256 before each value: SQLite has no checksums of its own
+REMOVED_AT_ONCE = 100  # blobs; freezing waits meanwhile
 
 T = TypeVar("T")
 
 
 class LocalStore:
-    """A Store in a folder, shared by any number of processes of one machine."""
+    """A Store in a folder that any number of processes on one machine can share."""
 
     def __init__(self, folder: Path) -> None:
-        """Open the folder, making it where it is missing. Raises StoreError with a text that says what to do.
+        """Open the folder, creating it if it is missing. Raises StoreError with a text that says what to do.
 
-        `read_only`: it cannot be written, so whatever changes it raises StoreError.
+        If the folder cannot be written, `read_only` is True and every method that changes it raises StoreError.
         """
         self.folder = folder
         self.read_only = is_read_only(folder)
@@ -55,19 +55,19 @@ class LocalStore:
             self._generation = Generation(folder / "index" / "changes", read_only=self.read_only)
         self._near = threading.local()
         self._opened: list[Reader] = []
-        # diskcache has a connection for each thread that ever used it, so there must be few threads and always the
-        # same. Writers wait for locks and for the disk, and have their own.
+        # diskcache keeps a connection for each thread that ever used it, so the threads must be few and long-lived.
+        # Writers wait for locks and the disk, so they have their own.
         self._readers = prestarted_executor(4, "store-read")
         self._writers = prestarted_executor(4, "store-write")
-        # SQLite lets one write at a time. diskcache takes that for granted: on a connection that has become read-only
-        # two can begin a transaction, and it loses count.
+        # SQLite allows one writer at a time, and diskcache relies on that: on a connection that has become read-only,
+        # two threads can begin a transaction, and its bookkeeping breaks.
         self._writing = threading.Lock()
 
     async def get(self, key: str) -> bytes | None:
         """See Store."""
         try:
             return self._read(key)
-        except sqlite3.Error:  # a lock that has to be waited for, or a fault: what waits and tells is beside the loop
+        except sqlite3.Error:  # a lock to wait for, or a fault: wait for it, or report it, off the event loop
             return await self._run(self._readers, lambda: self._get(key))
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
@@ -84,7 +84,7 @@ class LocalStore:
             return None if value is None else _unsealed(key, value)
 
     def _read(self, key: str) -> bytes | None:
-        """Read a key with this thread's reader, without waiting. Raises sqlite3.Error."""
+        """Read a key with this thread's reader, without waiting for locks. Raises sqlite3.Error, StoreError."""
         value = self._reader.value(key)
         return None if value is None else _unsealed(key, value)
 
@@ -118,13 +118,13 @@ class LocalStore:
         return await self._write(work)
 
     def _first(self, key: str, value: bytes, insert: Callable[[], bool], until: float) -> bytes:
-        """Return the value that a key has now: the one that `insert` gives it, unless it has one."""
+        """Return the value of a key, calling `insert` to set it if it has none."""
         winner = self._get(key)
         while winner is None:
             with mine(self._writing, until):
                 if insert():
                     return value
-            winner = self._get(key)  # None: the operator removed it in between
+            winner = self._get(key)  # None if the operator has just removed it
         return winner
 
     async def remove(self, key: str) -> bool:
@@ -153,7 +153,7 @@ class LocalStore:
                 after = page[-1][0] if page else None
 
     def _entries(self, prefix: str) -> Iterator[tuple[str, bytes]]:
-        """Yield the entries under a prefix, the checksum still in front of their values."""
+        """Yield the entries under a prefix, with the checksum still before each value."""
         with closing(self._scanner()) as scanner:
             after: str | None = ""
             while after is not None:
@@ -176,7 +176,7 @@ class LocalStore:
 
     def condition(self, digest: str, size: int) -> Condition:
         """See Store."""
-        try:  # `mapped` takes as long as the look itself
+        try:  # entering `mapped` would take as long as the call itself
             return self._blobs.condition(digest, size)
         except OSError as error:
             raise store_error(error) from error
@@ -188,7 +188,7 @@ class LocalStore:
 
     async def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """See Store."""
-        with mapped():  # no thread: after the look at the file (`condition`) the system knows where it is
+        with mapped():  # not in a thread: after `condition` the path is in the system's cache
             fd = os.open(self._blobs.path(digest), os.O_RDONLY)
         try:
             async for chunk in read_file(fd, start, stop):
@@ -219,14 +219,14 @@ class LocalStore:
     async def sweep(self, named: Callable[[bytes], str | None]) -> int:
         """See Store.
 
-        The lock is held for a few removals at a time, not while the entries are read: a blob that was put anew since
-        the first look, under whatever entry, has another stamp.
+        The lock is held for a few removals at a time, and not while the entries are read. That is safe because a blob
+        that was put again after its stamp was read, for any entry, has a different stamp by then.
         """
 
         def work() -> int:
             stamps = dict(self._blobs.stamps())
             with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
-                pass  # whoever put a blob before the look at it has written its entry by now
+                pass  # anyone who put a blob before the stamps were read has written its entry by now
             for key, value in self._entries(RECORDS):
                 stamps.pop(named(_unsealed(key, value)) or "", None)
             freed, spare = 0, list(stamps.items())
@@ -247,7 +247,7 @@ class LocalStore:
             os.close(fd)
 
     def close(self) -> None:
-        """Close the index, after what is being written."""
+        """Close the index, after all pending writes have ended."""
         self._readers.shutdown()
         self._writers.shutdown()
         for reader in self._opened:
@@ -256,8 +256,8 @@ class LocalStore:
         self._generation.close()
 
     async def _write(self, work: Callable[[float], T]) -> T:
-        """Do some work that changes the store; it is given the time at which it gives up waiting for locks."""
-        until = time.monotonic() + PATIENCE  # from now: what waits for a thread waits for a lock too
+        """Run work that changes the store in a writer thread, passing it the time to give up waiting for locks."""
+        until = time.monotonic() + PATIENCE  # counted from now: waiting for a thread is part of the wait
 
         def checked() -> T:
             self._check_database()
@@ -268,7 +268,7 @@ class LocalStore:
         return await self._run(self._writers, checked)
 
     def _check_database(self) -> None:
-        """Raise StoreError where the index is another file by now: what is written to ours, nobody would read again."""
+        """Raise StoreError if the index file was replaced: what is written to the old one would be lost."""
         with suppress(FileNotFoundError):
             if os.path.samestat(self._database, os.stat(self.folder / "index" / "cache.db")):
                 return
@@ -278,17 +278,17 @@ class LocalStore:
         return await asyncio.get_running_loop().run_in_executor(threads, guarded, self._connected, work)
 
     def _connected(self, work: Callable[[], T]) -> T:
-        """Do some work with this thread's connection; one that failed may be read-only from then on: a new one next."""
+        """Run work with this thread's connection, dropping it on failure, since it may be read-only from then on."""
         try:
             return work()
         except (sqlite3.Error, diskcache.Timeout):
             self._index.close()
-            self._check_database()  # says more than SQLite
+            self._check_database()  # its error says more than SQLite's
             raise
 
 
 def _sealed(key: str, value: bytes) -> bytes:
-    """Put a checksum in front of a value: of the key too, so that no value can turn up under another one."""
+    """Prefix a value with a checksum that covers the key too, so that it cannot pass under another key."""
     return sha256(key.encode() + b"\0" + value).digest()[:CHECKSUM] + value
 
 

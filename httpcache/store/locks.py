@@ -1,4 +1,4 @@
-"""Locks of files between processes (flock), waited for within a bound: whoever holds one may hang and never let go."""
+"""File locks between processes (flock), with a timeout: a process that holds one may hang and never release it."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from contextlib import contextmanager
 
 from httpcache.errors import StoreError
 
-PATIENCE = 10.0  # seconds that a lock is waited for; what is done under one takes milliseconds
-_FIRST, _LONGEST = 0.0005, 0.02  # seconds between two tries
+PATIENCE = 10.0  # seconds to wait for a lock; the work done under one takes milliseconds
+_FIRST, _LONGEST = 0.0005, 0.02  # seconds between two attempts
 
 
 @contextmanager
 def locked(fd: int, kind: int, until: float) -> Iterator[None]:
-    """Hold the lock of an open file, LOCK_SH or LOCK_EX, inside the block.
+    """Hold the lock of an open file inside the block; `kind` is LOCK_SH or LOCK_EX.
 
-    `until` is when to give up (`time.monotonic`); a lock that is free is had even after that. Raises StoreError.
+    `until` is when to give up (`time.monotonic`); a free lock is acquired even after that. Raises StoreError.
     """
     wait = _FIRST
     while not _try(fd, kind):
@@ -34,7 +34,7 @@ def locked(fd: int, kind: int, until: float) -> Iterator[None]:
 
 @contextmanager
 def mine(lock: threading.Lock, until: float) -> Iterator[None]:
-    """Hold a lock of this process inside the block. `until` is as for `locked`. Raises StoreError."""
+    """Hold a lock between threads inside the block. `until` is as for `locked`. Raises StoreError."""
     if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
         raise held()
     try:
@@ -44,7 +44,7 @@ def mine(lock: threading.Lock, until: float) -> Iterator[None]:
 
 
 def held() -> StoreError:
-    """Return the error for a lock that was waited for in vain."""
+    """Return the error for a lock that could not be acquired in time."""
     return StoreError(
         "a process that uses the mirror's store has not let go of its lock in time: ask again; if that goes on, a "
         "process is stopped or hangs: end it",

@@ -1,4 +1,4 @@
-"""What is kept of a frozen answer, and how it is written down."""
+"""The records of frozen responses, and how they are encoded."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import msgspec
 from httpcache.errors import Damaged, StoreError, redact
 from httpcache.target import Target
 
-# The headers of an answer that describe its bytes (RFC 9110 section 8) and are served with them for ever.
+# The response headers that describe the body (RFC 9110 section 8) and are served with it for ever.
 KEPT_HEADERS = (
     "content-type",
     "content-encoding",
@@ -18,14 +18,14 @@ KEPT_HEADERS = (
 
 
 class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
-    """A frozen answer. What has no record does not exist.
+    """A frozen response. A blob without a record does not exist.
 
-    `target` is the key of the Target; `digest` the sha256 of the body in hex, which names its blob; `size` is in
-    bytes; `url` is what was asked for and `final` where the answer came from, both without the values of queries;
-    `created` is in seconds since the epoch; `scope` is PUBLIC or tells which credentials fetched it; `headers` has the
-    names of KEPT_HEADERS, those that the settings named, and `link` with whole addresses; `varies` is the `Accept` that
-    it was asked for with, where the upstream varies it by that; `place` stands for `final` with the
-    values of its query, where the scope is not PUBLIC.
+    `target` is the key of the Target; `digest` is the sha256 of the body in hex, which names its blob; `size` is in
+    bytes; `url` is the requested address and `final` the address that the response came from, both without the values
+    of their queries; `created` is in seconds since the epoch; `scope` is PUBLIC, or tells which credentials fetched it;
+    `headers` has those of KEPT_HEADERS, those that the settings name, and `link` with absolute URLs; `varies` is the
+    `Accept` of the request, if the upstream varies the response by it; `place` stands for `final` with the values of
+    its query, if the scope is not PUBLIC.
     """
 
     target: str
@@ -47,7 +47,7 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
 
 
 class Absence(msgspec.Struct, frozen=True, tag="absence", omit_defaults=True):
-    """A frozen "there is no such project": the status the upstream gave, 404 or 410."""
+    """A frozen "does not exist"; `status` is what the upstream answered, 404 or 410."""
 
     target: str
     pin: str
@@ -63,12 +63,12 @@ _decoder: msgspec.msgpack.Decoder[Entry] = msgspec.msgpack.Decoder(Entry)
 
 
 def encode(entry: Entry) -> bytes:
-    """Write an entry as bytes for a store."""
+    """Encode an entry for the store."""
     return _encoder.encode(entry)
 
 
 def decode(value: bytes) -> Entry:
-    """Read an entry. Raises StoreError where the bytes are not one."""
+    """Decode an entry. Raises StoreError if the bytes cannot be decoded."""
     try:
         return _decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
@@ -76,12 +76,12 @@ def decode(value: bytes) -> Entry:
 
 
 def shown(target: Target) -> str:
-    """Return the address of a target as records keep it: without the values of its query."""
+    """Return the address of a target as records store it: without the values of its query."""
     return redact(target.url)
 
 
 def damaged(record: Record) -> Damaged:
-    """Return the error for a record whose bytes are not what was frozen."""
+    """Return the error for a record whose blob is damaged or missing."""
     return Damaged(
         f"the frozen bytes of {record.url} are damaged or missing: ask for it again, and they are fetched again where "
         "the upstream still has the same ones"
