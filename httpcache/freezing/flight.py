@@ -1,4 +1,4 @@
-"""Single-flight: the state of a download under way, and its readers."""
+"""Single-flight: the state of a download in progress, and its readers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from .spool import Head
 class PassedThrough:
     """An upstream response that is passed on without being kept: its status, a few headers, the start of its body.
 
-    `sent` are the credential headers of the request. `hit`: the response was cached, and the upstream not asked now.
+    `sent` are the credential headers of the request. `hit`: the response came from the cache, not from the upstream.
     """
 
     status: int
@@ -33,10 +33,10 @@ class PassedThrough:
 
 
 class Flight:
-    """A download under way. Each change of state wakes all waiters."""
+    """A download in progress. Each change of state wakes all waiters."""
 
     def __init__(self, download: Download, record_key: str, expected: Expected) -> None:
-        """`download` is that of the first client; `record_key` is the key to freeze the record under."""
+        """`download` is that of the first client; `record_key` is the store key of the record."""
         self.download = download
         self.record_key = record_key
         self.expected = expected
@@ -90,11 +90,11 @@ class Flight:
 
 
 class FlightReader:
-    """A reader's place on a flight whose head has arrived. Close it.
+    """One client's view of a flight whose head has arrived. It must be closed.
 
-    `collapsed`: it boarded the flight of another (RFC 9211 section 2.7). `verified`: the bytes will be checked
-    against a digest; `digest`: their sha256, where it is known before they are here. `unkept`: why they will not be
-    frozen, if they will not be.
+    `collapsed`: it joined a flight that another request had started (RFC 9211 section 2.7). `verified`: the bytes will
+    be checked against a digest. `digest`: their sha256 in hex, if known before they arrive, else None. `unkept`: why
+    the response will not be frozen, or "".
     """
 
     def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
@@ -133,9 +133,9 @@ class FlightReader:
         return True
 
     async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
-        """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is kept.
+        """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is stored.
 
-        Raises MirrorError where the download fails; the client's connection must then break.
+        Raises MirrorError if the download fails; the connection to the client must then be broken.
         """
         flight = self._flight
         while True:

@@ -19,10 +19,10 @@ PIECE = 256  # overhead of a piece, in bytes
 
 
 class Writer:
-    """Writes a body to its part in a thread, and takes more of it meanwhile, up to BATCH bytes or its share of WAITING.
+    """Writes a body to its part file in a thread while buffering more of it, up to BATCH bytes or its share of WAITING.
 
-    What has come by the time the thread is free is the next batch. Another thread has the disk write meanwhile: at most
-    twice SYNCED bytes are not on it.
+    Whatever is buffered when the thread becomes free is the next batch. Another thread syncs to disk in the meantime,
+    so that at most twice SYNCED bytes are not on the disk.
     """
 
     _count = 0
@@ -46,7 +46,7 @@ class Writer:
         self._see = see
         self._told = told
         self._work: list[Callable[[], object]] = [first] if first else []
-        self._waiting = 0  # bytes that have not been handed to the thread
+        self._waiting = 0  # bytes not yet handed to the thread
         self._batch: asyncio.Future[None] | None = None
         self._synced = 0  # bytes that were written when the last sync started
         self._sync: asyncio.Future[None] | None = None

@@ -1,4 +1,4 @@
-"""Asks upstreams: one GET at a time, redirects by hand, every failure mapped to the mirror's errors here."""
+"""The client for upstreams: sends GET requests, follows redirects itself, and maps failures to the mirror's errors."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ from .sign_in import challenged_realm, is_page_from_elsewhere
 
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _USER = re.compile(r"\A((?:https?:)?//)[^/?#\\]*@", re.IGNORECASE)
-CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # in no value of a header (RFC 9110 section 5.5)
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")  # not allowed in header values (RFC 9110 section 5.5)
 
 Headers = tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
 class UpstreamResponse:
-    """What an upstream answered, its body still to be read.
+    """A response from an upstream, with its body not read yet.
 
-    `url` is the canonical address after redirects, `wire` the spelling that was asked for; `body` yields the bytes as
-    they came, no content coding undone. `sent` are the credential headers that the address was asked with. `kept` are
-    the headers that are kept because the settings name them, and `Link`. `ends_itself`: the end of the body can be told
-    from a cut by the body alone. `asked` is the canonical address before redirects. `scope` is that of the record which
-    the answer was made from, None where an upstream gave it.
+    `url` is the canonical address after redirects, `wire` its spelling as sent, and `asked` the canonical address
+    before redirects. `body` yields the bytes as received, without undoing any content coding. `sent` are the credential
+    headers that the request began with. `kept` are the headers that are kept because the settings name them, and
+    `Link`. `ends_itself`: the body alone tells whether it is complete or was cut off. `scope` is that of the record
+    that the response was made from, or None if it came from an upstream.
     """
 
     status: int
@@ -55,22 +55,22 @@ class UpstreamResponse:
 
     @property
     def base(self) -> str:
-        """What links are relative to: the address as it was asked for."""
+        """The base URL of relative links: the address as it was sent."""
         return self.wire or self.url
 
     @property
     def length(self) -> int | None:
-        """The announced length of the body in bytes (RFC 9110 section 8.6), None where none was announced."""
+        """The `Content-Length` in bytes (RFC 9110 section 8.6), or None if there is none."""
         text = self.headers.get("content-length", "")
         return int(text) if text.isdecimal() else None
 
     @property
     def is_delimited(self) -> bool:
-        """Whether the end of the body can be told from a broken connection (RFC 9112 section 6.3)."""
+        """Whether a complete body can be told from a broken connection (RFC 9112 section 6.3)."""
         return self.ends_itself or "content-length" in self.headers or "transfer-encoding" in self.headers
 
     async def read(self, limit: int, what: str) -> bytes:
-        """Return the whole body. Raises BadUpstream, which names `what`, where it is longer than `limit` bytes."""
+        """Return the whole body. Raises BadUpstream, which names `what`, if it is longer than `limit` bytes."""
         body = bytearray()
         async for chunk in self.body:
             body += chunk
@@ -80,7 +80,7 @@ class UpstreamResponse:
 
 
 def with_body(status: int, headers: dict[str, str], body: bytes, url: str, sent: Headers = ()) -> UpstreamResponse:
-    """Return a response whose whole body is at hand, as if an upstream had sent it."""
+    """Return a response with this body, as if an upstream had sent it."""
 
     async def chunks() -> AsyncIterator[bytes]:
         yield body
@@ -89,19 +89,19 @@ def with_body(status: int, headers: dict[str, str], body: bytes, url: str, sent:
 
 
 class Challenges(Protocol):
-    """Which origins have asked for credentials; `prefix` is the name of a pin without its date."""
+    """Remembers which origins have asked for credentials; `prefix` is the name of a pin without its date."""
 
     async def realm(self, url: str, prefix: str) -> str | None:
-        """Return the realm that the origin of a URL has asked for, "" where it named none, None if it has not asked."""
+        """Return the realm that the origin of a URL has asked for, "" if it named none, None if it has not asked."""
 
     async def note(self, url: str, prefix: str, realm: str) -> None:
-        """Remember that the origin of a URL has asked for credentials of this realm."""
+        """Remember that the origin of a URL has asked for credentials for this realm."""
 
 
 class UpstreamClient:
-    """Asks upstreams within the bounds of the settings.
+    """Sends requests to upstreams within the limits of the settings.
 
-    `name` tells this mirror from others in `CDN-Loop` (RFC 8586). `agent` is a comment for `User-Agent`.
+    `name` identifies this mirror in `CDN-Loop` (RFC 8586). `agent` is a comment for `User-Agent`.
     """
 
     def __init__(self, settings: Settings, challenges: Challenges, name: str, agent: str = "") -> None:
@@ -112,7 +112,7 @@ class UpstreamClient:
         self._own_headers = (("User-Agent", self._product), ("Accept-Encoding", "identity"), ("CDN-Loop", name))
         self._guarded = transport.guarded(settings)
         self._trusted = transport.trusted(settings)
-        # Strangers do not keep the operator's registry waiting: each has turns of its own.
+        # Separate slots, so that requests to untrusted hosts cannot keep the operator's registry waiting.
         self._guarded_slots = Slots(settings.max_connections, settings.max_connections_per_origin)
         self._trusted_slots = Slots(settings.max_connections, settings.max_connections)
         self._timeout = {
@@ -137,14 +137,13 @@ class UpstreamClient:
         agent: str = "",
         trusted: bool = False,
     ) -> AsyncIterator[UpstreamResponse]:
-        """Send a GET and give its answer, whatever its status, redirects followed.
+        """Send a GET, follow redirects, and yield the response, whatever its status.
 
-        `url` is sent in its own spelling, and so is each `Location`. `headers` are sent as they are, in place of the
-        mirror's own of the same name; `agent` is a product that stands behind the mirror's own in `User-Agent`.
-        `credentials` are tried in turn (Basic only after a challenge, unless it is known to be for this origin) and go
-        to the origin of `url` alone.
-        `trusted` addresses come from the operator or from an upstream of the operator's, and pass the guard.
-        Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
+        `url` and each `Location` are sent exactly as spelled. `headers` are sent unchanged, replacing the mirror's own
+        of the same name; `agent` is a product that follows the mirror's own in `User-Agent`. `credentials` are tried in
+        turn (Basic only after a challenge, unless it is known to be for this origin) and sent only to the origin of
+        `url`. `trusted` addresses come from the operator or one of the operator's upstreams, and are exempt from the
+        SSRF guard. Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
         if self._settings.offline:
             raise Offline(f"{redact(url)} is not frozen here for you, and this mirror is offline")
@@ -159,11 +158,11 @@ class UpstreamClient:
                     return
 
     async def settled(self, url: str, credentials: Credentials) -> Headers:
-        """Return the credential headers with which a 404 for `url` is final: without Basic where it is never tried."""
+        """Return the credential headers with which a 404 for `url` is final: without Basic if it would not be tried."""
         return credentials.levels[-1 if await self._answers_404(url, credentials) else 0]
 
     async def realm(self, url: str, prefix: str) -> str | None:
-        """Return the realm that the origin of a URL has asked for, if it did."""
+        """Return the realm that the origin of a URL has asked for; see Challenges."""
         return await self._challenges.realm(url, prefix)
 
     async def _answers_404(self, url: str, credentials: Credentials) -> bool:
@@ -172,10 +171,10 @@ class UpstreamClient:
         return await self._challenges.realm(url, credentials.prefix) is not None
 
     async def _is_challenge(self, answer: UpstreamResponse, credentials: Credentials) -> bool:
-        """Whether an answer asks for a login.
+        """Return whether a response asks for a login.
 
-        Besides 401 and 403 that is what sites show to strangers: another server's page (203), or HTML from another
-        address. A 404 is one from an origin that asked under this pin before.
+        Besides 401 and 403, that is what sites show to anonymous users: another server's page (203), or HTML from
+        another address. A 404 counts if its origin has asked for credentials under this pin before.
         """
         if answer.status == 401 and any(credentials.levels):
             asked = challenged_realm(answer.headers.get("www-authenticate", ""))
@@ -191,7 +190,7 @@ class UpstreamClient:
     ) -> AsyncIterator[UpstreamResponse]:
         here, sent = url, level
         asked: set[tuple[str, Headers]] = set()
-        kept: dict[str, str] = {}  # model hubs say on a redirect what the file is
+        kept: dict[str, str] = {}  # model hubs describe the file in the headers of a redirect
         for _ in range(self._settings.max_redirects + 1):
             asked.add((here, sent))
             async with self._get(here, (*headers, *sent), trusted, pace) as response:
@@ -207,7 +206,7 @@ class UpstreamClient:
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):
-                sent = ()  # for good: an origin that was passed through must not choose where they go
+                sent = ()  # not restored later: another origin must not choose where credentials are sent
             if (here, sent) in asked:
                 raise BadUpstream(f"{redact(url)} redirects in a circle, by way of {redact(here)}")
         raise BadUpstream(f"{redact(url)} redirects more than {self._settings.max_redirects} times (--max-redirects)")
@@ -226,9 +225,9 @@ class UpstreamClient:
                     await response.aclose()
 
     async def _sent(self, url: str, headers: Headers, trusted: bool) -> httpx.Response:
-        """Send a request; once more where the connection broke before an answer could be read, as idle ones do.
+        """Send a request, and retry once if the connection broke before the response, as idle connections do.
 
-        RFC 9110 section 9.2.2 allows it: a GET is idempotent.
+        A GET is idempotent, so RFC 9110 section 9.2.2 allows the retry.
         """
         given = {name.lower() for name, _ in headers}
         own = ((name, value) for name, value in self._own_headers if name.lower() not in given)
@@ -253,9 +252,9 @@ class UpstreamClient:
 
 
 def _redirected(here: str, location: str) -> str:
-    """Return where a `Location` leads, as it was spelled; its bytes beyond ASCII are sent quoted.
+    """Return the URL that a `Location` leads to, spelled as it was, with non-ASCII bytes percent-encoded.
 
-    A user in it is dropped: an upstream does not choose what logins are sent.
+    Userinfo in it is dropped: an upstream must not choose which credentials are sent. Raises BadUpstream.
     """
     try:
         if CONTROL.search(location):
@@ -283,7 +282,7 @@ async def _body(response: httpx.Response, url: str, pace: Pace) -> AsyncIterator
 
 @contextmanager
 def _mapped(url: str) -> Iterator[None]:
-    """Turn every error of the HTTP client into one of the mirror's: the only place where that is done."""
+    """Raise the mirror's own error for any error of the HTTP client; this is the only place that does so."""
     shown = redact(url)
     try:
         yield
@@ -295,7 +294,7 @@ def _mapped(url: str) -> Iterator[None]:
         raise Unreachable(f"{shown} cannot be reached: {_cause(error)}") from error
     except (httpcore.ProtocolError, httpx.ProtocolError, httpx.StreamError) as error:
         raise BadUpstream(f"{shown} broke off or does not speak HTTP: {_cause(error)}") from error
-    except (httpx.InvalidURL, UnicodeError) as error:  # a host that begins with xn-- and is no name (RFC 5891)
+    except (httpx.InvalidURL, UnicodeError) as error:  # a host that begins with xn-- but is not a valid name (RFC 5891)
         raise BadAddress(f"{shown[:200]} is no address that can be asked: {_cause(error)}") from error
     except (httpcore.UnsupportedProtocol, httpcore.ProxyError, httpcore.ConnectionNotAvailable) as error:
         raise Unreachable(f"{shown} cannot be asked: {_cause(error)}") from error
