@@ -1,4 +1,4 @@
-"""npm registries on the freezing mirror: packuments behind a pin lead through the pin."""
+"""npm registries on the freezing mirror: links of packuments behind a pin stay within the pin."""
 
 from .adapter import NpmAdapter
 

@@ -1,4 +1,4 @@
-"""What `httpcache` finds through the entry point: npm registries behind a pin."""
+"""The adapter that `httpcache` finds through its entry point: npm registries behind a pin."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ class NpmAdapter:
     commands: Sequence[Command] = ()
 
     def check(self, settings: Settings) -> None:
-        """There is nothing to set."""
+        """Do nothing: the adapter has no settings."""
 
     def bind(self, mirror: Mirror) -> Bound:
-        """Return the adapter at work on a mirror."""
+        """Return the adapter bound to a mirror."""
         return _Bound(mirror)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
-        """Return the lines for npm, pnpm and Yarn."""
+        """Return the command lines for npm, pnpm and Yarn."""
         registry = f"{address}/npm-{date}/$(npm config get registry)"
         return [
             ("npm", f"npm install --registry {registry} PACKAGE"),
@@ -40,4 +40,4 @@ class _Bound(Pinned):
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
     ) -> None:
-        """No registry is followed."""
+        """Do nothing: no registry is followed."""

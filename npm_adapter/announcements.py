@@ -1,8 +1,8 @@
-"""What frozen packuments announced of the tarballs in their pin: looked up by the address of a tarball.
+"""Finds the digests that frozen packuments announced for the tarballs of their pin, by the address of a tarball.
 
-The tarballs of a package are in one folder (`/<package>/-/`), or in folders of one. So each packument leaves one note
-in the log of that folder, and what is read for a tarball are the logs of the folders above it: few, whatever else the
-pin has. What a log takes is bounded.
+The tarballs of a package are all below one folder (`/<package>/-/`). So each packument leaves one note in the log of
+the innermost folder that has all of them, and a lookup reads only the logs of the folders that a tarball is in: few,
+whatever else the pin has. The size of a log is limited.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from httpcache.target import Target, origin
 
 log = logging.getLogger("httpcache")
 
-DEEP = 12  # segments of a path by which a folder is known
-LOG_BYTES = 4 * 1024 * 1024  # of notes in a log, after which no more are taken
-ORIGINS = 16  # on which one packument can announce tarballs
-REGISTRIES = 64  # that are known under a pin
-NOTED = 10_000  # packuments of which it is remembered that they are noted
+DEEP = 12  # path segments of a folder at most; deeper folders count as the one at this depth
+LOG_BYTES = 4 * 1024 * 1024  # size of a log from which on no more notes are added
+ORIGINS = 16  # at most, on which one packument can announce tarballs
+REGISTRIES = 64  # at most, known under a pin
+NOTED = 10_000  # packuments remembered as noted
 
 Tarball = tuple[str, tuple[Digest, ...]]
-"""The canonical address of a tarball, and the digests of which one has to be right."""
+"""The canonical URL of a tarball, and the digests of which it must match one."""
 
 
 class _Noted(msgspec.Struct, frozen=True, array_like=True, gc=False):
-    """A tarball: `ident` stands for its address."""
+    """A tarball: `ident` is the truncated hash of its canonical URL."""
 
     ident: bytes
     digests: list[tuple[str, bytes]]
@@ -44,18 +44,18 @@ _decoder = msgspec.msgpack.Decoder(list[_Noted])
 
 
 class Announcements:
-    """The notes of all pins."""
+    """The notes of all pins, kept in the store."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._done: SizedLRU[tuple[str, str, str], bool] = SizedLRU(NOTED)
 
     def is_noted(self, pin: str, digest: str, final: str) -> bool:
-        """Whether nothing is left to note of a packument: its bytes, and where they came from."""
+        """Whether a packument needs no more notes; `digest` is that of its bytes, `final` the URL they came from."""
         return self._done.get((pin, digest, final)) is not None
 
     async def note(self, pin: str, digest: str, final: str, tarballs: Iterable[Tarball]) -> None:
-        """Note what a packument announced, for `find`. Raises StoreError."""
+        """Note the digests that a packument announced, for `find`. Raises StoreError."""
         folders: defaultdict[str, list[Tarball]] = defaultdict(list)
         for tarball in tarballs:
             if tarball[1]:
@@ -69,23 +69,23 @@ class Announcements:
         self._done.put((pin, digest, final), True, 1)
 
     async def note_registry(self, pin: str, registry: str) -> None:
-        """Note that packuments of a pin are below an address. Raises StoreError."""
+        """Note that packuments of a pin are below the URL `registry`. Raises StoreError."""
         notes = self._registries(pin)
         while registry.encode() not in (known := await notes.read()) and len(known) < REGISTRIES:
             await notes.append(len(known), registry.encode())
 
     async def is_in_registry(self, target: Target) -> bool:
-        """Whether something is below an address where packuments of its pin were. Raises StoreError."""
+        """Whether an address is below a registry from which its pin has packuments. Raises StoreError."""
         return any(target.url.startswith(known.decode()) for known in await self._registries(target.pin).read())
 
     def _registries(self, pin: str) -> Log:
         return Log(self._store, f"npm/{pin}/registries")
 
     async def find(self, target: Target) -> tuple[Digest, ...]:
-        """Return the digests that were announced for a tarball, of which one has to be right. Raises StoreError.
+        """Return the digests that were announced for a tarball, of which it must match one. Raises StoreError.
 
-        Any packument can name any tarball, so that no one may decide alone. But those of the tarball's own origin speak
-        for it, and no others against them.
+        Any packument can name any tarball, so no packument may decide alone. But if packuments of the tarball's own
+        origin name it, only they count.
         """
         ident = _ident(target.url)
         for own in (True, False):
@@ -101,7 +101,7 @@ class Announcements:
 
 
 def _folders(url: str) -> Sequence[str]:
-    """Return the folders that a file is in, the outermost first."""
+    """Return the folders that a file is in, outermost first."""
     path = url.partition("?")[0]
     segments = path.split("/")[3:-1][:DEEP]
     host = origin(url)

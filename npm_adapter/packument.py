@@ -1,8 +1,8 @@
-"""Packuments, and manifests of one version: read, what they announce, their links led elsewhere. Pure.
+"""Reads packuments and manifests of one version, the digests they announce, and rewrites their links. Pure.
 
-A packument is what an npm registry answers for `/<package>`: a JSON object whose `versions` are manifests, each with a
-`dist` that has the address of its tarball (`tarball`) and its digests (`integrity`, `shasum`). For
-`/<package>/<version>` it answers one manifest. https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
+A packument is the answer of an npm registry for `/<package>`: a JSON object whose `versions` are manifests, each with a
+`dist` that has the URL of its tarball (`tarball`) and its digests (`integrity`, `shasum`). For `/<package>/<version>`
+the registry answers with one manifest. https://github.com/npm/registry/blob/main/docs/responses/package-metadata.md
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from httpcache.freezing.download import Digest
 from httpcache.target import Address, resolve
 
 ABBREVIATED = "application/vnd.npm.install-v1+json"
-"""The type of a packument with nothing in it but what an installer needs."""
+"""The media type of an abbreviated packument, which has only what an installer needs."""
 
 Document = dict[str, Any]
 
-_ALGORITHMS = ("sha512", "sha384", "sha256", "sha1")  # the strongest first: it alone counts (W3C SRI section 3.3.4)
+_ALGORITHMS = ("sha512", "sha384", "sha256", "sha1")  # strongest first: only it counts (W3C SRI section 3.3.4)
 _SHASUM = re.compile(r"[0-9A-Fa-f]{40}")
 _PACKUMENT_FIELDS = ("name", "dist-tags", "modified", "versions")
 _MANIFEST_FIELDS = (
@@ -38,7 +38,7 @@ _INSTALL_SCRIPTS = ("preinstall", "install", "postinstall")
 
 
 def read(body: bytes) -> Document | None:
-    """Return a packument or a manifest, None for what is neither."""
+    """Parse a packument or a manifest; return None if it is neither."""
     try:
         found = msgspec.json.decode(body.removeprefix(codecs.BOM_UTF8))
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -50,7 +50,7 @@ def read(body: bytes) -> Document | None:
 
 
 def registry(document: Document, base: str) -> str | None:
-    """Return the address of the registry that a packument came from, with a slash at its end, by the package's name."""
+    """Return the URL of a packument's registry, with a slash at the end; None if `base` does not end with the name."""
     path = base.partition("?")[0]
     name = re.escape(document["name"]).replace("/", "(?:/|%2[Ff])")
     found = re.fullmatch(f"(.*/){name}/?", path)
@@ -58,9 +58,9 @@ def registry(document: Document, base: str) -> str | None:
 
 
 def announced(document: Document, base: str) -> Iterator[tuple[Address, tuple[Digest, ...]]]:
-    """Yield the address of each tarball that can be fetched, with those digests of which one has to be right.
+    """Yield the address of each tarball that can be fetched, with the digests of which it must match one.
 
-    `base` is the address that the document came from: links are relative to it.
+    `base` is the URL that the document came from: links are relative to it.
     """
     for dist in _dists(document):
         address = _resolved(base, dist.get("tarball"))
@@ -69,7 +69,7 @@ def announced(document: Document, base: str) -> Iterator[tuple[Address, tuple[Di
 
 
 def digests(dist: Mapping[str, object]) -> tuple[Digest, ...]:
-    """Return the digests of a tarball: the strongest of `integrity` (W3C SRI), else `shasum`; what is none is not."""
+    """Return the digests of a tarball: the strongest of `integrity` (W3C SRI), else `shasum`; no invalid ones."""
     given = dist.get("integrity")
     integrity = [_sri(word) for word in given.split()] if isinstance(given, str) else []
     for algorithm in _ALGORITHMS:
@@ -82,7 +82,7 @@ def digests(dist: Mapping[str, object]) -> tuple[Digest, ...]:
 
 
 def lead(document: Document, base: str, link: Callable[[Address], str]) -> None:
-    """Give each link of a document the address that `link` has for it; a link that leads nowhere is taken out."""
+    """Return the valid digests of a tarball: the strongest of `integrity` (W3C SRI), else `shasum`."""
     for dist in _dists(document):
         attestations = dist.get("attestations")
         for holder, name in ((dist, "tarball"), (attestations, "url")):
@@ -93,7 +93,7 @@ def lead(document: Document, base: str, link: Callable[[Address], str]) -> None:
 
 
 def abbreviated(document: Document) -> Document:
-    """Return what an installer needs of a packument, as registries do for the type ABBREVIATED."""
+    """Return the abbreviated form of a packument, as registries do for the media type ABBREVIATED."""
     versions = document.get("versions")
     if not isinstance(versions, dict):
         return document
@@ -130,7 +130,7 @@ def _resolved(base: str, link: object) -> Address | None:
 
 
 def _sri(word: str) -> Digest | None:
-    """Read `sha512-<base64>`, behind which options may stand; None for what is none."""
+    """Parse `sha512-<base64>`, which options may follow; None if it is invalid."""
     algorithm, _, value = word.partition("?")[0].partition("-")
     if algorithm not in _ALGORITHMS:
         return None

@@ -1,8 +1,8 @@
-"""Packuments behind a pin: their links led through the pin, and their tarballs checked against what they announced.
+"""Serves packuments behind a pin with links within the pin, and checks tarballs against the announced digests.
 
-npm, pnpm and Yarn take only absolute addresses of tarballs, so these are built with the host that the client asked;
-such an answer is for that client alone. Frozen are the upstream's own bytes, of the whole packument where there is one:
-both forms are made from it.
+npm, pnpm and Yarn accept only absolute URLs of tarballs, so these are built with the host that the client requested,
+and the answer is private to that client. The upstream's own bytes are frozen, of the full packument if the upstream has
+it: both forms are made from it.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ from httpcache.web.responses import FOREVER, HIT, STORED, BytesResponse, answer_
 from . import packument
 from .announcements import Announcements, Tarball
 
-RENDERED_BYTES = 12 * 1024 * 1024  # of packuments that are kept as they are sent
-SNIFFED = 64  # bytes of an answer that tell whether it can be a packument
-OTHERS = 10_000  # answers of which it is remembered that they are no packuments
+RENDERED_BYTES = 12 * 1024 * 1024  # of rendered packuments kept in memory
+SNIFFED = 64  # bytes at the start of an answer that show whether it can be a packument
+OTHERS = 10_000  # answers remembered as not being packuments
 WHOLE = "application/json, */*;q=0.1"
-"""The `Accept` that packuments are asked for with: for the whole one, from which the other is made."""
+"""The `Accept` of requests for packuments: for the full form, from which the abbreviated one is made."""
 
 _CLIENT = re.compile(r"(npm|pnpm|yarn|bun)/", re.IGNORECASE)
 
 
 class _Made(NamedTuple):
-    """A packument as it is sent, the tarballs that it announces, and the address of its registry."""
+    """A rendered packument, the tarballs that it announces, and the URL of its registry."""
 
     body: bytes
     tarballs: list[Tarball]
@@ -51,17 +51,17 @@ class _Made(NamedTuple):
 
 
 class Pinned:
-    """The view of npm clients on `/<pin>/<upstream-url>`."""
+    """Answers `/<pin>/<upstream-url>` as npm clients need it."""
 
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._announcements = Announcements(mirror.store)
         self._bodies: SizedLRU[tuple[str, ...], Body] = SizedLRU(RENDERED_BYTES)
         self._others: SizedLRU[str, bool] = SizedLRU(OTHERS)
-        self._reading = anyio.CapacityLimiter(1)  # a packument takes many times its size while it is read
+        self._reading = anyio.CapacityLimiter(1)  # parsing a packument takes many times its size in memory
 
     async def answer(self, request: Request) -> ASGIApp | None:
-        """Answer what an npm client asks for, and announced tarballs; None for everything else. Raises MirrorError."""
+        """Answer npm clients and requests for announced tarballs, or return None for others. Raises MirrorError."""
         if not looks_like_url(split_path(request.path).rest):
             return None
         target = request.target
@@ -75,13 +75,13 @@ class Pinned:
         return None
 
     async def _asks_registry(self, request: Request, target: Target) -> bool:
-        """Whether a packument is asked for, or another answer of a registry: Yarn 4 does not say what it accepts."""
+        """Whether a packument or another answer of a registry is requested: Yarn 4 sends no `Accept`."""
         if "accept" in request.headers:
             return _is_client(request) and "json" in request.accept.lower()
         return await self._announcements.is_in_registry(target)
 
     async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> ASGIApp | None:
-        """Return what a client that does not say that it is of npm gets for a packument; None for everything else."""
+        """Return a packument for a client that does not identify itself as an npm client; None for anything else."""
         if request.raw or not looks_like_url(split_path(request.path).rest):
             return None
         if isinstance(outcome, Record):
@@ -95,7 +95,7 @@ class Pinned:
         return rewritten or answer_with(self._mirror.store, record, pinned=request.pinned)
 
     async def _may_be_packument(self, live: FlightReader) -> bool:
-        """Whether an answer that is being frozen has to be waited for: JSON of a page's size that is an object."""
+        """Whether to wait until an answer is frozen: it may be a JSON object within the size limit of a page."""
         if not _is_json(live.head.headers) or live.unkept:
             return False
         start = await anext(live.read(0, SNIFFED), b"")
@@ -134,7 +134,7 @@ class Pinned:
         return rewritten or answer_with(self._mirror.store, outcome, pinned=request.pinned)
 
     async def _rewritten(self, request: Request, record: Record, status: str) -> ASGIApp | None:
-        """Return a packument in the form that the client asks for, None for what is none. Raises MirrorError."""
+        """Return a packument in the form the client requests, or None if it is not a packument. Raises MirrorError."""
         pinned, short = request.origin + request.pinned, packument.ABBREVIATED in request.accept.lower()
         pin = request.target.pin
         key = (record.digest, record.final, record.headers.get("content-encoding", ""), pinned, str(short))
@@ -162,7 +162,7 @@ class Pinned:
 
 
 def _make(body: bytes, coding: str | None, limit: int, base: str, pinned: str, *, short: bool) -> _Made | None:
-    """Return a packument with links that begin with `pinned`, and what it announces; None for what is none."""
+    """Render a packument with links that begin with `pinned`; return None if it is not a packument."""
     try:
         document = packument.read(decoded(body, coding, limit))
     except BadCoding:
@@ -180,7 +180,7 @@ def _make(body: bytes, coding: str | None, limit: int, base: str, pinned: str, *
 
 
 def _is_client(request: Request) -> bool:
-    """Whether a request says that it is of an npm client: by what it accepts, or by its name."""
+    """Whether a request is from an npm client, judging by its `Accept` and `User-Agent`."""
     named = _CLIENT.match(request.headers.get("user-agent", ""))
     return named is not None or packument.ABBREVIATED in request.accept.lower()
 
@@ -190,7 +190,7 @@ def _is_json(headers: dict[str, str]) -> bool:
 
 
 def _looks_wrong(target: Target, body: bytes) -> bool:
-    """Whether bytes in the place of a packument may be an error or a sign-in page; what is below `/-/` is neither."""
+    """Whether bytes at the address of a packument may be an error or a login page; below `/-/` neither is assumed."""
     return "/-/" not in _path(target) and body.lstrip()[:1] in (b"{", b"<")
 
 
