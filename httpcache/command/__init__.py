@@ -1,1 +1,1 @@
-"""Commands, the processes that they start, and what a terminal shows."""
+"""The commands, the processes they start, and terminal output."""

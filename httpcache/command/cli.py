@@ -1,4 +1,4 @@
-"""The command: `httpcache serve`, and what an operator does beside it. The only place that reads the environment."""
+"""The `httpcache` command: `serve`, and commands for operators. Only this module reads the environment."""
 
 from __future__ import annotations
 
@@ -70,12 +70,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 class _Program(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """Return the commands in the order in which they were added, not in that of the alphabet."""
+        """Return the commands in the order they were added, not alphabetically."""
         return list(self.commands)
 
 
 def program(found: Sequence[Adapter]) -> click.Group:
-    """Return the command with all its commands, also those of adapters."""
+    """Return the program with all its commands, including those of adapters."""
     top = _Program(
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A mirror that makes builds repeatable. Every option is also an environment variable: "
@@ -106,7 +106,7 @@ def program(found: Sequence[Adapter]) -> click.Group:
 
 
 def _argument(argument: Argument) -> click.Parameter:
-    """Return an argument of an adapter's command."""
+    """Return an argument of an adapter's command as a click parameter."""
     if not argument.name.startswith("--"):
         return click.Argument([argument.name], metavar=argument.metavar, help=argument.help)
     if argument.metavar:
@@ -115,7 +115,7 @@ def _argument(argument: Argument) -> click.Parameter:
 
 
 def _setting(name: str, metavar: str, read: Any, text: str) -> Option:
-    """Return the option of a setting with one value; its default is written as an operator would."""
+    """Return the option for a setting with one value, its default written as an operator would write it."""
     usual = getattr(Settings(Path("data")), name.replace("-", "_"))
     if isinstance(usual, int | float):
         usual = exact_size(usual) if metavar == "SIZE" else f"{usual:g}"
@@ -123,7 +123,7 @@ def _setting(name: str, metavar: str, read: Any, text: str) -> Option:
 
 
 def _server_options() -> Iterator[Option]:
-    """Yield the options that only a server has."""
+    """Yield the options that only the server has."""
     yield _setting("host", "HOST", str, "address to listen on")
     yield _setting("port", "PORT", port, "port to listen on")
     yield _setting("workers", "N", count, "processes that answer requests")
@@ -137,7 +137,7 @@ def _server_options() -> Iterator[Option]:
 
 
 def _mirror_options(found: Sequence[Adapter]) -> Iterator[Option]:
-    """Yield the options of what asks upstreams."""
+    """Yield the options of commands that send requests to upstreams."""
     yield flag("offline", "ask no upstream")
     yield _setting("log-level", "LEVEL", click.Choice(LEVELS), ", ".join(LEVELS))
     for option in (option for adapter in found for option in adapter.options):
@@ -166,7 +166,7 @@ def _mirror_options(found: Sequence[Adapter]) -> Iterator[Option]:
 
 
 def _serve(found: Sequence[Adapter], **options: Any) -> int:
-    from . import serve  # granian, which the other commands need not load
+    from . import serve  # imports granian, which the other commands do not need
 
     settings = _settings(options, found)
     for line in mistyped(os.environ, options):
@@ -193,7 +193,7 @@ def _capture(found: Sequence[Adapter], **options: Any) -> int:
     logs.begin(settings.log_level)
     console = Console(stderr=True)
     progress: Progress = Lines()
-    if console.is_terminal:  # where log lines and the bar must not write over each other
+    if console.is_terminal:  # here log lines and the progress bar must not overwrite each other
         progress = Bar(console)
         logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     else:
@@ -207,7 +207,7 @@ def _capture(found: Sequence[Adapter], **options: Any) -> int:
 
 
 def _settings(options: dict[str, Any], found: Sequence[Adapter]) -> Settings:
-    """Return the settings that options and environment give. Raises MirrorError where they make no sense."""
+    """Return the settings from options and environment. Raises MirrorError if they are invalid."""
     names = {field.name for field in fields(Settings)} & options.keys()
     settings = Settings(
         **{name: options[name] for name in names},
@@ -265,7 +265,7 @@ def _added(command: Command, data: Path, **arguments: Any) -> int:
 
 
 def _say(line: str) -> None:
-    """Print a line that can have a stranger's text in it."""
+    """Print a line that may contain untrusted text."""
     print(one_line(line).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
 
 
@@ -298,7 +298,7 @@ def _address(settings: Settings) -> str:
 
 
 def _check_address(settings: Settings) -> None:
-    """Raise MirrorError unless the address is free: granian would only say so in a traceback of a worker."""
+    """Raise MirrorError if the address is in use: granian would only say so in a worker's traceback."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:

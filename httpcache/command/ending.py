@@ -1,7 +1,7 @@
-"""The end of a worker: from the signal on, answers under way have a while; then they are cut, and the log names them.
+"""Shuts down a worker: after the signal, answers under way get a grace period; then they are cut off and logged.
 
-The server waits for its connections without a bound, and a client can take its time. What was asked for on each
-connection is noted when it is asked; which connections are there, and what went out on them, the system knows.
+The server would wait for its connections without a limit, and clients can be slow. The requested address of each
+connection is noted with its request; which connections are open, and what was sent on them, the system knows.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from httpcache.target import parse_target
 log = logging.getLogger("httpcache")
 
 SECONDS: Final = 20.0
-"""From the signal on, for answers and downloads under way."""
+"""The grace period after the signal, for answers and downloads under way, in seconds."""
 STALE: Final = 4096
-"""Connections that are noted besides those that there can be, until those that have ended are forgotten."""
+"""How many more connections are noted than can be open, before closed ones are removed."""
 BYTES_ACKED: Final = 120
-"""Where `struct tcp_info` of Linux has what the peer has received, as 64 bits (linux/tcp.h)."""
+"""Offset in `struct tcp_info` of Linux of the 64-bit number of bytes that the peer has received (linux/tcp.h)."""
 
 Client: TypeAlias = tuple[str, str]
 """A host and a port, as the server writes them."""
 
 
 class Ending:
-    """Knows what is asked for on the connections of a worker, and cuts those that are there when its time is over."""
+    """Notes the requests on the connections of a worker, and cuts off those still open after the grace period."""
 
     def __init__(self, port: int, most: int, seconds: float = SECONDS) -> None:
-        """`port` is that of the server, `most` how many connections there can be."""
+        """`port` is that of the server, `most` the limit of open connections, `seconds` the grace period."""
         self._port = port
         self._most = most + STALE
         self._seconds = seconds
@@ -47,7 +47,7 @@ class Ending:
         self._over = asyncio.Event()
 
     def note(self, scope: Scope) -> None:
-        """Note what is asked for on a connection."""
+        """Note the requested address of a connection."""
         if len(self._asked) >= self._most:
             there = {client for client, _ in connections(self._port)}
             self._asked = {client: asked for client, asked in self._asked.items() if client in there}
@@ -55,17 +55,17 @@ class Ending:
             self._asked[scope["client"]] = scope["raw_path"], scope["query_string"]
 
     def begin(self) -> None:
-        """Let the time begin; called again, it has begun already."""
+        """Start the grace period. Idempotent."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(self._seconds, self.cut)
 
     async def over(self) -> None:
-        """Wait until the time is over, which begins now at the latest."""
+        """Wait until the grace period is over; start it if it has not started."""
         self.begin()
         await self._over.wait()
 
     def cut(self) -> None:
-        """The time is over: break every connection, and tell of each that waits for an answer."""
+        """End the grace period: reset every connection, and log those with a request."""
         self._over.set()
         for client, connection in connections(self._port):
             asked = self._asked.get(client)
@@ -75,7 +75,7 @@ class Ending:
                     shown(*asked),
                     _received(connection),
                 )
-            with suppress(OSError):  # it has just ended
+            with suppress(OSError):  # it was just closed
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)
 
@@ -83,7 +83,7 @@ class Ending:
 def connections(port: int) -> Iterator[tuple[Client, socket.socket]]:
     """Yield the connections of this process that were accepted on a port, each with the address of its client.
 
-    The sockets are good until the next one is asked for.
+    Each socket is valid until the next one is requested.
     """
     for name in os.listdir("/dev/fd"):
         try:
@@ -92,25 +92,25 @@ def connections(port: int) -> Iterator[tuple[Client, socket.socket]]:
             handle = os.dup(int(name))
         except OSError:  # closed meanwhile
             continue
-        with socket.socket(fileno=handle) as connection, suppress(OSError):  # one that listens has no peer
+        with socket.socket(fileno=handle) as connection, suppress(OSError):  # a listening socket has no peer
             if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
                 host, peer = connection.getpeername()[:2]
                 yield (host.partition("%")[0], str(peer)), connection
 
 
 def shown(path: bytes, query: bytes) -> str:
-    """Return the address of a request for people, with nothing secret in it."""
+    """Return the address of a request for the log, without secrets."""
     raw, values = path.decode("latin-1"), query.decode("latin-1")
     try:
         return str(parse_target(raw, values))
     except BadAddress:
-        if "@" in raw or "%40" in raw:  # a user and password, perhaps
+        if "@" in raw or "%40" in raw:  # possibly a user and password
             return f"/{raw.split('/')[1]}/…"
         return redact(f"{raw}?{values}" if values else raw)
 
 
 def _received(connection: socket.socket) -> int | str:
-    """How many bytes a client has confirmed, where the system tells."""
+    """Return how many bytes a client has acknowledged, or "some" if the system does not tell."""
     try:
         told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED + 8)
         return int(struct.unpack_from("Q", told, BYTES_ACKED)[0])

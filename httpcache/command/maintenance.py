@@ -1,4 +1,4 @@
-"""What an operator does with a store, beside a running server: list, show, forget, and print pins."""
+"""Commands on a store that an operator can run beside a server: list, show, verify, forget, and print pins."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from httpcache.store.record import Absence, Entry, Record, decode
 from httpcache.target import Target, looks_like_url, parse_target, split_path
 from httpcache.units import short_size
 
-SETTLE = 0.5  # seconds after which a server has opened what it was about to send
+SETTLE = 0.5  # seconds until a server has opened a file that it was about to send
 
 
 async def ls(store: Store, *, pin: str | None) -> int:
-    """Print the pins with their number of addresses and bytes; or the addresses of one. Raises NotFound."""
+    """Print the pins with their numbers of addresses and bytes, or the addresses of one pin. Raises NotFound."""
     if pin is None:
         totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
         async for _, entry in _entries(store):
@@ -59,7 +59,7 @@ async def show(store: Store, *, address: str) -> int:
 
 
 async def verify(store: Store) -> int:
-    """Read every entry and every byte; print a line for each damage, and return 1 where there is one."""
+    """Read every entry and every byte, and print a line for each that is damaged. Returns 1 if any is, else 0."""
     problems = await store.problems()
     for line in problems:
         print(line)
@@ -92,7 +92,7 @@ async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
 
 
 async def forget(store: Store, *, what: str, yes: bool) -> int:
-    """Remove the records of an address or a pin, and the bytes that no other record names. Asks on the terminal.
+    """Remove the records of an address or a pin, and the files only they refer to. Asks for confirmation unless `yes`.
 
     Raises BadAddress, NotFound.
     """
@@ -116,9 +116,9 @@ async def forget(store: Store, *, what: str, yes: bool) -> int:
 
 
 async def _remove(store: Store, removed: Sequence[str]) -> int:
-    """Remove entries, and the bytes that none names any more; return how many that were.
+    """Remove entries, and the files that no entry refers to any more; return the number of bytes freed.
 
-    To remove takes room too: on a full disk the bytes of those that are gone make it.
+    Removing takes space too: if the disk is full, the files of the entries already removed make room.
     """
     freed = 0
     for key in removed:
@@ -131,13 +131,13 @@ async def _remove(store: Store, removed: Sequence[str]) -> int:
 
 
 async def _sweep(store: Store) -> int:
-    """Remove the bytes that no entry names; a moment later, since a server beside us may be about to open them."""
+    """Remove the files that no entry refers to, after a short wait: a running server may be about to open one."""
     await anyio.sleep(SETTLE)
     return await store.sweep(_named)
 
 
 def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
-    """Return today's pin and this instant, with the lines that put them to use."""
+    """Return the lines that show today's pin and the current instant, and how to use them."""
     now = datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
     lines = [f"today   {today()}", f"now     {now}", f"pin     mypin-{today()}", ""]
     for title, date in (("as of 00:00 UTC today", today()), ("as of this second", now)):
@@ -156,11 +156,11 @@ async def _entries(
 
 
 def _target(address: str) -> Target:
-    """Read an address of the mirror, which may begin with the mirror's own. Raises BadAddress."""
+    """Parse an address on the mirror, which may begin with the mirror's own URL. Raises BadAddress."""
     path = urlsplit(address)._replace(scheme="", netloc="").geturl() if looks_like_url(address) else address
     path, _, query = path.lstrip("/").partition("?")
     pin, rest, _ = split_path(path)
-    # an adapter's address, such as /files/..., is its own name
+    # an adapter's address, such as /files/..., is stored as it is
     return parse_target(path, query) if looks_like_url(rest) else Target(pin, unquote(rest))
 
 

@@ -1,4 +1,4 @@
-"""Options of the command: read from the command line, else from the environment, else their default."""
+"""Options of the command, read from the command line, else from the environment, else set to their default."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _PREFIX = re.compile(r"(?:/(?!\.{1,2}(?:/|$))[A-Za-z0-9._~-]+)*")
 class Option(click.Option):
     """An option with one value; `--allow-network` is also `HTTPCACHE_ALLOW_NETWORK` in the environment.
 
-    `read` makes a value of a text, also of the default. It raises BadParameter.
+    `read` converts a string to the value, including the default. It raises BadParameter.
     """
 
     def __init__(self, name: str, metavar: str | None, read: Any, text: str, default: Any = None, **more: Any) -> None:
@@ -31,13 +31,13 @@ class Option(click.Option):
         super().__init__([f"--{name}"], envvar=_variable(name), **more)
 
     def get_error_hint(self, ctx: click.Context | None) -> str:
-        """Name the option, or the variable if that is what cannot be read."""
+        """Return the name of the option, or of the variable if the value came from there."""
         is_variable = ctx and ctx.get_parameter_source(self.name or "") is ParameterSource.ENVIRONMENT
         return str(self.envvar) if is_variable else self.opts[0]
 
 
 class ListOption(Option):
-    """An option that can be repeated; its values can also be separated by commas. Those of the variable come first."""
+    """An option that can be repeated or take comma-separated values; those of the variable come first."""
 
     def __init__(self, name: str, metavar: str, read: Callable[[str], object], text: str) -> None:
         def read_all(text: str) -> list[object]:
@@ -49,7 +49,7 @@ class ListOption(Option):
         super().__init__(name, metavar, read_all, text, multiple=True, callback=join)
 
     def consume_value(self, ctx: click.Context, opts: Mapping[str, Any]) -> tuple[Any, ParameterSource]:
-        """Return the values of the variable before those of the command line."""
+        """Return the values of the variable, followed by those of the command line."""
         value, source = super().consume_value(ctx, opts)
         if source is ParameterSource.COMMANDLINE:
             value = (*(self.value_from_envvar(ctx) or ()), *value)
@@ -58,7 +58,7 @@ class ListOption(Option):
 
 class _Switch(click.types.BoolParamType):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> bool:
-        """Read the value of a flag's variable. Raises BadParameter."""
+        """Parse the value of a flag's variable. Raises BadParameter."""
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
@@ -71,7 +71,7 @@ def flag(name: str, text: str) -> Option:
 
 
 def mistyped(environment: Mapping[str, str], names: Iterable[str]) -> list[str]:
-    """Return a warning for each variable that is nearly that of an option: `HTTPCACHE_WORKER` for `workers`."""
+    """Return a warning for each variable that looks like a misspelled option: `HTTPCACHE_WORKER` for `workers`."""
     known = {_variable(name) for name in names}
     unknown = sorted(name for name in environment if name.startswith("HTTPCACHE_") and name not in known)
     return [
@@ -86,21 +86,21 @@ def _variable(name: str) -> str:
 
 
 def port(text: str) -> int:
-    """Read a TCP port."""
+    """Parse a TCP port."""
     if not text.isdecimal() or not 0 < int(text) < 65536:
         raise click.BadParameter(f"{text!r} is no port: use 1 to 65535")
     return int(text)
 
 
 def count(text: str) -> int:
-    """Read a number of things, at least one."""
+    """Parse a count of at least 1."""
     if not text.isdecimal() or not 0 < int(text) < 2**31:
         raise click.BadParameter(f"{text!r} is no number of that: use 1 or more")
     return int(text)
 
 
 def size(text: str) -> int:
-    """Read a number of bytes: `65536`, `64K`, `128M`, `32G`."""
+    """Parse a number of bytes: `65536`, `64K`, `128M`, `32G`."""
     found = parse_size(text)
     if found is None:
         raise click.BadParameter(f"{text!r} is no size: use a number of bytes, or one with K, M or G behind it")
@@ -108,7 +108,7 @@ def size(text: str) -> int:
 
 
 def header_size(text: str) -> int:
-    """Read a size for the head of a message: what the HTTP libraries can hold bounds it on both sides."""
+    """Parse a size for the head of a message, within the lower and upper limits of the HTTP libraries."""
     found = size(text)
     if not 8 * 1024 <= found <= 96 * 1024:
         raise click.BadParameter(f"{text!r} is no size for a head: use 8K to 96K")
@@ -116,7 +116,7 @@ def header_size(text: str) -> int:
 
 
 def seconds(text: str) -> float:
-    """Read a time in seconds, fractions allowed."""
+    """Parse a time in seconds, fractions allowed."""
     try:
         found = float(text)
     except ValueError:
@@ -127,7 +127,7 @@ def seconds(text: str) -> float:
 
 
 def minutes(text: str) -> float:
-    """Read a time in minutes; return it in seconds."""
+    """Parse a time in minutes; return it in seconds."""
     try:
         return 60 * seconds(text)
     except click.BadParameter:
@@ -135,7 +135,7 @@ def minutes(text: str) -> float:
 
 
 def prefix(text: str) -> str:
-    """Read the path under which a proxy in front shows the mirror."""
+    """Parse the path prefix under which a reverse proxy exposes the mirror."""
     if text and not text.startswith("/"):
         raise click.BadParameter(f"{text!r} does not begin with a slash")
     if not _PREFIX.fullmatch(text.rstrip("/")):
@@ -146,7 +146,7 @@ def prefix(text: str) -> str:
 
 
 def network(text: str) -> object:
-    """Read a network: `10.1.2.0/24`."""
+    """Parse a network: `10.1.2.0/24`."""
     try:
         return ip_network(text)
     except ValueError as error:
@@ -154,7 +154,7 @@ def network(text: str) -> object:
 
 
 def binding(text: str) -> tuple[str, str]:
-    """Read a binding: `gitlab=https://gitlab.example.com`."""
+    """Parse a binding of a pin prefix to an origin: `gitlab=https://gitlab.example.com`."""
     name, _, url = text.partition("=")
     try:
         return pin_name(name), origin(canonical_url(url))
@@ -165,7 +165,7 @@ def binding(text: str) -> tuple[str, str]:
 
 
 def kept_header(text: str) -> str:
-    """Read the name of a header that is to be kept; return it in lower case."""
+    """Parse the name of a header to keep; return it in lower case."""
     reason = why_not(text.lower())
     if reason:
         raise click.BadParameter(f"{text!r} cannot be kept: {reason}")
@@ -173,7 +173,7 @@ def kept_header(text: str) -> str:
 
 
 def pin_name(text: str) -> str:
-    """Read the name of a pin without its date."""
+    """Parse the name of a pin; return it without its date."""
     try:
         found = pin_prefix(check_pin(text))
     except BadAddress as error:

@@ -1,4 +1,4 @@
-"""How far a long piece of work has come: a bar on a terminal, lines in the log elsewhere."""
+"""Shows the progress of long work: a bar on a terminal, otherwise lines in the log."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from httpcache.units import span
 log = logging.getLogger("httpcache")
 
 LINE_SECONDS = 15.0
-"""Between two lines in the log."""
+"""Seconds between two lines in the log."""
 
 
 class Bar:
-    """A bar with rate and time left, on a terminal."""
+    """A progress bar with rate and remaining time, for a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -46,12 +46,12 @@ class Bar:
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """Write steps a second; rich calls this."""
+        """Return the steps per second as text; called by rich."""
         return Text(f"{task.finished_speed or task.speed or 0:,.0f}/s")
 
 
 class Lines:
-    """A line in the log every LINE_SECONDS, where there is no terminal."""
+    """A line in the log every LINE_SECONDS, if there is no terminal."""
 
     @contextmanager
     def over(self, title: str, total: int) -> Iterator[Callable[[], None]]:
@@ -71,7 +71,7 @@ class Lines:
 
 
 def line(title: str, done: int, total: int, seconds: float) -> str:
-    """Write how far work has come that began so many seconds ago, its rate, and the time that is left."""
+    """Return a line with the progress of work that began `seconds` ago, its rate, and the remaining time."""
     rate = done / seconds
     return (
         f"{title}: {done:,} of {total:,} ({done / total:.1%}), {rate:,.0f} a second, {span((total - done) / rate)} left"

@@ -1,7 +1,7 @@
-"""Captures: one pass over all that the adapters follow, by command, or beside a server each day at 00:00 UTC.
+"""Runs captures: passes over all that the adapters follow, by command, or beside a server every day at 00:00 UTC.
 
-Each pass is a process of its own, so what it takes of memory ends with it. It can be killed at any instant: what it has
-done is kept, and the next one does the rest.
+A server runs each pass in a process of its own, so that its memory is released at the end. A pass can be killed at any
+time: what it has done is kept, and the next pass does the rest.
 """
 
 from __future__ import annotations
@@ -35,18 +35,18 @@ log = logging.getLogger("httpcache")
 
 DAY: Final = 86_400.0
 RETRY: Final = 300.0
-"""Seconds after a pass that failed."""
+"""Seconds until the next pass after one that failed."""
 CHECK_INTERVAL: Final = 1.0
-"""Seconds between two looks whether a pass has ended, or the server is to stop."""
+"""Seconds between checks whether a pass has ended or the server is stopping."""
 SLEEP: Final = 60.0
-"""Seconds after which the clock is looked at again: a machine can be asleep meanwhile."""
+"""Seconds after which the clock is checked again, because the machine may have been suspended."""
 AGENT: Final = "(capture)"
 LOOP: Final = {"use_uvloop": find_spec("uvloop") is not None}
-"""For `anyio.run`: uvloop where it is installed, as the workers of a server have it."""
+"""For `anyio.run`: uvloop if it is installed, as in the workers of a server."""
 
 
 class UnderWay(MirrorError):
-    """Another process makes a capture of the same folder (500)."""
+    """Another process is running a capture of the same folder (500)."""
 
 
 async def capture(
@@ -56,7 +56,7 @@ async def capture(
     due: Callable[[float | None], bool],
     tell: Callable[[str], None],
 ) -> None:
-    """Make a pass over all that is due (see `adapter.Bound`). Raises MirrorError, also for what failed, at the end."""
+    """Run a pass over all that is due (see `adapter.Bound`). Raises MirrorError; failures of adapters at the end."""
     failed: list[str] = []
     with closing(LocalStore(settings.data)) as store, _alone(settings.data), beside(settings.data):
         async with running(settings, store, store.spool, AGENT) as mirror:
@@ -71,7 +71,7 @@ async def capture(
 
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
-    """Hold the lock of captures on a folder. Raises UnderWay where another process has it, and says which."""
+    """Hold the capture lock of a folder. Raises UnderWay, naming the process, if another process holds it."""
     path = folder / "capture.lock"
     try:
         lock = path.open("a+")
@@ -91,9 +91,9 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def is_due(now: float, last: float | None, every: float | None) -> bool:
-    """Whether a pass should be made: none has been since 00:00 UTC, or for `every` seconds.
+    """Whether a pass is due: none has run since 00:00 UTC, or for `every` seconds.
 
-    `last` is when the last pass began, None for never. All are in seconds, instants since the epoch.
+    `last` is when the last pass began, None if never. All are in seconds, instants since the epoch.
     """
     if last is None or last < now - now % DAY:
         return True
@@ -101,13 +101,13 @@ def is_due(now: float, last: float | None, every: float | None) -> bool:
 
 
 def upcoming(started: float, ended: float, every: float | None) -> float:
-    """Return when the next pass is due after one: at the next 00:00 UTC, or `every` seconds after its end."""
+    """Return when the next pass is due: at the first 00:00 UTC after `started`, or `every` seconds after `ended`."""
     midnight = started - started % DAY + DAY
     return midnight if every is None else min(midnight, ended + every)
 
 
 class CaptureScheduler:
-    """Starts passes beside a server, one at a time, each in a process of its own."""
+    """Runs passes beside a server, one at a time, each in a process of its own."""
 
     def __init__(self, settings: Settings, adapters: Sequence[Adapter]) -> None:
         self._settings = settings
@@ -117,7 +117,7 @@ class CaptureScheduler:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Make passes inside the block; one that is under way at its end is ended."""
+        """Run passes inside the block; a pass under way at its end is terminated."""
         self._thread.start()
         try:
             yield
@@ -130,7 +130,7 @@ class CaptureScheduler:
         due = 0.0
         while not self._stop.wait(min(SLEEP, max(0.0, due - time.time()))):
             started = time.time()
-            if started < due <= started + DAY:  # further away, the clock was set back
+            if started < due <= started + DAY:  # if it is further away, the clock was set back
                 continue
             process = spawn.Process(target=_pass, args=(os.getpid(), self._settings, self._adapters))
             try:
@@ -148,7 +148,7 @@ class CaptureScheduler:
 
 
 def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
-    """Make a pass if one is due, in a process that ends when its parent does."""
+    """Run a pass if one is due, in a process that ends when its parent does."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logs.begin(settings.log_level)

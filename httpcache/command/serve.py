@@ -1,4 +1,4 @@
-"""Runs the workers: one listening socket for all of them, and bounds on what clients may hold."""
+"""Runs the workers, with one listening socket for all of them and limits on the resources of clients."""
 
 from __future__ import annotations
 
@@ -35,38 +35,38 @@ from .scheduler import CaptureScheduler
 log = logging.getLogger("httpcache")
 
 GRACE_SECONDS: Final = 25
-"""From the signal to the last resort; above what answers get."""
+"""Seconds from the signal until a worker is killed; longer than the grace period of answers."""
 AGAIN_SECONDS: Final = 1.0
-"""After which a signal is another one: whoever sends one to a process and to its group sends the same one twice."""
+"""Seconds after which a second signal counts: a signal sent to a process and to its group arrives twice."""
 AT_ONCE: Final = signal.SIGUSR1
-"""What tells a worker to wait no longer. SIGTERM and SIGINT can reach it twice, from its parent and from elsewhere."""
+"""The signal that tells a worker to stop waiting: SIGTERM and SIGINT may come twice, from its parent and elsewhere."""
 WATCH_SECONDS: Final = 1.0
-"""Between two looks of a worker whether its parent is there."""
+"""Seconds between a worker's checks whether its parent is alive."""
 BACKLOG: Final = 1024
-"""Connections that wait in the kernel while every worker has as many as it may; those behind them try again."""
+"""Connections that wait in the kernel while every worker is at its limit; further clients have to retry."""
 PROBES: Final = 3
-"""Unanswered questions whether a silent client is still there, spread over the client timeout."""
+"""Unanswered TCP keepalive probes to a silent client, spread over the client timeout."""
 HANDLES_PER_CLIENT: Final = 2
-"""A client's socket, and the file that is sent to it."""
+"""A client's socket, and the file being sent to it."""
 HANDLES_PER_DOWNLOAD: Final = 4
-"""The upstream's socket, the part that is written, its lock, and a spare one for the moment of freezing."""
+"""The upstream's socket, the partial file being written, its lock, and a spare one for the moment of freezing."""
 HANDLES_OF_ITS_OWN: Final = 128
-"""What a worker needs before anybody asks: SQLite once per thread, event loops, pipes, name resolution."""
+"""What a worker needs without any requests: SQLite once per thread, event loops, pipes, name resolution."""
 FEWEST_CLIENTS: Final = 16
 LARGE: Final = 512 * 1024
-"""Bytes from which on memory is asked of the system, and given back to it, piece by piece."""
+"""Allocations of at least this many bytes are mapped from the system and returned to it one by one."""
 SPARE: Final = 8 * 1024 * 1024
-"""Free bytes that a heap may keep: what downloads take and leave all the time."""
+"""Free bytes that a heap may keep: downloads constantly allocate and free about as much."""
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 UNLIMITED: Final = 1 << 20
-"""Handles to reckon with where there is no limit."""
+"""The number of handles to assume if there is no limit."""
 
 
 def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
-    """Serve until a signal ends it; return the exit code.
+    """Serve until a signal stops the server; return the exit code.
 
-    A worker that dies is replaced at once. If it dies again within 5.5 seconds, granian ends the server with exit code
-    1: a loop of crashes does not spin here, and whoever supervises the server sees it.
+    A worker that dies is replaced at once. If it dies again within 5.5 seconds, granian stops the server with exit code
+    1, so that there is no crash loop and a supervisor of the server notices.
     """
     server = _Server(
         "httpcache",
@@ -95,14 +95,14 @@ def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
 
 
 def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
-    """Return the application in a worker, which from now on ends when its parent does."""
+    """Return the application in a worker, and make the worker end when its parent does."""
     threading.Thread(target=_watch, args=(parent,), daemon=True).start()
     _bound_memory()
     ending = Ending(settings.port, settings.max_clients)
     app = build(settings, adapters, ending.over)
 
     async def told(scope: Scope, receive: Receive, send: Send) -> None:
-        """The application, whose errors at its start are one line each: Starlette sends a traceback."""
+        """Run the application, shortening its startup errors to one line: Starlette sends a traceback."""
 
         async def shorten(message: Message) -> None:
             error = sys.exception()
@@ -115,16 +115,16 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
             await app(scope, receive, send)
             return
         _end_in_time(ending)
-        with suppress(MirrorError):  # it has been told
+        with suppress(MirrorError):  # it has been reported
             await app(scope, receive, shorten)
 
     return told
 
 
 def _end_in_time(ending: Ending) -> None:
-    """Begin the end at SIGTERM, which a worker gets whatever its parent got; granian's own handler is that of SIGINT.
+    """Begin the shutdown at SIGTERM, which a worker gets whatever its parent got; granian itself handles SIGINT.
 
-    granian then stops to accept, ends connections that wait for nothing, and waits for the others.
+    granian then stops accepting connections, closes idle ones, and waits for the others.
     """
     loop = asyncio.get_running_loop()
 
@@ -137,9 +137,9 @@ def _end_in_time(ending: Ending) -> None:
 
 
 def _bound_memory() -> None:
-    """Have glibc give back what large pages took: by default each thread has a heap of its own, and keeps it.
+    """Make glibc return the memory that large index pages took: by default each thread has a heap and keeps it.
 
-    mallopt(3); other C libraries have no such thing.
+    See mallopt(3); other C libraries do not have it.
     """
     with suppress(AttributeError, OSError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -148,7 +148,7 @@ def _bound_memory() -> None:
 
 
 def _watch(parent: int) -> None:
-    """A parent that was killed ends nobody: its workers would go on, and hold the port against the next server."""
+    """End the worker if its parent was killed: otherwise it would go on and occupy the port of the next server."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
     log.error("the server was killed: its workers end")
@@ -158,21 +158,21 @@ def _watch(parent: int) -> None:
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]
-    """granian with one listening socket for all workers, as it has where the kernel cannot share a port.
+    """granian with one listening socket for all workers, which it uses only if the kernel cannot share a port.
 
-    With a socket for each, a connection belongs to a worker before one has accepted it: it waits for that one though
-    another is free, and is reset if that one dies. And only our own socket can carry options, which those that are
-    accepted from it inherit.
+    With a socket for each worker, a connection is assigned to a worker before it is accepted: it waits for that worker
+    even if another is free, and is reset if that worker dies. Also, only on a socket of our own can we set options,
+    which accepted sockets inherit.
     """
 
     patience: float
-    _ssp: Any  # what makes a socket for each worker
-    _shd: Any  # the one that they share
-    _sso: socket.socket  # the same, as Python has it
-    _told: float | None = None  # when the first signal came
+    _ssp: Any  # creates a socket for each worker
+    _shd: Any  # the socket they share
+    _sso: socket.socket  # the same as a Python socket
+    _told: float | None = None  # when the first signal arrived
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
-        """A first signal ends the server when all is done, another one ends it now."""
+        """Shut down gracefully at the first signal, immediately at a second one."""
         if self._told is None:
             self._told = time.monotonic()
         elif time.monotonic() - self._told >= AGAIN_SECONDS:
@@ -191,13 +191,13 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
 
 
 def _bound_silence(listening: socket.socket, patience: float) -> None:
-    """Let the kernel break connections whose client is gone, or takes nothing of its answer for `patience` seconds.
+    """Make the kernel drop connections whose client is gone, or reads nothing of its answer for `patience` seconds.
 
-    granian bounds how long a client may take to ask, not how long it may take to read. The kernel can. On Linux the
-    user timeout counts from the last acknowledged byte, and from the moment when the client's window was closed, also
-    if the client keeps answering that it is closed. A client opens its window in steps, so a slow one has to take about
-    128 KB in that time: 4 KB a second of the default's 30. Keepalive asks after clients to whom nothing is on the way,
-    because their answer has yet to come.
+    granian limits how long a client may take to send its request, but not to read the answer. The kernel can. On Linux
+    the user timeout counts from the last acknowledged byte, and from the moment the client's window closed, even if the
+    client keeps answering that it is closed. A client opens its window in steps, so a slow one has to read about 128 KB
+    in that time: 4 KB a second with the default of 30 seconds. Keepalive probes clients to which no data is in flight
+    because they are still waiting for their answer.
     """
     seconds = max(1, round(patience))
     listening.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -210,12 +210,12 @@ def _bound_silence(listening: socket.socket, patience: float) -> None:
 
 
 def _clients(settings: Settings) -> int:
-    """Return how many connections of clients a worker may have: fewer than were asked for if handles are short.
+    """Return how many client connections a worker may have: fewer than configured if there are too few handles.
 
-    A worker without a handle left cannot accept, and granian would try again without a pause.
+    A worker that has run out of handles cannot accept connections, and granian would retry without a pause.
     """
     handles = _handles()
-    downloads = HANDLES_PER_DOWNLOAD + FLIGHTS  # those that wait for their turn have their lock alone
+    downloads = HANDLES_PER_DOWNLOAD + FLIGHTS  # downloads that wait for their turn hold only their lock
     kept = HANDLES_OF_ITS_OWN + downloads * settings.max_connections
     room = (handles - kept) // HANDLES_PER_CLIENT
     if room < FEWEST_CLIENTS:
@@ -232,9 +232,9 @@ def _clients(settings: Settings) -> int:
 
 
 def _handles() -> int:
-    """Raise the limit of open files as far as it goes, also for the workers to come; return it."""
+    """Raise the limit of open files as far as possible, also for the workers started later; return it."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with suppress(OSError, ValueError):  # some systems promise more than they allow
+    with suppress(OSError, ValueError):  # some systems report a higher limit than they allow
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         soft = hard
     return UNLIMITED if soft == resource.RLIM_INFINITY else soft

@@ -1,4 +1,4 @@
-"""Who uses a data folder: servers and captures beside each other, a repair alone."""
+"""Locks a data folder: shared by servers and captures, exclusive for a repair."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ NAME = "users.lock"
 
 @contextmanager
 def beside(folder: Path) -> Iterator[None]:
-    """Use a folder beside others inside the block. Raises MirrorError while somebody uses it alone."""
+    """Hold a shared lock of a folder inside the block. Raises MirrorError if a repair is using it."""
     with _holding(folder, fcntl.LOCK_SH, f"a repair of {folder} is under way: let it end"):
         yield
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
-    """Use a folder alone inside the block. Raises MirrorError while servers or captures use it."""
+    """Hold the exclusive lock of a folder inside the block. Raises MirrorError if servers or captures are using it."""
     with _holding(folder, fcntl.LOCK_EX, f"a server or a capture uses {folder}: stop it first, then start it again"):
         yield
 
