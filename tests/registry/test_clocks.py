@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
 from email.utils import formatdate
@@ -170,8 +171,12 @@ def test_a_clock_that_is_put_ahead_in_the_middle_of_a_capture(more: int, here: H
     here.environment = clock.environment
     inner = here.pypi.index.otherwise
 
+    all_asked = threading.Barrier(3)
+
     def put_ahead(request: Request) -> Response:
         if request.path != "/simple/":
+            if not more:
+                all_asked.wait(30)
             clock.set(YEAR)
         return inner(request)
 
