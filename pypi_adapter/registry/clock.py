@@ -51,7 +51,7 @@ def ahead(what: str, instant: int, registry: str) -> str:
     """Return the message for something that was recorded in the future, which does not count."""
     return (
         f"{what} was recorded at {to_segment(instant)}, which is in the future: this machine's clock is wrong now, "
-        f"or was then. If it is right now, stop the mirror and run: httpcache undo-future --registry {registry} --yes"
+        f"or was then. If it is right now, stop the mirror and run: httpcache undo-future --registry {registry}"
     )
 
 
