@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import io
 import lzma
+import os
 import re
 import struct
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from math import inf
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import anyio
-import anyio.from_thread
 import anyio.to_thread
 from anyio.lowlevel import RunVar
 from packaging.utils import canonicalize_name
@@ -24,12 +25,19 @@ from httpcache.freezing.download import Digest
 from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.upstream.decoding import codings
 
+from .zip_directory import Directory, archive, entries_with, find_directory, guessed_offset, member_length
+
+METADATA = b".dist-info/METADATA"
 MAX_METADATA = 4 * 1024 * 1024  # bytes; the largest known are a few hundred KB
-BUDGET = 8 * 1024 * 1024  # bytes read of a wheel for its METADATA: in memory a zip directory takes seven times that
+BUDGET = 8 * 1024 * 1024  # bytes read of a wheel for its METADATA
 PATIENCE = 300.0  # seconds for all ranges of a wheel together
-READERS = 16  # wheels read at the same time
+READERS = 16  # threads that read wheels
 PIECE = 4096  # bytes of a zip member that are decompressed at a time
-READ_AHEAD = 64 * 1024  # bytes requested at a time: the directory and METADATA of most wheels are in the last 64 KB
+TAIL = 128 * 1024  # bytes at the end of a wheel that are requested first, at least LONGEST_END
+NEAR = 512 * 1024  # bytes before the directory within which METADATA is read along with it
+HEADER = 1024  # bytes that a member's local header has at most, mostly
+LONG = 1024 * 1024  # bytes of a directory or of METADATA that take a thread: 10 ms or more
+QUICK = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)  # methods of which a few bytes cannot become many megabytes at once
 # What zipfile raises for files that are damaged or not zip files: it does not wrap the errors of the codecs.
 ZIP_ERRORS = (
     zipfile.BadZipFile,
@@ -48,6 +56,7 @@ _DIST_INFO = re.compile(r"([^/]+)\.dist-info/METADATA")
 _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
+T = TypeVar("T")
 Ask = Callable[[Headers], AbstractAsyncContextManager[UpstreamResponse]]
 
 
@@ -68,13 +77,15 @@ def ranged(answer: UpstreamResponse) -> tuple[int, int]:
 
 async def from_wheel(path: Path, filename: str) -> bytes:
     """Read METADATA from a wheel on disk. Raises BadUpstream if it is not a wheel."""
-    return await anyio.to_thread.run_sync(from_file, path, filename, limiter=_limiter())
-
-
-def from_file(path: Path, filename: str) -> bytes:
-    """Read METADATA as `from_wheel` does, in the caller's thread."""
     with path.open("rb", buffering=0) as file:
-        return _read(_Budgeted(file), filename)
+        budget = _Budget()
+
+        async def read(start: int, stop: int) -> bytes:
+            budget.spend(stop - start)
+            return await anyio.to_thread.run_sync(os.pread, file.fileno(), stop - start, start, limiter=_limiter())
+
+        size = os.fstat(file.fileno()).st_size
+        return await _metadata(_End(size, await read(max(0, size - TAIL), size), read), filename)
 
 
 async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> tuple[bytes, UpstreamResponse]:
@@ -85,14 +96,14 @@ async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> t
     requests, BadUpstream if the file is not a wheel, or not the announced one.
     """
     remote = _Remote(ask)
-    first = await remote.open()
-    if digests and not any(map(remote.may_have, digests)):
+    first, data = await remote.open()
+    if digests and len(data) == remote.size and not any(digest.is_of(data) for digest in digests):
         raise BadUpstream(f"{filename} is not what the index announced, by its digest; nothing was kept")
-    return await anyio.to_thread.run_sync(_read, remote, filename, limiter=_limiter()), first
+    return await _metadata(_End(remote.size, data, remote.read), filename), first
 
 
 def _limiter() -> anyio.CapacityLimiter:
-    """Return the limiter of the threads that wait for upstreams: everything else has threads of its own."""
+    """Return the limiter of the threads that read wheels: everything else has threads of its own."""
     try:
         return _LIMITER.get()
     except LookupError:
@@ -101,110 +112,115 @@ def _limiter() -> anyio.CapacityLimiter:
         return limiter
 
 
-class _Budgeted(io.RawIOBase):
-    """A file with a limit on the bytes read: zipfile would read as much as a hostile file tells it to."""
+class _Budget:
+    """A limit on the bytes that are read of a wheel, whatever it says of the sizes of its parts."""
 
-    def __init__(self, file: io.FileIO) -> None:
-        self._file = file
+    def __init__(self) -> None:
         self._left = BUDGET
 
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._file.tell()
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        return self._file.seek(offset, whence)
-
-    def read(self, count: int = -1) -> bytes:
-        data = self._file.read(self._left + 1 if count < 0 else min(count, self._left + 1))
-        self._left -= len(data)
+    def spend(self, count: int) -> None:
+        """Count bytes before they are read. Raises BadUpstream."""
+        self._left -= count
         if self._left < 0:
             raise BadUpstream(f"to read its METADATA takes more than {BUDGET} bytes of it")
-        return data
 
 
-class _Remote(io.RawIOBase):
-    """A file read by range requests, for zipfile in a worker thread; no bytes are fetched twice."""
+class _Remote:
+    """A file that is read by range requests."""
 
     def __init__(self, ask: Ask) -> None:
+        self.size = 0
+        """The size of the whole file in bytes, known from the first answer on."""
         self._ask = ask
-        self._left = BUDGET
-        self._end = inf
-        self._at = 0
-        self._size = 0
-        self._parts: list[tuple[int, bytes]] = []
+        self._budget = _Budget()
+        self._until = anyio.current_time() + PATIENCE
 
-    async def open(self) -> UpstreamResponse:
-        self._end = anyio.current_time() + PATIENCE
-        return await self._fetch(f"bytes=-{READ_AHEAD}", READ_AHEAD)
+    async def open(self) -> tuple[UpstreamResponse, bytes]:
+        """Request the end of the file. Return the answer, and the last TAIL bytes, or all if there are fewer."""
+        answer, start, data = await self._fetch(f"bytes=-{TAIL}", TAIL)
+        if start + len(data) != self.size:  # some servers take that for the first bytes
+            data = await self.read(max(0, self.size - TAIL), self.size)
+        return answer, data
 
-    def may_have(self, digest: Digest) -> bool:
-        """Whether the file has this digest; also true if no range had all of the file."""
-        whole = next((part for _, part in self._parts if len(part) == self._size), None)
-        return whole is None or digest.is_of(whole)
-
-    async def _fetch(self, wanted: str, count: int) -> UpstreamResponse:
-        if self._left < count or anyio.current_time() > self._end:
-            raise BadUpstream(f"to read its METADATA takes more than {BUDGET} bytes of it, or {PATIENCE:.0f} seconds")
-        self._left -= count
-        async with self._ask((("Range", wanted),)) as answer:
-            start, size = ranged(answer)
-            if self._parts and size != self._size:
-                raise BadUpstream("the file changed while it was read")
-            self._size = size
-            self._parts.append((start, await answer.read(count, "a range")))
-            return answer
-
-    def seekable(self) -> bool:
-        return True
-
-    def readable(self) -> bool:
-        return True
-
-    def tell(self) -> int:
-        return self._at
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        self._at = {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence] + offset
-        if self._at < 0:
-            raise ValueError("a negative place")
-        return self._at
-
-    def readall(self) -> bytes:
-        return self.read(self._size - self._at)
-
-    def read(self, count: int = -1) -> bytes:
-        stop = self._size if count < 0 else min(self._at + count, self._size)
-        data = self._cached(self._at, stop)
-        if data is None:
-            ahead = min(max(stop, self._at + READ_AHEAD), self._size)
-            anyio.from_thread.run(self._fetch, f"bytes={self._at}-{ahead - 1}", ahead - self._at)
-            data = self._cached(self._at, stop)
-        if data is None:
-            raise BadUpstream("a range is shorter than it was asked for")
-        self._at += len(data)
+    async def read(self, start: int, stop: int) -> bytes:
+        """Request the bytes from `start` to `stop` (exclusive)."""
+        _, first, data = await self._fetch(f"bytes={start}-{stop - 1}", stop - start)
+        if first != start or len(data) != stop - start:
+            raise BadUpstream("a range is not the one that was asked for")
         return data
 
-    def _cached(self, start: int, stop: int) -> bytes | None:
-        if start >= stop:
-            return b""
-        for first, part in self._parts:
-            if first <= start and stop <= first + len(part):
-                return part[start - first : stop - first]
-        return None
+    async def _fetch(self, wanted: str, count: int) -> tuple[UpstreamResponse, int, bytes]:
+        self._budget.spend(count)
+        if anyio.current_time() > self._until:
+            raise BadUpstream(f"to read its METADATA takes more than {PATIENCE:.0f} seconds")
+        async with self._ask((("Range", wanted),)) as answer:
+            start, size = ranged(answer)
+            if self.size not in (0, size):
+                raise BadUpstream("the file changed while it was read")
+            self.size = size
+            return answer, start, await answer.read(count, "a range")
 
 
-def _read(file: io.RawIOBase, filename: str) -> bytes:
+@dataclass
+class _End:
+    """What has been read of a file of `size` bytes: `data`, its last bytes. `more` reads from one offset to another."""
+
+    size: int
+    data: bytes
+    more: Callable[[int, int], Awaitable[bytes]]
+
+    @property
+    def start(self) -> int:
+        """The offset of `data`."""
+        return self.size - len(self.data)
+
+    async def read(self, start: int, stop: int) -> bytes:
+        """Return the bytes from `start` to `stop` (exclusive) or to the end; none are read twice."""
+        if start < 0:
+            raise zipfile.BadZipFile("an offset before the beginning of the file")
+        stop, missing = min(stop, self.size), b""
+        if start < self.start:
+            missing = await self.more(start, min(stop, self.start)) if start < stop else b""
+        return missing + self.data[max(0, start - self.start) : max(0, stop - self.start)]
+
+
+async def _metadata(end: _End, filename: str) -> bytes:
+    """Return the METADATA of a wheel of which TAIL bytes, or all, have been read. Raises BadUpstream."""
     try:
-        with zipfile.ZipFile(file) as wheel:
-            return _member(wheel, _metadata_name(wheel.namelist(), filename), filename)
+        return await _found(end, filename)
     except ZIP_ERRORS as error:
         raise BadUpstream(f"{filename} is no wheel: {error}") from error
+
+
+async def _found(end: _End, filename: str) -> bytes:
+    directory = find_directory(end.data, end.size)
+    if directory.start < end.start:
+        end.data = await end.read(_first_needed(directory, end), end.size)
+    data = await end.read(directory.start, directory.stop)
+    entries = await _run(partial(entries_with, METADATA, data), is_long=len(data) > LONG)
+    with archive(entries) as listed:
+        info = listed.getinfo(_metadata_name(listed.namelist(), filename))
+    start = info.header_offset + directory.in_front
+    member = await end.read(start, start + HEADER + info.compress_size)
+    missing = member_length(info, member) - len(member)
+    if missing > 0:
+        member += await end.read(start + len(member), start + len(member) + missing)
+    is_long = max(info.compress_size, info.file_size) > LONG or info.compress_type not in QUICK
+    return await _run(partial(_unpacked, entries, member, info.filename, filename), is_long=is_long)
+
+
+def _first_needed(directory: Directory, end: _End) -> int:
+    """Return where to read on from, if the directory begins before what has been read.
+
+    METADATA is read along with the rest of the directory if it seems to be shortly before it, as in most wheels.
+    """
+    guess = guessed_offset(METADATA, end.data) + directory.in_front
+    return guess if directory.start - NEAR < guess < directory.start else directory.start
+
+
+async def _run(work: Callable[[], T], *, is_long: bool) -> T:
+    """Run work, in a thread if it would keep the event loop from everything else."""
+    return await anyio.to_thread.run_sync(work, limiter=_limiter()) if is_long else work()
 
 
 def _metadata_name(names: Iterable[str], filename: str) -> str:
@@ -228,12 +244,15 @@ def _metadata_name(names: Iterable[str], filename: str) -> str:
     return f"{own[0]}.dist-info/METADATA"
 
 
-def _member(wheel: zipfile.ZipFile, name: str, filename: str) -> bytes:
+def _unpacked(entries: list[bytes], member: bytes, name: str, filename: str) -> bytes:
     """Read METADATA piece by piece, ignoring the size in the zip directory, so that a zip bomb is detected in time."""
-    body = b""
-    with wheel.open(name) as member:
-        while piece := member.read(PIECE):
-            body += piece
-            if len(body) > MAX_METADATA:
-                raise BadUpstream(f"the METADATA of {filename} is longer than {MAX_METADATA} bytes")
-    return body
+    body = bytearray()
+    with archive(entries, member) as wheel:
+        info = wheel.getinfo(name)
+        info.header_offset = 0
+        with wheel.open(info) as file:
+            while piece := file.read(PIECE):
+                body += piece
+                if len(body) > MAX_METADATA:
+                    raise BadUpstream(f"the METADATA of {filename} is longer than {MAX_METADATA} bytes")
+    return bytes(body)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
+import io
 import re
-from collections.abc import Callable, Iterator
+import zipfile
+from collections.abc import Coroutine, Iterator
 from contextlib import suppress
 from html.parser import HTMLParser
-from typing import NoReturn
 
 import msgspec
 
@@ -15,8 +17,8 @@ from httpcache.errors import BadAddress, BadUpstream
 from httpcache.target import read_url
 from httpcache.upstream.decoding import BadCoding, decoded
 from pypi_adapter.addresses import AsOf, parse_when
+from pypi_adapter.registry import wheel_metadata
 from pypi_adapter.registry.metadata_source import looks_like_metadata
-from pypi_adapter.registry.wheel_metadata import MAX_METADATA, _read, _Remote, from_file
 from pypi_adapter.simple.html_page import to_html
 from pypi_adapter.simple.json_page import to_json
 from pypi_adapter.simple.model import BadPage, File, Page, ProjectList, map_files, strongest
@@ -34,6 +36,7 @@ ATTRIBUTES = {
     "href", "charset", "name", "content", "data-requires-python", "data-yanked", "data-core-metadata",
     "data-dist-info-metadata", "data-gpg-sig", "data-provenance", "data-upload-time",
 }  # fmt: skip
+_LOOP = asyncio.Runner()
 _REPLACED = re.compile("[\\x00-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufffe\\uffff\\ufdd0-\\ufdef]")  # by an HTML parser
 
 
@@ -169,26 +172,37 @@ def codings(data: bytes) -> None:
 
 
 def wheels(data: bytes) -> None:
-    """A wheel: BadUpstream or METADATA, and the same from a file as by ranges."""
-    remote = _Remote(_never_asked)
-    remote._size, remote._parts = len(data), [(0, data)]
+    """A wheel: BadUpstream or METADATA, the same from a file as by ranges, and what zipfile finds."""
+
+    async def more(start: int, stop: int) -> bytes:
+        return data[start:stop]
+
+    end = wheel_metadata._End(len(data), data[-wheel_metadata.TAIL :], more)
     path = scratch("wheels") / WHEEL
     path.write_bytes(data)
-    found = _metadata_of(lambda: from_file(path, WHEEL))
-    assert found == _metadata_of(lambda: _read(remote, WHEEL))
-    assert found is None or len(found) <= MAX_METADATA
+    found = _metadata_of(wheel_metadata.from_wheel(path, WHEEL))
+    assert found == _metadata_of(wheel_metadata._metadata(end, WHEEL))
+    assert found is None or len(found) <= wheel_metadata.MAX_METADATA
+    expected = _by_zipfile(data)
+    assert expected is None or found == expected
     assert looks_like_metadata(data) in (True, False)
 
 
-def _metadata_of(read: Callable[[], bytes]) -> bytes | None:
+def _metadata_of(read: Coroutine[None, None, bytes]) -> bytes | None:
     try:
-        return read()
+        return _LOOP.run(read)
     except BadUpstream:
         return None
 
 
-def _never_asked(_headers: object) -> NoReturn:
-    raise AssertionError("everything is here already")
+def _by_zipfile(data: bytes) -> bytes | None:
+    try:
+        with zipfile.ZipFile(io.BytesIO(data)) as wheel:
+            name = wheel_metadata._metadata_name(wheel.namelist(), WHEEL)
+            with wheel.open(name) as file:
+                return b"".join(iter(lambda: file.read(4096), b""))
+    except (BadUpstream, *wheel_metadata.ZIP_ERRORS):
+        return None
 
 
 def moments(data: bytes) -> None:
