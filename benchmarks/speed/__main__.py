@@ -8,6 +8,7 @@ answers (answers.py). The mirror has two columns: `mirror-dated` is the index of
     page-*, wheel-*   wrk: answers a second, CPU of the server for each (load.py)
     mixed             wrk on files that are there, while others are fetched for the first time (mixed.py)
     compile, install  uv with an empty cache (clients.py)
+    cold-resolve, cold-install    uv through servers that have nothing yet, over a slow link (cold.py)
     first-fetch, crowd, 4g    downloads that are new to the mirror (fetch.py)
     first-sight       CPU for a date of a project that nobody has asked for (sight.py)
     records           start and hits with very many records (records.py)
@@ -32,13 +33,17 @@ from benchmarks.machine import machine
 
 from . import clients, mixed
 from .bench import Bench, say
+from .cold import INSTALL, RESOLVE
 from .peers import SERVERS
 from .process import Sampler, Unavailable
 from .replica import FULL, SMALL, Sizes
 from .report import Report, lines, targets
 
 LOADS: Final = (*FULL.pages, *FULL.wheels)
-WORKS: Final = (*LOADS, "mixed", "compile", "install", "first-fetch", "crowd", "4g", "first-sight", "records")
+COLD: Final = (RESOLVE, INSTALL)
+"""Works that start servers of their own."""
+WORKS: Final = (*COLD, *LOADS, "mixed", "compile", "install", "first-fetch", "crowd", "4g", "first-sight", "records")
+SETS: Final = tuple(some.name for some in FULL.sets)
 ALONE: Final = ("crowd", "4g", "first-sight", "records")
 """Works that only the mirror does."""
 
@@ -70,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument(
         "--servers", type=_some(tuple(SERVERS)), default=list(SERVERS), metavar="NAME,...", help=", ".join(SERVERS)
     )
+    parser.add_argument("--sets", type=_some(SETS), metavar="SET,...", help=f"of first builds: {', '.join(SETS)} (all)")
     parser.add_argument(
         "--records", type=int, metavar="N", help="in the store that is started (1,000,000; small: 10,000)"
     )
@@ -91,8 +97,11 @@ def _measure(options: argparse.Namespace) -> Report:
             Path(folder), sizes, sampler, seconds=options.seconds, rounds=options.rounds, workers=options.workers
         )
         try:
-            bench.start(options.servers)
-            _run(bench, options, options.records or sizes.records)
+            if cold := [work for work in COLD if work in options.only]:
+                bench.first_builds(cold, options.servers, options.sets or SETS)
+            if others := [work for work in options.only if work not in COLD]:
+                bench.start(options.servers)
+                _run(bench, others, options.servers, options.records or sizes.records)
         finally:
             bench.close()
     return Report(
@@ -109,9 +118,9 @@ def _measure(options: argparse.Namespace) -> Report:
     )
 
 
-def _run(bench: Bench, options: argparse.Namespace, records: int) -> None:
+def _run(bench: Bench, works: list[str], servers: list[str], records: int) -> None:
     """Do the works in their order; the last ones are the mirror's alone, when all servers have ended."""
-    works = options.only if "mirror" in options.servers else [work for work in options.only if work not in ALONE]
+    works = works if "mirror" in servers else [work for work in works if work not in ALONE]
     bench.load([work for work in LOADS if work in works])
     for work, measure in (
         ("mixed", bench.mixed),
@@ -142,6 +151,11 @@ def _titles(sizes: Sizes) -> dict[str, str]:
     titles["compile"] = f"uv pip compile of {sizes.graph} distributions"
     titles["install"] = f"uv pip install of {min(clients.INSTALLED, sizes.graph)} of them"
     titles["first-fetch"] = f"first fetch of {_size(sizes.first_fetch)}"
+    for some in sizes.sets:
+        titles |= {
+            f"{RESOLVE} {some.name}": f"resolve, {some.title}",
+            f"{INSTALL} {some.name}": f"install, {some.title}",
+        }
     titles["crowd"] = f"{sizes.crowd} clients for {_size(sizes.crowd_file)}"
     titles["4g"] = f"a file of {_size(sizes.large)}"
     return titles

@@ -16,8 +16,8 @@ import httpx
 import msgspec
 
 from .load import wire_size
+from .pages import JSON
 from .process import Unavailable
-from .replica import JSON
 
 ANY: Final = "*/*"
 _PATIENCE: Final = 60.0

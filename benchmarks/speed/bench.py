@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 from statistics import median
@@ -17,7 +17,7 @@ from statistics import median
 import httpx
 import msgspec
 
-from . import answers, clients, fetch, mixed, records, sight
+from . import answers, clients, cold, fetch, mixed, records, sight
 from .answers import ANY, Answer
 from .load import CONNECTIONS, Loaded, load, wire_size, wrk
 from .nginx import Nginx
@@ -295,6 +295,18 @@ class Bench:
         usage = shutil.disk_usage(self._folder)
         if usage.free < size + 1_000_000_000:
             raise Unavailable(f"needs {size / 1e9:.1f} GB free below {self._folder}: name another with --folder")
+
+    # --- first builds
+
+    def first_builds(self, works: Sequence[str], servers: Sequence[str], names: Sequence[str]) -> None:
+        """uv through servers that are started empty, over a link with a delay, for the named sets."""
+        sets = [some for some in self._sizes.sets if some.name in names]
+        with ExitStack() as stack:
+            builds = cold.FirstBuilds(self._folder / "first-builds", sets, self._rounds, stack, self._noting, say)
+            for work in works:
+                builds.run(work, servers)
+            self.figures += builds.figures
+            self.versions |= builds.versions
 
     # --- the mirror alone
 

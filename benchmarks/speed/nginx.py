@@ -14,8 +14,8 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
 
+from .pages import JSON
 from .process import Child, Unavailable, free_port
-from .replica import JSON
 
 _FORMS: Final = f"""
     map $http_accept $form {{ default html; "~application/vnd\\.pypi\\.simple\\.v1\\+json" json; }}
@@ -26,6 +26,7 @@ _LOG: Final = """
     log_format line '$request_uri $status';
     access_log {log} line;
 """
+_HELD: Final = "gzip_static on; gzip_vary on; add_header Cache-Control 'max-age={}, public';"
 
 
 def executable() -> str:
@@ -53,11 +54,22 @@ class Nginx:
     @property
     def requests(self) -> list[str]:
         """The addresses that were asked for, as the access log has them."""
-        return [line.partition(" ")[0] for line in (self.folder / "access").read_text().splitlines()]
+        return [address for address, _ in self.answers]
+
+    @property
+    def answers(self) -> list[tuple[str, int]]:
+        """The addresses with the status that each was answered with."""
+        lines = (self.folder / "access").read_text().splitlines()
+        return [(address, int(status)) for address, _, status in (line.partition(" ") for line in lines)]
 
     def upstream(self, replica: Path) -> Child:
         """Run the registry that all mirrors mirror: with an access log, where its requests are counted."""
         return self._start(_LOG.format(log=self.folder / "access") + _FORMS, _files(replica, "upstream"))
+
+    def compressed(self, replica: Path) -> Child:
+        """Run the same with what PyPI's answers have besides: gzip, where it is asked for, and how long they hold."""
+        http = _LOG.format(log=self.folder / "access") + _FORMS
+        return self._start(http, _files(replica, "upstream", _HELD.format(600), _HELD.format(365_000_000)))
 
     def static(self, replica: Path) -> Child:
         """Run the limit: the same files, with no log."""
@@ -119,8 +131,9 @@ http {{
         return child
 
 
-def _files(replica: Path, site: str) -> str:
+def _files(replica: Path, site: str, of_pages: str = "", of_files: str = "") -> str:
+    """The locations of a site's pages and of all files, with further directives of each."""
     return f"""
-        location /simple/ {{ root {replica}/pages/{site}; index index.$form; add_header Vary Accept; }}
-        location / {{ root {replica}; }}
+        location /simple/ {{ root {replica}/pages/{site}; index index.$form; add_header Vary Accept; {of_pages} }}
+        location / {{ root {replica}; {of_files} }}
 """

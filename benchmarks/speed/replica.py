@@ -14,10 +14,8 @@ each version; sdists and the wheels of other systems are listed and absent. All 
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from html import escape
 from pathlib import Path
 from typing import Final
 
@@ -25,18 +23,28 @@ import msgspec
 
 from tests.support.packages import Dist, wheel
 
-JSON: Final = "application/vnd.pypi.simple.v1+json"
-KB: Final = 1_000
-MB: Final = 1_000_000
-GB: Final = 1_000_000_000
+from . import cold_sets
+from .pages import (
+    FIRST,
+    GB,
+    KB,
+    LAST,
+    MB,
+    ORIGIN,
+    Listed,
+    absent,
+    html_list,
+    html_page,
+    json_list,
+    json_page,
+    present,
+    timestamp,
+)
+
 TOP: Final = 10
 """How many of the graph's projects a user asks for; the others are needed by these."""
 VERSIONS: Final = 24
 """Of each project of the graph."""
-FIRST: Final = datetime(2014, 1, 1, 9, 30, tzinfo=UTC)
-LAST: Final = datetime(2025, 11, 30, tzinfo=UTC)
-_ORIGIN: Final = b"http://replica.invalid"
-"""As long as http://127.0.0.1 with a port of five digits."""
 _PLATFORMS: Final = (
     "win32", "win_amd64", "win_arm64", "macosx_10_9_x86_64", "macosx_11_0_arm64",
 )  # fmt: skip
@@ -49,7 +57,7 @@ _PYTHONS: Final = ("cp310", "cp311", "cp312", "cp313")
 
 @dataclass(frozen=True)
 class Sizes:
-    """How much of everything a run has; bytes, but for the last ones, which are numbers of things."""
+    """How much of everything a run has: bytes, numbers of things, and the sets of first builds."""
 
     pages: Mapping[str, int]
     wheels: Mapping[str, int]
@@ -59,6 +67,7 @@ class Sizes:
     crowd: int
     graph: int
     records: int
+    sets: Sequence[cold_sets.Set]
 
 
 FULL: Final = Sizes(
@@ -70,6 +79,7 @@ FULL: Final = Sizes(
     crowd=200,
     graph=130,
     records=1_000_000,
+    sets=cold_sets.SETS,
 )
 SMALL: Final = Sizes(
     pages={"page-20k": 20 * KB, "page-500k": 100 * KB, "page-7m": 500 * KB},
@@ -80,22 +90,8 @@ SMALL: Final = Sizes(
     crowd=40,
     graph=30,
     records=10_000,
+    sets=cold_sets.SMALL,
 )
-
-
-class Listed(msgspec.Struct, rename="kebab"):
-    """A file on a page, its members in the order that PyPI writes them in."""
-
-    core_metadata: dict[str, str] | bool
-    data_dist_info_metadata: dict[str, str] | bool
-    filename: str
-    hashes: dict[str, str]
-    provenance: str | None
-    requires_python: str | None
-    size: int
-    upload_time: str
-    url: str
-    yanked: bool | str
 
 
 class Replica:
@@ -116,10 +112,10 @@ class Replica:
         for name, size in self.sizes.wheels.items():
             dist = wheel(name, "1.0", padding=size - 1_000)  # the rest is in the order of a thousand bytes
             self.wheels[name] = dist
-            self._page(name, [self._real(dist, LAST)])
+            self._page(name, [present(self.folder, dist, LAST)])
         for name, dists in graph(self.sizes.graph):
             self._page(name, list(self._releases(dists)))
-        self._list()
+        self._write(".", json_list(self._names), html_list(self._names))
 
     def big(self, name: str, size: int, *, sparse: bool = False) -> Path:
         """Write a file for downloads, of random bytes or of zeros that take no room."""
@@ -138,17 +134,6 @@ class Replica:
         """What a user of the graph asks for."""
         return [_graph_name(number) for number in range(min(TOP, self.sizes.graph))]
 
-    def _real(self, dist: Dist, uploaded: datetime) -> Listed:
-        """Write a wheel and its metadata, and return its entry."""
-        digest = dist.sha256
-        path = self.folder / _path(digest, dist.filename)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(dist.data)
-        path.with_name(f"{dist.filename}.metadata").write_bytes(dist.metadata)
-        entry = _listed(dist.filename, digest, dist.metadata_sha256, len(dist.data), uploaded)
-        entry.requires_python = dist.requires_python
-        return entry
-
     def _releases(self, dists: list[Dist]) -> Iterator[Listed]:
         """Yield the files of a project of the graph: each wheel, with an sdist and wheels of other systems."""
         draw = random.Random(dists[0].name)
@@ -156,36 +141,23 @@ class Replica:
         span = (LAST - FIRST) / len(dists)
         for number, dist in enumerate(dists):
             uploaded = FIRST + span * number
-            yield self._real(dist, uploaded)
+            yield present(self.folder, dist, uploaded)
             module = dist.filename.partition("-")[0]
             others = [f"{module}-{dist.version}-{p}-{p}-{system}.whl" for p in pythons for system in _PLATFORMS]
             for name in (*others, f"{module}-{dist.version}.tar.gz"):
-                yield _absent(name, draw, uploaded)
+                yield absent(name, draw, uploaded)
 
     def _page(self, name: str, files: list[Listed]) -> None:
         self._names.append(name)
-        page = {
-            "alternate-locations": [],
-            "files": files,
-            "meta": {"_last-serial": 30_000_000, "api-version": "1.4"},
-            "name": name,
-            "versions": list(dict.fromkeys(file.filename.split("-")[1].removesuffix(".tar.gz") for file in files)),
-        }
-        self._write(name, msgspec.json.encode(page), _html(name, files))
-
-    def _list(self) -> None:
-        meta = {"_last-serial": 30_000_000, "api-version": "1.4"}
-        page = msgspec.json.encode({"meta": meta, "projects": [{"name": name} for name in self._names]})
-        links = "".join(f'<a href="/simple/{name}/">{name}</a>\n' for name in self._names)
-        self._write(".", page, f"<!DOCTYPE html>\n<html><body>\n{links}</body></html>\n".encode())
+        self._write(name, json_page(name, files), html_page(name, files))
 
     def _write(self, name: str, page: bytes, html: bytes) -> None:
         for site, origin in self.sites.items():
-            assert len(origin) == len(_ORIGIN), origin
+            assert len(origin) == len(ORIGIN), origin
             folder = self.folder / "pages" / site / "simple" / name
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "index.json").write_bytes(page.replace(_ORIGIN, origin.encode()))
-            (folder / "index.html").write_bytes(html.replace(_ORIGIN, origin.encode()))
+            (folder / "index.json").write_bytes(page.replace(ORIGIN, origin.encode()))
+            (folder / "index.html").write_bytes(html.replace(ORIGIN, origin.encode()))
 
 
 def graph(count: int) -> Iterator[tuple[str, list[Dist]]]:
@@ -235,7 +207,7 @@ def _pretended(name: str, size: int) -> list[Listed]:
         tags = [f"{python}-{python}-{platform}" for python in wheels for platform in (*_LINUX, *_PLATFORMS)]
         names = [f"{module}-{version}-{tag}.whl" for tag in tags or ["py3-none-any"]]
         for filename in (*names, f"{module}-{version}.tar.gz"):
-            files.append(_absent(filename, draw, FIRST))
+            files.append(absent(filename, draw, FIRST))
             length += len(msgspec.json.encode(files[-1])) + 1
             if length >= size:
                 return _spread(files)
@@ -247,49 +219,5 @@ def _spread(files: list[Listed]) -> list[Listed]:
     """Give files upload times over all the years, in their order."""
     span = (LAST - FIRST) / len(files)
     for number, file in enumerate(files):
-        file.upload_time = _time(FIRST + span * number)
+        file.upload_time = timestamp(FIRST + span * number)
     return files
-
-
-def _absent(filename: str, draw: random.Random, uploaded: datetime) -> Listed:
-    """An entry for a file that is not there."""
-    metadata = draw.randbytes(32).hex() if filename.endswith(".whl") else None
-    return _listed(filename, draw.randbytes(32).hex(), metadata, draw.randrange(10 * KB, 30 * MB), uploaded)
-
-
-def _listed(filename: str, digest: str, metadata: str | None, size: int, uploaded: datetime) -> Listed:
-    announced: dict[str, str] | bool = {"sha256": metadata} if metadata else False
-    return Listed(
-        core_metadata=announced,
-        data_dist_info_metadata=announced,
-        filename=filename,
-        hashes={"sha256": digest},
-        provenance=None,
-        requires_python=">=3.8",
-        size=size,
-        upload_time=_time(uploaded),
-        url=f"{_ORIGIN.decode()}/{_path(digest, filename)}",
-        yanked=False,
-    )
-
-
-def _path(digest: str, filename: str) -> str:
-    return f"packages/{digest[:2]}/{digest[2:4]}/{digest[4:]}/{filename}"
-
-
-def _time(instant: datetime) -> str:
-    return f"{instant + timedelta(microseconds=1):%Y-%m-%dT%H:%M:%S.%fZ}"
-
-
-def _html(name: str, files: list[Listed]) -> bytes:
-    head = '<head><meta name="pypi:repository-version" content="1.4">'
-    begin = ["<!DOCTYPE html>", "<html>", head, f"<title>{name}</title></head>", "<body>"]
-    return "\n".join([*begin, *map(_anchor, files), "</body>", "</html>", ""]).encode()
-
-
-def _anchor(file: Listed) -> str:
-    python = f' data-requires-python="{escape(file.requires_python)}"' if file.requires_python else ""
-    announced = file.core_metadata
-    digest = f"sha256={announced['sha256']}" if isinstance(announced, dict) else ""
-    metadata = f' data-dist-info-metadata="{digest}" data-core-metadata="{digest}"' if digest else ""
-    return f'<a href="{file.url}#sha256={file.hashes["sha256"]}"{python}{metadata}>{file.filename}</a><br />'

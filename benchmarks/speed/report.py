@@ -18,10 +18,20 @@ SPEED: Final = "MB a second"
 FIRST_BYTE: Final = "ms to the first byte"
 PSS: Final = "peak PSS, MB"
 RSS: Final = "sum of peak RSS, MB"
+FIRST_BUILD: Final = "seconds of a first build"
+UPSTREAM: Final = "requests that the registry answered"
+LINK: Final = "share of a core that the link took"
+METADATA: Final = "CPU ms for each METADATA read by ranges"
+STRAIGHT: Final = "straight"
+"""The column of uv without a mirror, over the same link: what first builds are compared with."""
+WARM: Final = ", warm"
+"""Behind the column of a mirror: the same once more, when it has everything."""
 LIMIT: Final = "nginx"
 """The column of the same files served statically: what every ratio is to, unless it says otherwise."""
 CACHE: Final = "nginx-cache"
 OURS: Final = ("mirror-dated", "mirror-pinned")
+_TABLES: Final = (RATE, CPU, WRK, SECONDS, FIRST_BUILD, METADATA, UPSTREAM, LINK, PSS, RSS)
+"""What has a table of its own."""
 _NOISE: Final = 0.95
 """What still counts as no slower: two runs of one server differ by some per cent."""
 
@@ -79,7 +89,9 @@ class Table:
 
     def __init__(self, figures: Sequence[Figure]) -> None:
         self._medians = {(found.work, found.what, found.column): found.median for found in figures}
-        self.columns = list(dict.fromkeys(found.column for found in figures if found.what in (RATE, SECONDS)))
+        self.columns = list(
+            dict.fromkeys(found.column for found in figures if found.what in (RATE, SECONDS, FIRST_BUILD))
+        )
 
     def get(self, work: str, what: str, column: str) -> float | None:
         """The median; None if it was not measured."""
@@ -102,7 +114,7 @@ class Table:
 def targets(figures: Sequence[Figure]) -> list[Target]:
     """Every target, beside what was measured."""
     table = Table(figures)
-    return [*_load_targets(table), *_other_targets(table)]
+    return [*_load_targets(table), *_first_build_targets(table), *_other_targets(table)]
 
 
 def _load_targets(table: Table) -> Iterator[Target]:
@@ -116,6 +128,23 @@ def _load_targets(table: Table) -> Iterator[Target]:
         for column in OURS:
             for other, limit in others.items():
                 yield Target(f"{work}: {column} / {other}", limit, True, table.ratio(work, RATE, column, other))
+
+
+def _first_build_targets(table: Table) -> Iterator[Target]:
+    ours = OURS[0]
+    for work in ("cold-resolve", "cold-install"):
+        sets = [name for name in table.works(FIRST_BUILD) if name.startswith(f"{work} ")]
+        cold, warm = (
+            [ratio for name in sets if (ratio := table.ratio(name, FIRST_BUILD, column, STRAIGHT)) is not None]
+            for column in (ours, ours + WARM)
+        )
+        for text, found, limit in (
+            (f"{ours} / {STRAIGHT}, median of the sets", median(cold) if cold else None, 1.1),
+            (f"{ours} / {STRAIGHT}, worst set", max(cold, default=None), 1.5),
+            (f"{ours}{WARM} / {STRAIGHT}, median of the sets", median(warm) if warm else None, 0.3),
+        ):
+            yield Target(f"{work}: {text}", limit, False, found)
+    yield Target(f"cold-resolve deep: {METADATA}", 6, False, table.get("cold-resolve deep", METADATA, ours))
 
 
 def _other_targets(table: Table) -> Iterator[Target]:
@@ -156,6 +185,10 @@ def lines(report: Report) -> Iterator[str]:
     yield from _section(f"{WRK}: near 1 it is wrk that was measured", _by_column(report, table, WRK))
     yield from _section("seconds", _by_column(report, table, SECONDS))
     yield from _section(f"the same, times {LIMIT}", _ratios(report, table, SECONDS, [LIMIT]))
+    yield from _section(FIRST_BUILD, _by_column(report, table, FIRST_BUILD))
+    yield from _section(f"the same, times {STRAIGHT}", _ratios(report, table, FIRST_BUILD, [STRAIGHT]))
+    for what in (METADATA, UPSTREAM, LINK):
+        yield from _section(f"{what}, in first builds", _by_column(report, table, what))
     yield from _section("the rest", list(_rest(report)))
     yield from _section("memory of the process tree, MB", list(_memory(report)))
     yield from _section("targets", list(_verdicts(report)))
@@ -205,7 +238,7 @@ def _ratios_of_ours(report: Report, table: Table) -> list[list[str]]:
 def _rest(report: Report) -> Iterator[list[str]]:
     yield ["", "", "", "median", "least", "most"]
     for found in report.figures:
-        if found.what not in (RATE, CPU, WRK, SECONDS, PSS, RSS):
+        if found.what not in _TABLES:
             values = (found.median, min(found.values), max(found.values))
             yield [_title(report, found.work), found.what, found.column, *map(number, values)]
 

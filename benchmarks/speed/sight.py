@@ -18,9 +18,9 @@ from typing import Final
 
 from . import answers
 from .nginx import Nginx
+from .pages import FIRST, JSON, LAST
 from .peers import Place, Server, mirror
 from .process import Sampler, Unavailable
-from .replica import FIRST, JSON, LAST
 
 DATES: Final = tuple(
     f"{FIRST + (LAST - FIRST) * share / 100 + timedelta(days=day):%Y-%m-%d}"

@@ -70,14 +70,21 @@ def wheel(
     tag: str = "py3-none-any",
     salt: str = "",
     padding: int = 0,
+    members: int = 0,
+    metadata_first: bool = False,
 ) -> Dist:
-    """A wheel with one module; `salt` makes other bytes of the same name, `padding` makes it larger."""
+    """A wheel with one module; `salt` makes other bytes of the same name, `padding` makes it larger.
+
+    `members` is a number of small files that it has besides, `metadata_first` puts METADATA in front of all others.
+    """
     module = canonicalize_name(project).replace("-", "_")
     info = f"{module}-{version}.dist-info"
     metadata = _metadata(project, version, requires, requires_python)
-    files = {f"{module}.py": f'version = "{version}"\nsalt = "{salt}"\n'.encode()}
+    files = {f"{info}/METADATA": metadata} if metadata_first else {}
+    files[f"{module}.py"] = f'version = "{version}"\nsalt = "{salt}"\n'.encode()
     if padding:
         files[f"{module}.bin"] = random.Random(f"{project} {version} {salt}").randbytes(padding)
+    files |= {f"{module}_data/{number // 100:03}/member_{number:06}.txt": b"" for number in range(members)}
     files[f"{info}/METADATA"] = metadata
     files[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n".encode()
     record = "".join(f"{path},sha256={_record_hash(data)},{len(data)}\n" for path, data in files.items())

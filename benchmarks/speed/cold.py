@@ -1,0 +1,131 @@
+"""First builds: `uv pip compile` and `uv pip install` through mirrors that have nothing yet, over a slow link.
+
+The registry is a generated one (cold_sets.py) on nginx behind a link (link.py), which all use: uv alone, which is the
+*straight* column, and every mirror. For each turn a mirror is started in an empty folder, so it is cold; this mirror
+is then asked for the same again, with an empty cache of uv's, so it is warm. What is locked has to be what uv locks
+straight.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from . import clients
+from .cold_sets import Set, write
+from .link import Link
+from .nginx import Nginx
+from .peers import SERVERS, Place
+from .process import Child, Unavailable
+from .report import FIRST_BUILD, LINK, METADATA, OURS, STRAIGHT, UPSTREAM, WARM, Figure
+
+RESOLVE: Final = "cold-resolve"
+INSTALL: Final = "cold-install"
+
+
+@dataclass(frozen=True)
+class _Turn:
+    """What one run of uv took: seconds, CPU seconds of the server and of the link, and what the registry answered."""
+
+    seconds: float
+    cpu: float
+    link: float
+    answers: list[tuple[str, int]]
+
+    @property
+    def ranged(self) -> int:
+        """The files of which parts were read."""
+        return len({address for address, status in self.answers if status == 206})
+
+
+class FirstBuilds:
+    """The registry with its link, and the turns; `figures` and `versions` grow.
+
+    `noting` turns what a server cannot do into a note, `say` tells how far it has come.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        sets: Sequence[Set],
+        rounds: int,
+        stack: ExitStack,
+        noting: Callable[[str], AbstractContextManager[None]],
+        say: Callable[[str], None],
+    ) -> None:
+        self.versions: dict[str, str] = {}
+        self._folder = folder
+        self._sets = sets
+        self._rounds = rounds
+        self._noting = noting
+        self._say = say
+        self._values: dict[tuple[str, str, str], list[float]] = {}
+        self._locked: dict[str, list[str]] = {}
+        say("the registry of the first builds")
+        self._registry = Nginx(folder / "registry", 1, stack)
+        self._link = Link(folder / "link", self._registry.port, stack)
+        self._straight = f"{self._link.url}/simple/"
+        self._top = write(sets, folder / "files", "upstream", self._link.url)
+        self._registry.compressed(folder / "files")
+        self._link.child.wait_until_ready(self._straight)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All that was measured so far."""
+        return [Figure(work, what, column, values) for (work, what, column), values in self._values.items()]
+
+    def run(self, work: str, servers: Sequence[str]) -> None:
+        """Measure `RESOLVE` or `INSTALL` of each set, straight and through the named servers, in turns."""
+        for some in self._sets:
+            if some.name not in self._locked:  # once, not counted: what all have to lock, and files are in memory
+                self._locked[some.name] = self._compile(some, self._straight)[1]
+            for number in range(self._rounds):
+                self._say(f"{work}, {some.name}: round {number + 1} of {self._rounds}")
+                self._add(work, some, STRAIGHT, self._turn(work, some, self._straight, self._link.child))
+                for name in servers:
+                    with self._noting(f"{work}, {some.name}, {name}"):
+                        self._cold(work, some, name)
+
+    def _cold(self, work: str, some: Set, name: str) -> None:
+        """Start a server with nothing and run uv through it, and through this mirror once more."""
+        folder = self._folder / name
+        with ExitStack() as stack:
+            stack.callback(shutil.rmtree, folder, ignore_errors=True)
+            server = SERVERS[name](Place(folder, stack, self._link.url, 1))
+            self.versions[name] = server.version
+            column, index = next(iter(server.indexes.items()))
+            turn = self._turn(work, some, index, server.child)
+            self._add(work, some, column, turn)
+            if column in OURS:
+                if work == RESOLVE and turn.ranged:
+                    self._value(work, some, METADATA, column, 1e3 * turn.cpu / turn.ranged)
+                warm = self._turn(work, some, index, server.child)
+                self._value(work, some, FIRST_BUILD, f"{column}{WARM}", warm.seconds)
+
+    def _turn(self, work: str, some: Set, index: str, child: Child) -> _Turn:
+        """Run uv once. Raises Unavailable where it fails, or locks something else than straight."""
+        answered = len(self._registry.answers)
+        cpu, link = child.cpu_at_rest(), self._link.child.cpu()
+        if work == RESOLVE:
+            seconds, locked = self._compile(some, index)
+            if locked != self._locked[some.name]:
+                raise Unavailable("uv locks something else than straight")
+        else:
+            seconds = clients.install_seconds(self._folder, index, self._locked[some.name])
+        link = self._link.child.cpu() - link
+        return _Turn(seconds, child.cpu_at_rest() - cpu, link, self._registry.answers[answered:])
+
+    def _compile(self, some: Set, index: str) -> tuple[float, list[str]]:
+        return clients.compile_seconds(self._folder, index, self._top[some.name])
+
+    def _add(self, work: str, some: Set, column: str, turn: _Turn) -> None:
+        self._value(work, some, FIRST_BUILD, column, turn.seconds)
+        self._value(work, some, UPSTREAM, column, len(turn.answers))
+        self._value(work, some, LINK, column, turn.link / turn.seconds)
+
+    def _value(self, work: str, some: Set, what: str, column: str, value: float) -> None:
+        self._values.setdefault((f"{work} {some.name}", what, column), []).append(value)
