@@ -42,9 +42,13 @@ _QUERY_PARTS = re.compile(rb"%([0-9A-Fa-f]{2})|[^A-Za-z0-9!$&'()*+,;=:@/?._~-]")
 DEFAULT_PORTS = {"http": 80, "https": 443}
 # What is not allowed in a request target (RFC 9112 section 3.2), and what some servers read as a slash.
 _NOT_SENT = re.compile(rb"[^!-~]|[#\\]")
-# A URL that is canonical already, as most links are: a fast path.
+PORT = r"(?:[1-9]\d{0,3}|[1-5]\d{4}|6[0-4]\d{3}|65[0-4]\d\d|655[0-2]\d|6553[0-5])"
+"""A regular expression for a port from 1 to 65535 without leading zeros, with re.ASCII."""
+# A URL that is canonical already, as most links are: a fast path. One with a default port is not.
 _CANONICAL = re.compile(
-    r"https?://[a-z0-9]{1,60}(?:[.-][a-z0-9]{1,60}){0,3}(?:/(?!\.{1,2}(?:/|\Z))[\w!$&'()*,;=:@.~-]*)+", re.ASCII
+    rf"https?://[a-z0-9]{{1,60}}(?:[.-][a-z0-9]{{1,60}}){{0,3}}(?::(?!(?:80|443)/){PORT})?"
+    r"(?:/(?!\.{1,2}(?:/|\Z))[\w!$&'()*,;=:@.~-]*)+",
+    re.ASCII,
 )
 _UNRESERVED = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 # RFC 3986 pchar, less "+": object stores read a bare "+" in a path as a space, so it travels as %2B.

@@ -7,8 +7,6 @@ from collections.abc import Callable, Sequence
 from itertools import takewhile
 from typing import Generic, TypeVar
 
-import anyio.to_thread
-
 from httpcache.errors import StoreError
 
 from . import keys
@@ -30,7 +28,7 @@ class Log:
     async def read(self, start: int = 0) -> list[bytes]:
         """Return the values from number `start` on."""
         values: list[bytes] = []
-        count = 1 if start else 4  # most later reads find nothing new; a long log is read in a few steps
+        count = 1
         while True:
             first = start + len(values)
             found = await self._store.get_many([f"{self._prefix}{number}" for number in range(first, first + count)])
@@ -38,7 +36,8 @@ class Log:
             values += present
             if len(present) < count:
                 return values
-            count = min(4 * count, 1024)
+            # One value is read without a thread, and most logs are short; a long one is read in a few steps.
+            count = 1 if len(values) < 2 else min(4 * count, 1024)
 
     async def append(self, number: int, value: bytes) -> bool:
         """Write the value with that number; return False if another writer has used the number for another value."""
@@ -96,13 +95,14 @@ class TypedLog(Generic[T]):
         while not await self.try_append(value):
             await self.all()
 
-    async def try_append(self, value: T) -> bool:
+    async def try_append(self, value: T, encoded: bytes | None = None) -> bool:
         """Append a value directly after those in memory; return False if another writer was first.
 
-        So what was decided from `all` still holds if this returns True.
+        So what was decided from `all` still holds if this returns True. `encoded` is the value, encoded by the caller:
+        what takes long to encode is better encoded in a thread.
         """
         number = len(self._values)
-        if not await self.raw.append(number, await anyio.to_thread.run_sync(self._encode, value)):
+        if not await self.raw.append(number, self._encode(value) if encoded is None else encoded):
             return False
         self._take(number, [value])
         return True

@@ -5,19 +5,14 @@ Upstream responses are frozen exactly as received and sent exactly as frozen.
 
 from __future__ import annotations
 
-import sys
 import zlib
 from hashlib import sha256
 from typing import NamedTuple
 
 import anyio.to_thread
 
+from httpcache import zstd
 from httpcache.accept import quality
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 IDENTITY = "identity"
 CODINGS = ("zstd", "gzip")

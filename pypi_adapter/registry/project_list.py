@@ -161,7 +161,8 @@ class ProjectListLog:
             changed = change.differs or not self._changes or change.listed != self._changes[-1].listed
             if not (always or changed):
                 return instant, page
-            if await self._log.try_append(change):
+            encoded = await anyio.to_thread.run_sync(encode_change, change)  # the first one has all names
+            if await self._log.try_append(change, encoded):
                 return instant, page
 
     def _change(self, instant: int, page: ProjectList | None) -> Change:

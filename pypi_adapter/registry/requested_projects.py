@@ -9,17 +9,30 @@ from httpcache.store.log import TypedLog
 
 
 class RequestedProjects:
-    """The names (normalised), which all processes share."""
+    """The names (normalised), which all processes share.
+
+    An entry of the log has the names of all projects that were noted at the same time, which takes one commit.
+    """
 
     def __init__(self, store: Store, registry: str) -> None:
-        self._log = TypedLog(store, f"{registry}/ logged", "requested projects", str.encode, bytes.decode)
+        self._log = TypedLog(store, f"{registry}/ logged", "requested projects", _encode, _decode)
+        self._entries = 0  # of the log that are in `_positions`
         self._positions: dict[str, int] = {}
+        self._waiting: list[str] = []  # names that are being noted
         self._reading = anyio.Lock()  # the log can be long: it is read once
+        self._writing = anyio.Lock()
 
     async def note(self, project: str) -> None:
         """Record that a project was requested. Raises StoreError."""
-        while project not in await self._read():
-            await self._log.try_append(project)
+        self._waiting.append(project)
+        try:
+            async with self._writing:
+                while project not in self._positions:  # else it was in the entry of one that waited with it
+                    known = await self._read()
+                    if new := tuple(name for name in dict.fromkeys(self._waiting) if name not in known):
+                        await self._log.try_append(new)
+        finally:
+            self._waiting.remove(project)
 
     async def all(self) -> list[str]:
         """Return all names. Raises StoreError."""
@@ -31,6 +44,16 @@ class RequestedProjects:
 
     async def _read(self) -> dict[str, int]:
         async with self._reading:
-            for project in (await self._log.all())[len(self._positions) :]:
-                self._positions[project] = len(self._positions)
+            entries = (await self._log.all())[self._entries :]
+            self._entries += len(entries)
+            for project in (name for names in entries for name in names):
+                self._positions.setdefault(project, len(self._positions))
         return self._positions
+
+
+def _encode(names: tuple[str, ...]) -> bytes:
+    return "\n".join(names).encode()
+
+
+def _decode(value: bytes) -> tuple[str, ...]:
+    return tuple(value.decode().split("\n"))

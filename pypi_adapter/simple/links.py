@@ -7,6 +7,8 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 from packaging.utils import canonicalize_name
 
+from httpcache.target import PORT
+
 from .model import HASHES, HEX, BadPage, Page
 
 MAX_LINKS = 2_000_000
@@ -19,7 +21,7 @@ _HASH_NAMED = re.compile(rf"(?:^|&)(?:{'|'.join(HASHES)})=", re.IGNORECASE)
 _API_VERSION_1 = re.compile(r"\s*1(?:\.\d+)*\s*")
 _LOWER_HEX = re.compile(r"[0-9a-f]+")
 # An address that needs neither resolving nor quoting, like nearly all addresses.
-_PLAIN_URL = re.compile(r"https?://[a-z0-9.-]+(?::[1-9]\d{0,3})?/[\w.~!$&'()*+,;=:@%/?-]*", re.ASCII)
+_PLAIN_URL = re.compile(rf"https?://[a-z0-9.-]+(?::{PORT})?/[\w.~!$&'()*+,;=:@%/?-]*", re.ASCII)
 _USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://|//)[^/?#]*@")
 _ILLEGAL_IN_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 
@@ -10,9 +11,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from httpcache import zstd
 from pypi_adapter.history.history import (
     DAY,
+    LONG,
     UNPROVED,
+    ZSTD_LEVEL,
     Doubtful,
     Entry,
     History,
@@ -533,6 +537,21 @@ def test_entries_survive_the_store(observations: list[Observation]) -> None:
     replayed = History(entries)
     assert vars(replayed) == vars(history)
     assert answers(replayed) == answers(history)
+
+
+@pytest.mark.parametrize("files", [0, 1, 30, 300])
+def test_entries_in_zlib_can_be_read_whatever_their_size(files: int) -> None:
+    """Long ones are in zstd since; all are in stores."""
+    listed = tuple(File(f"a-{number}.tar.gz", f"https://h/{number}", {}) for number in range(files))
+    entry = History().observe(Observation(1, Page("a", listed)))
+    plain = msgspec.msgpack.encode(entry)
+    assert decode_entry(zlib.compress(plain)) == entry
+    encoded = encode_entry(entry)
+    assert decode_entry(encoded) == entry
+    assert encoded == (zlib.compress(plain) if len(plain) < LONG else zstd.compress(plain, ZSTD_LEVEL))
+    for damaged in (encoded[:-1], encoded[:5], encoded[::-1], b""):
+        with pytest.raises((ValueError, zlib.error)):
+            decode_entry(damaged)
 
 
 @many

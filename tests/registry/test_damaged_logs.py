@@ -9,6 +9,7 @@ from pathlib import Path
 import anyio
 import pytest
 
+from httpcache import zstd
 from httpcache.errors import StoreError
 from httpcache.store.base import Store
 from httpcache.store.local import LocalStore
@@ -112,7 +113,11 @@ LOGS: dict[str, tuple[str, str, list[Callable[[Store], Awaitable[object]]]]] = {
 }
 
 
-@pytest.mark.parametrize("value", [b"\xff", zlib.compress(b"\xff")], ids=["raw", "compressed"])
+@pytest.mark.parametrize(
+    "value",
+    [b"\xff", zlib.compress(b"\xff"), zstd.compress(b"\xff"), zstd.compress(b"\xff")[:-1]],
+    ids=["raw", "zlib", "zstd", "cut"],
+)
 @pytest.mark.parametrize(("name", "what", "users"), LOGS.values(), ids=LOGS)
 def test_a_value_that_cannot_be_read(
     name: str, what: str, users: list[Callable[[Store], Awaitable[object]]], value: bytes, tmp_path: Path

@@ -16,6 +16,7 @@ from httpcache.store.log import Log
 from pypi_adapter.history.history import Entry, History, decode_entry
 from pypi_adapter.instants import now
 from pypi_adapter.registry.registry import Registry
+from pypi_adapter.registry.requested_projects import RequestedProjects
 from pypi_adapter.simple.model import Page
 from tests.support import http
 from tests.support.command import run, told
@@ -122,7 +123,8 @@ def test_names_are_noted_and_read_at_once(upstream: Upstream, tmp_path: Path) ->
                         tasks.start_soon(registry.live, name, 0)
                     for registry in registries * 3:
                         tasks.start_soon(read, registry)
-            written = [value.decode() for value in await Log(one.store, "pypi/ logged").read()]
+            values = await Log(one.store, "pypi/ logged").read()
+            written = [name for value in values for name in value.decode().split("\n")]
             assert sorted(written) == sorted(names)
             for registry in (*registries, Registry("pypi", index, one)):
                 assert await registry.requested.all() == written
@@ -242,3 +244,24 @@ def test_an_index_that_cannot_be_one(how: str, address: str, tmp_path: Path) -> 
     assert "--pypi-upstream" in line
     assert "S3CRET" not in ran.stderr + ran.stdout
     assert not (tmp_path / "data").exists()
+
+
+def test_names_that_are_noted_at_the_same_time_share_an_entry(tmp_path: Path) -> None:
+    """Logs from before that have one name in each entry, and keep their order."""
+    names = [f"p{number}" for number in range(20)]
+
+    async def work() -> None:
+        async with running(tmp_path) as mirror:
+            log, requested = Log(mirror.store, "pypi/ logged"), RequestedProjects(mirror.store, "pypi")
+            for number, name in enumerate(("old", "older", "p3")):
+                assert await log.append(number, name.encode())
+            async with anyio.create_task_group() as tasks:
+                for name in names:
+                    tasks.start_soon(requested.note, name)
+            new = [name for name in names if name != "p3"]
+            assert await requested.all() == ["old", "older", "p3", *new]
+            assert await RequestedProjects(mirror.store, "pypi").all() == ["old", "older", "p3", *new]
+            assert await requested.position("p0") == 3
+            assert len(await log.read()) <= 5
+
+    anyio.run(work)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import zlib
 from collections.abc import Callable
 
@@ -11,16 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from httpcache import zstd
 from httpcache.web.content_coding import IDENTITY, WORTHWHILE, Body, choose
 from tests.support.index import ask
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import JSON, PyPI
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
 
 DECODE: dict[str, Callable[[bytes], bytes]] = {
     IDENTITY: lambda body: body,
