@@ -1,4 +1,4 @@
-"""Shuts down a worker: after the signal, answers under way get a grace period; then they are cut off and logged.
+"""Ends a process of a server. A worker gives answers under way a grace period; then they are cut off and logged.
 
 The server would wait for its connections without a limit, and clients can be slow. The requested address of each
 connection is noted with its request; which connections are open, and what was sent on them, the system knows.
@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import signal
 import socket
 import stat
 import struct
+import time
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final, TypeAlias
@@ -25,6 +27,10 @@ log = logging.getLogger("httpcache")
 
 SECONDS: Final = 20.0
 """The grace period after the signal, for answers and downloads under way, in seconds."""
+GRACE_SECONDS: Final = 25
+"""Seconds from the signal until a worker is killed; longer than the grace period of answers."""
+WATCH_SECONDS: Final = 1.0
+"""Seconds between the checks whether the parent of a process is alive."""
 STALE: Final = 4096
 """How many more connections are noted than can be open, before closed ones are removed."""
 BYTES_ACKED: Final = 120
@@ -78,6 +84,16 @@ class Ending:
             with suppress(OSError):  # it was just closed
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
                 connection.shutdown(socket.SHUT_RDWR)
+
+
+def watch(parent: int) -> None:
+    """End this process once its parent has been killed: a worker would occupy the port of the next server."""
+    while os.getppid() == parent:
+        time.sleep(WATCH_SECONDS)
+    log.error("the server was killed: this process of it ends")
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(GRACE_SECONDS)
+    os.kill(os.getpid(), signal.SIGKILL)
 
 
 def connections(port: int) -> Iterator[tuple[Client, socket.socket]]:

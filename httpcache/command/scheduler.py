@@ -28,6 +28,7 @@ from httpcache.freezing.mirror import running
 from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
 
+from .ending import watch
 from .progress import Lines
 from .users import beside
 
@@ -149,7 +150,7 @@ class CaptureScheduler:
 
 def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
     """Run a pass if one is due, in a process that ends when its parent does."""
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=watch, args=(parent,), daemon=True).start()
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logs.begin(settings.log_level)
 
@@ -168,9 +169,3 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
         except MirrorError as error:
             log.error("the capture failed: %s", error.text)
             sys.exit(1)
-
-
-def _watch(parent: int) -> None:
-    while os.getppid() == parent:
-        time.sleep(CHECK_INTERVAL)
-    os._exit(1)

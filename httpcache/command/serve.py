@@ -29,19 +29,15 @@ from httpcache.freezing.mirror import FLIGHTS
 from httpcache.settings import Settings
 from httpcache.web.app import build
 
-from .ending import Ending
+from .ending import GRACE_SECONDS, Ending, watch
 from .scheduler import CaptureScheduler
 
 log = logging.getLogger("httpcache")
 
-GRACE_SECONDS: Final = 25
-"""Seconds from the signal until a worker is killed; longer than the grace period of answers."""
 AGAIN_SECONDS: Final = 1.0
 """Seconds after which a second signal counts: a signal sent to a process and to its group arrives twice."""
 AT_ONCE: Final = signal.SIGUSR1
 """The signal that tells a worker to stop waiting: SIGTERM and SIGINT may come twice, from its parent and elsewhere."""
-WATCH_SECONDS: Final = 1.0
-"""Seconds between a worker's checks whether its parent is alive."""
 BACKLOG: Final = 1024
 """Connections that wait in the kernel while every worker is at its limit; further clients have to retry."""
 PROBES: Final = 3
@@ -96,7 +92,7 @@ def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
 
 def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
     """Return the application in a worker, and make the worker end when its parent does."""
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=watch, args=(parent,), daemon=True).start()
     _bound_memory()
     ending = Ending(settings.port, settings.max_clients)
     app = build(settings, adapters, ending.over)
@@ -145,16 +141,6 @@ def _bound_memory() -> None:
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, SPARE)):
             mallopt(option, value)
-
-
-def _watch(parent: int) -> None:
-    """End the worker if its parent was killed: otherwise it would go on and occupy the port of the next server."""
-    while os.getppid() == parent:
-        time.sleep(WATCH_SECONDS)
-    log.error("the server was killed: its workers end")
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(GRACE_SECONDS)
-    os.kill(os.getpid(), signal.SIGKILL)
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]

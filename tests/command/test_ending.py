@@ -16,7 +16,7 @@ from httpcache.command.ending import shown
 from httpcache.command.serve import AGAIN_SECONDS
 from tests.support import badclients as bad
 from tests.support import http
-from tests.support.inside import checked_records, until
+from tests.support.inside import checked_records, processes, until
 from tests.support.mirror import Mirror
 from tests.support.upstream import Response, Upstream
 
@@ -148,6 +148,20 @@ def test_a_capture_under_way_is_ended(upstream: Upstream, mirror: Callable[..., 
     running: Mirror = mirror(*CAPTURE, pypi_upstream=f"{upstream.url}/simple/")
     until(lambda: upstream.count("/simple/") > 0, "the capture")
     ended(running, AT_ONCE)
+    never.set()
+
+
+def test_workers_and_a_capture_end_when_the_server_is_killed(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
+    """Without the signal to the others that a terminal or a supervisor sends."""
+    never = threading.Event()
+    upstream.pages["/simple/"] = Response([b"{", never])
+    running: Mirror = mirror("--workers", "2", *CAPTURE, pypi_upstream=f"{upstream.url}/simple/")
+    until(lambda: upstream.count("/simple/") > 0, "the capture")
+    assert running.process is not None
+    assert len(processes(running)) >= 4
+    running.process.kill()
+    until(lambda: not processes(running), "the end of all of them")
+    running.kill()
     never.set()
 
 

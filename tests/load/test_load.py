@@ -20,7 +20,7 @@ from typing import Final
 
 import pytest
 
-from httpcache.command.serve import GRACE_SECONDS
+from httpcache.command.ending import GRACE_SECONDS
 from tests.support import badclients as bad
 from tests.support import http
 from tests.support.badclients import Crowd, Watch, handles, held
