@@ -145,6 +145,8 @@ class StoreFull(StoreError):
 
 def plain(text: str) -> str:
     """Escape terminal control characters, as `\\x1b`. For every text from outside that people will see."""
+    if text.isprintable():  # nearly every text is, and then it has none
+        return text
     return _OBEYED.sub(lambda found: found[0].encode("unicode_escape").decode("ascii"), text.replace("\r\n", "\n"))
 
 

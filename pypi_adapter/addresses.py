@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Container
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -17,6 +17,7 @@ from pypi_adapter.simple.model import SHA256, File, identity, is_derived
 
 from .instants import to_date, to_instant
 
+_UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")  # characters that need no quoting (RFC 3986 section 2.3)
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _INSTANT = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[Tt ].*")
 _LIVE = re.compile(r"live(?:-(\d{1,4})d)?")
@@ -132,15 +133,19 @@ def token(file: File) -> str:
     return content if SHA256.fullmatch(content) else f"id-{sha256(content.encode()).hexdigest()}"
 
 
-def linked(file: File, base: str, project: str, slow: Container[str] = ()) -> File:
+def _quoted(filename: str) -> str:
+    return filename if _UNRESERVED.fullmatch(filename) else quote(filename, safe="")
+
+
+def linked(file: File, base: str, project: str, slow: Collection[str] = ()) -> File:
     """Return a file with its address on the mirror, under `base`; every wheel has a metadata file there (PEP 658).
 
     The metadata file is not advertised for a wheel on a `slow` host if METADATA would have to be read from the wheel.
     """
     return msgspec.structs.replace(
         file,
-        url=f"{base}/files/{project}/{token(file)}/{quote(file.filename, safe='')}",
-        core_metadata=None if is_derived(file) and origin(file.url) in slow else advertised(file),
+        url=f"{base}/files/{project}/{token(file)}/{_quoted(file.filename)}",
+        core_metadata=None if slow and is_derived(file) and origin(file.url) in slow else advertised(file),
         gpg_sig=None if file.gpg_sig else file.gpg_sig,  # the mirror serves no .asc files
     )
 

@@ -6,6 +6,7 @@ import time
 from datetime import UTC, datetime, timedelta
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def now() -> int:
@@ -15,7 +16,7 @@ def now() -> int:
 
 def to_instant(moment: datetime) -> int:
     """Convert an aware datetime to microseconds since the epoch."""
-    return (moment - EPOCH) // timedelta(microseconds=1)
+    return (moment - EPOCH) // _MICROSECOND
 
 
 def to_segment(instant: int) -> str:

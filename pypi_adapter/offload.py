@@ -14,7 +14,7 @@ from anyio.lowlevel import RunVar
 
 PARSERS = 2
 LIGHT = 32 * 1024  # bytes of a page that is parsed on the event loop, which takes about a millisecond
-FEW = 50  # files of a history that is processed on the event loop
+FEW = 400  # files of a history that is processed on the event loop, a step of which takes a millisecond
 
 T = TypeVar("T")
 

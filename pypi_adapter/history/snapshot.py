@@ -179,24 +179,24 @@ class SnapshotPage:
 def take_snapshot(history: History, link: Callable[[File], File]) -> Snapshot:
     """Take a snapshot of a history; `link` gives a file its address on the mirror."""
     starts, ends, spellings, marks, files = list[int](), list[int](), list[str | None](), bytearray(), list[bytes]()
-    digests, hosts = dict[str, None](), set[str]()
+    digests, urls = dict[str, None](), list[str]()
     for spans in history.spans():
         last: tuple[int, str | None, bytes] | None = None
         for start, end, showing in spans:
             file, version = showing.file, showing.version
-            text = file_json(link(file))
-            if last == (start, version, text):  # the difference is not served
+            text, mark = file_json(link(file)), _mark(file)
+            if last and last == (start, version, text):  # the difference is not served
                 ends[-1] = end
             else:
                 starts.append(start)
                 ends.append(end)
                 spellings.append(version)
-                marks.append(_mark(file))
+                marks.append(mark)
                 files.append(text)
             last = end, version, text
             digests[file.hashes.get("sha256", "")] = None
-            if is_derived(file):
-                hosts.add(origin(file.url))
+            if mark & _DERIVED:
+                urls.append(file.url)
     versions = tuple(sorted({text: None for text in spellings if text is not None}, key=by_version))
     places: dict[str | None, int] = {text: place for place, text in enumerate(versions)}
     breaks = {*chain(starts, ends), *(instant for instant, _ in history.states)} - {FOREVER}
@@ -211,9 +211,20 @@ def take_snapshot(history: History, link: Callable[[File], File]) -> Snapshot:
         versions=versions,
         rows=Rows(starts, ends, [places.get(text, -1) for text in spellings], bytes(marks), files),
         breaks=sorted(breaks),
-        digests=b"".join(bytes.fromhex(digest) for digest in digests if SHA256.fullmatch(digest)),
-        hosts=tuple(sorted(hosts)),
+        digests=bytes.fromhex("".join(filter(SHA256.fullmatch, digests))),
+        hosts=_origins(urls),
     )
+
+
+def _origins(urls: Sequence[str]) -> tuple[str, ...]:
+    """Return the origins of addresses, each once. Most of a project's files have the same."""
+    found = set[str]()
+    last = "\n"  # no address begins with it
+    for url in urls:
+        if not url.startswith(last):
+            found.add(origin(url))
+            last = f"{origin(url)}/"
+    return tuple(sorted(found))
 
 
 def _mark(file: File) -> int:

@@ -30,7 +30,7 @@ from .tolerant_json import decode, is_text, salvaged
 from .upload_time import upload_time
 
 
-class _JsonFile(msgspec.Struct, rename="kebab"):
+class _JsonFile(msgspec.Struct, rename="kebab", gc=False):
     filename: str
     url: str
     hashes: dict[str, str] | None = None
@@ -197,8 +197,8 @@ def _json_file(file: _JsonFile, base: str) -> File | None:
     return File(
         filename=file.filename,
         url=url,
-        hashes=hashes | only_hashes(file.hashes or {}),
-        requires_python=plain(file.requires_python or "") or None,
+        hashes=hashes | only_hashes(file.hashes) if file.hashes else hashes,
+        requires_python=plain(file.requires_python) or None if file.requires_python else None,
         size=file.size,
         upload_time=upload_time(file.upload_time) if file.upload_time else None,
         yanked=plain(file.yanked) if isinstance(file.yanked, str) and file.yanked else bool(file.yanked),

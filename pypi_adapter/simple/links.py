@@ -67,10 +67,12 @@ def without_user(url: str) -> str:
 
 def file_link(base: str, link: str) -> tuple[str, dict[str, str]] | None:
     """Return the absolute URL of a file link and the hashes in its fragment; None if it is not http(s)."""
-    link, _, fragment = link.partition("#")
+    link, mark, fragment = link.partition("#")
     url = resolve(base, link)
     if url is None:
         return None
+    if not mark:
+        return url, {}
     return url, {name.lower(): digest.lower() for name, digest in _HASH_IN_FRAGMENT.findall(fragment)}
 
 

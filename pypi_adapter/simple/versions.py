@@ -6,34 +6,59 @@ import re
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 
+from packaging.utils import canonicalize_version
 from packaging.version import VERSION_PATTERN, Version
 
 _SDIST_ENDING = re.compile(r"\.(?:zip|t[gblx]z|tar(?:\.\w+)?)$", re.IGNORECASE)
 _OTHER_ENDING = re.compile(r"\.\w+$")
+# A final release as it is usually written. It is compared without being parsed, which takes ten times as long.
+_RELEASE = re.compile(r"(?:0|[1-9]\d{0,17})(?:\.(?:0|[1-9]\d{0,17}))*", re.ASCII)
+_TRAILING_ZEROS = re.compile(r"(?:\.0)+\Z")
+_NEVER = float("inf")  # of development releases: after all of them
+_FINAL = ((2,), -1, _NEVER, ())  # the `_stage` of a final release
 _VERSION_IN_NAME = re.compile(rf"-({VERSION_PATTERN})(?=[-.]|$)", re.IGNORECASE | re.VERBOSE)
 
 
 def file_version(filename: str, versions: Iterable[str] = ()) -> str | None:
     """Return the version in the name of a file, spelled as in `versions`, else normalised; None if it has none."""
-    return _file_version(filename, {_version(text) or text: text for text in versions})
+    return _file_version(filename, _spellings(versions))
 
 
 def versions_of(filenames: Iterable[str], versions: Iterable[str]) -> Iterator[str | None]:
     """Return the versions in the names of files, each as `file_version` does."""
-    spellings = {_version(text) or text: text for text in versions}
+    spellings = _spellings(versions)
     return (_file_version(filename, spellings) for filename in filenames)
 
 
-def _file_version(filename: str, spellings: dict[Version | str, str]) -> str | None:
-    """Return a file's version, in the page's spelling if the page lists it, else normalised; None if it has none."""
-    ending = _SDIST_ENDING.search(filename) or _OTHER_ENDING.search(filename)
-    stem = filename[: ending.start()] if ending else filename
-    texts = _possible_versions(stem, ending[0].lower() if ending else "")
+def _file_version(filename: str, spellings: dict[str, str]) -> str | None:
+    """Return a file's version, in the page's spelling if the page lists it, else normalised; None if it has none.
+
+    For `spellings` see `_spellings`.
+    """
+    stem, ending = _split(filename)
+    texts = _possible_versions(stem, ending.lower())
     for text in texts:
-        if (spelling := spellings.get(_version(text) or text)) is not None:
+        if text in spellings:
+            return spellings[text]
+        if (spelling := spellings.get(_key(text))) is not None:
             return spelling
     listed = _listed_version(stem, spellings.values())
     return listed or next((str(version) for text in texts if (version := _version(text))), None)
+
+
+def _spellings(versions: Iterable[str]) -> dict[str, str]:
+    """Return the listed spelling of each version, by its `_key` and by every text that is listed for it."""
+    keys = {text: _key(text) for text in versions}
+    by_key = {key: text for text, key in keys.items()}
+    return by_key | {text: by_key[key] for text, key in keys.items()}
+
+
+def _split(filename: str) -> tuple[str, str]:
+    """Return the name of a file without its extension, and the extension."""
+    if filename.endswith(".whl"):
+        return filename[:-4], ".whl"
+    ending = _SDIST_ENDING.search(filename) or _OTHER_ENDING.search(filename)
+    return (filename[: ending.start()], ending[0]) if ending else (filename, "")
 
 
 def _possible_versions(stem: str, ending: str) -> list[str]:
@@ -69,10 +94,36 @@ def _version(text: str) -> Version | None:
         return None
 
 
-def by_version(text: str) -> tuple[bool, Version, str]:
-    """Sort key: versions in their order, then texts that are not versions."""
+def _key(text: str) -> str:
+    """Return a text that is the same for equal versions (PEP 440), and for others only if they are the same text."""
+    if _RELEASE.fullmatch(text):
+        return _TRAILING_ZEROS.sub("", text)
     version = _version(text)
-    return version is None, version or Version("0"), text
+    return text if version is None else canonicalize_version(version)
+
+
+def by_version(text: str) -> tuple[object, ...]:
+    """Sort key: versions in their order (PEP 440), then texts that are not versions."""
+    if _RELEASE.fullmatch(text):
+        return (False, 0, tuple(map(int, _TRAILING_ZEROS.sub("", text).split("."))), *_FINAL, text)
+    version = _version(text)
+    if version is None:
+        return True, text
+    release = tuple(map(int, canonicalize_version(version.base_version).rpartition("!")[2].split(".")))
+    return (False, version.epoch, release, *_stage(version), text)
+
+
+def _stage(version: Version) -> tuple[object, ...]:
+    """Return what orders the versions of one release: by pre-release, post-release, development release and local."""
+    developed_first = version.dev is not None and version.pre is None and version.post is None
+    return (
+        (0,) if developed_first else (1, *version.pre) if version.pre else (2,),
+        -1 if version.post is None else version.post,
+        _NEVER if version.dev is None else version.dev,
+        tuple((part.isdecimal(), int(part) if part.isdecimal() else part) for part in (version.local or "").split("."))
+        if version.local
+        else (),
+    )
 
 
 def is_final(text: str) -> bool:
