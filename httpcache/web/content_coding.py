@@ -18,7 +18,7 @@ IDENTITY = "identity"
 CODINGS = ("zstd", "gzip")
 """The supported codings, the preferred one first (RFC 8878, RFC 1952)."""
 WORTHWHILE = 1024  # bytes; smaller bodies are not compressed
-LIGHT = 64 * 1024  # bytes; up to this size, compressing and hashing is faster than a round trip to a thread
+LIGHT = 512 * 1024  # bytes that are compressed and hashed on the event loop: 1 ms in zstd, 2 ms in gzip
 GZIP_LEVEL = 2
 ZSTD_LEVEL = 1  # for index pages the output is smaller than with level 3, in half the time
 

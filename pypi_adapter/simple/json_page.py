@@ -79,6 +79,7 @@ _OF_PAGE = {"meta": "tracks", "project_status": "status", "alternate_locations":
 _DECODER = msgspec.json.Decoder(_JsonDocument)
 _FILES = msgspec.json.Decoder(tuple[File, ...])
 _ENCODER = msgspec.json.Encoder(order="deterministic")
+_NO_FILES = b'"files":[]'
 
 
 def parse_json(body: bytes, url: str) -> Page | ProjectList:
@@ -233,7 +234,7 @@ def file_json(file: File) -> bytes:
 
 def files_from_json(files: Sequence[bytes]) -> tuple[File, ...]:
     """Read files that `file_json` rendered."""
-    return _FILES.decode(_array(files))
+    return _FILES.decode(_joined(files, b"[", b"]"))
 
 
 def joined_json(page: Page, files: Sequence[bytes], *, attested: bool, complete: bool) -> bytes:
@@ -242,13 +243,16 @@ def joined_json(page: Page, files: Sequence[bytes], *, attested: bool, complete:
     `attested`: whether any of the files has a provenance; `complete`: whether the page has all that PEP 700 requires.
     """
     version = lowest_version(page, attested=attested, complete=complete) if complete else "1.0"
-    return _document(page, msgspec.Raw(_array(files)), version)
+    # No string of the document can contain this: quotes in it are escaped.
+    before, after = _document(page, (), version).split(_NO_FILES)
+    return _joined(files, before + _NO_FILES[:-1], _NO_FILES[-1:] + after)
 
 
-def _array(files: Sequence[bytes]) -> bytes:
+def _joined(files: Sequence[bytes], before: bytes, after: bytes) -> bytes:
+    """Return the files with commas between them, copied only once: they can be megabytes."""
     first, *rest = files or (b"",)
-    *rest, last = [b"[" + first, *rest]
-    return b",".join([*rest, last + b"]"])  # copy only once what can be megabytes
+    *rest, last = [before + first, *rest]
+    return b",".join([*rest, last + after])
 
 
 def _document(page: Page, files: object, version: str) -> bytes:
