@@ -39,10 +39,10 @@ _OURS = re.compile(r"VERSION\.new\d*|blobs|spool|index")  # what an interrupted 
 class ReadOnly:
     """Replaces diskcache's index if the folder is read-only; entries are then read by `index.Reader` alone."""
 
-    def _refuse(self, *_: object) -> NoReturn:
+    def _refuse(self, *_: object, **named: object) -> NoReturn:
         raise StoreError("the mirror's data folder is read-only: what it holds can be had, and nothing can be changed")
 
-    add = delete = get = __contains__ = _refuse
+    add = delete = get = reset = transact = _refuse
 
     def close(self) -> None:
         """Do nothing."""

@@ -23,13 +23,14 @@ from httpcache.executors import prestarted_executor
 
 from .base import Condition
 from .blobs import Blobs
+from .commits import Commits, Outcome
 from .errors import RESTORE, guarded, mapped, store_error
 from .file_reader import read_file
 from .generation import Generation
 from .index import Reader, address
 from .keys import RECORDS
 from .layout import is_read_only, open_index
-from .locks import PATIENCE, locked, mine
+from .locks import PATIENCE, locked
 
 CHECKSUM = 8  # bytes of sha256 before each value: SQLite has no checksums of its own
 REMOVED_AT_ONCE = 100  # blobs; freezing waits meanwhile
@@ -56,12 +57,10 @@ class LocalStore:
         self._near = threading.local()
         self._opened: list[Reader] = []
         # diskcache keeps a connection for each thread that ever used it, so the threads must be few and long-lived.
-        # Writers wait for locks and the disk, so they have their own.
+        # Those that put blobs wait for locks and the disk, so they have their own.
         self._readers = prestarted_executor(4, "store-read")
-        self._writers = prestarted_executor(4, "store-write")
-        # SQLite allows one writer at a time, and diskcache relies on that: on a connection that has become read-only,
-        # two threads can begin a transaction, and its bookkeeping breaks.
-        self._writing = threading.Lock()
+        self._writers = prestarted_executor(8, "store-write")
+        self._commits = Commits(self._index, self._generation, self._checked)
 
     async def get(self, key: str) -> bytes | None:
         """See Store."""
@@ -107,36 +106,25 @@ class LocalStore:
 
     async def add(self, key: str, value: bytes) -> bytes:
         """See Store."""
-
-        def work(until: float) -> bytes:
-            def insert() -> bool:
-                with self._generation.change(until):
-                    return bool(self._index.add(key, _sealed(key, value)))
-
-            return self._first(key, value, insert, until)
-
-        return await self._write(work)
-
-    def _first(self, key: str, value: bytes, insert: Callable[[], bool], until: float) -> bytes:
-        """Return the value of a key, calling `insert` to set it if it has none."""
-        winner = self._get(key)
-        while winner is None:
-            with mine(self._writing, until):
-                if insert():
-                    return value
-            winner = self._get(key)  # None if the operator has just removed it
+        winner = await self.get(key)  # needs no lock, and no folder that can be written
+        if winner is None:
+            winner = await asyncio.wrap_future(self._commits.submit(partial(self._add, key, value), _deadline()))
         return winner
+
+    def _add(self, key: str, value: bytes, *, counts: bool = True) -> Outcome[bytes]:
+        """Set the value of a key unless it has one, in a transaction; the result is the value it has."""
+        if self._index.add(key, _sealed(key, value)):
+            return Outcome(value, counts)
+        return Outcome(_unsealed(key, self._index.get(key)))
 
     async def remove(self, key: str) -> bool:
         """See Store."""
 
-        def work(until: float) -> bool:
-            if key not in self._index:
-                return False
-            with mine(self._writing, until), self._generation.change(until):
-                return bool(self._index.delete(key))
+        def delete() -> Outcome[bool]:
+            existed = bool(self._index.delete(key))
+            return Outcome(existed, counts=existed)
 
-        return await self._write(work)
+        return await asyncio.wrap_future(self._commits.submit(delete, _deadline()))
 
     async def keys(self, prefix: str) -> list[str]:
         """See Store."""
@@ -166,13 +154,14 @@ class LocalStore:
 
     async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
         """See Store."""
+        until = _deadline()
 
-        def work(until: float) -> bytes:
+        def work() -> bytes:
             with self._locked(fcntl.LOCK_SH, until):
                 self._blobs.put(digest, file)
-                return self._first(key, value, lambda: bool(self._index.add(key, _sealed(key, value))), until)
+                return self._commits.submit(partial(self._add, key, value, counts=False), until).result()
 
-        return await self._write(work)
+        return await self._run(self._writers, work)
 
     def condition(self, digest: str, size: int) -> Condition:
         """See Store."""
@@ -225,13 +214,13 @@ class LocalStore:
 
         def work() -> int:
             stamps = dict(self._blobs.stamps())
-            with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
+            with self._locked(fcntl.LOCK_EX, _deadline()):
                 pass  # anyone who put a blob before the stamps were read has written its entry by now
             for key, value in self._entries(RECORDS):
                 stamps.pop(named(_unsealed(key, value)) or "", None)
             freed, spare = 0, list(stamps.items())
             for start in range(0, len(spare), REMOVED_AT_ONCE):
-                with self._locked(fcntl.LOCK_EX, time.monotonic() + PATIENCE):
+                with self._locked(fcntl.LOCK_EX, _deadline()):
                     freed += sum(self._blobs.remove(*each) for each in spare[start : start + REMOVED_AT_ONCE])
             return freed
 
@@ -250,22 +239,11 @@ class LocalStore:
         """Close the index, after all pending writes have ended."""
         self._readers.shutdown()
         self._writers.shutdown()
+        self._commits.close()
         for reader in self._opened:
             reader.close()
         self._index.close()
         self._generation.close()
-
-    async def _write(self, work: Callable[[float], T]) -> T:
-        """Run work that changes the store in a writer thread, passing it the time to give up waiting for locks."""
-        until = time.monotonic() + PATIENCE  # counted from now: waiting for a thread is part of the wait
-
-        def checked() -> T:
-            self._check_database()
-            result = work(until)
-            self._check_database()
-            return result
-
-        return await self._run(self._writers, checked)
 
     def _check_database(self) -> None:
         """Raise StoreError if the index file was replaced: what is written to the old one would be lost."""
@@ -285,6 +263,18 @@ class LocalStore:
             self._index.close()
             self._check_database()  # its error says more than SQLite's
             raise
+
+    def _checked(self, work: Callable[[], T]) -> T:
+        """Run work that changes the index with this thread's connection. Raises StoreError."""
+        self._check_database()
+        result = guarded(self._connected, work)
+        self._check_database()
+        return result
+
+
+def _deadline() -> float:
+    """Return when to give up waiting for locks, for work that is asked for now: waiting for a thread is part of it."""
+    return time.monotonic() + PATIENCE
 
 
 def _sealed(key: str, value: bytes) -> bytes:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import fcntl
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -30,17 +29,6 @@ def locked(fd: int, kind: int, until: float) -> Iterator[None]:
         yield
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)
-
-
-@contextmanager
-def mine(lock: threading.Lock, until: float) -> Iterator[None]:
-    """Hold a lock between threads inside the block. `until` is as for `locked`. Raises StoreError."""
-    if not lock.acquire(timeout=max(0.0, until - time.monotonic())):
-        raise held()
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def held() -> StoreError:
