@@ -36,12 +36,12 @@ class MirrorError(Exception):
     """An error with an HTTP status and a text for the client.
 
     `headers` are sent with the response, for example `Retry-After`. `problem`: the text is sent as problem details (RFC
-    9457), which uv shows to its user. `told`: the error has been logged already.
+    9457), which uv shows to its user. `logged`: the error has been logged already.
     """
 
     status = 500
     problem = False
-    told = False
+    logged = False
 
     def __init__(self, text: str, *, headers: dict[str, str] | None = None) -> None:
         self.text = plain(text)

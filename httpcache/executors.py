@@ -20,7 +20,7 @@ def prestarted_executor(count: int, name: str) -> ThreadPoolExecutor:
         for _ in range(count):
             executor.submit(all_there.wait)  # keeps it busy, so that the next task starts another
     except RuntimeError as error:
-        raise StoreError(f"this process cannot start more threads ({error}): raise its limit") from error
+        raise StoreError(f"the mirror cannot start more threads ({error}): raise the limit (ulimit -u)") from error
     finally:
         all_there.set()
     return executor

@@ -132,7 +132,7 @@ def _split_login(raw: str) -> tuple[str, str]:
         authority = unquote_to_bytes(_encode(authority)).decode("utf-8", "surrogateescape")
     userinfo, _, host = authority.rpartition("@")
     if not host or _NOT_IN_HOST.search(host):
-        raise BadAddress("the upstream URL has a user name but no host after the '@'")
+        raise BadAddress("the upstream URL has a user name but no host after it: write https://user:password@host/path")
     userinfo = userinfo if ":" in userinfo else _QUOTED_COLON.sub(":", userinfo, count=1)
     user, _, password = userinfo.partition(":")
     plain = b":".join(unquote_to_bytes(_encode(part)) for part in (user, password))
@@ -252,10 +252,10 @@ def _canonical_authority(scheme: str, raw: str) -> str:
         )
     found = _AUTHORITY.fullmatch(text)
     if not found:
-        raise BadAddress(f"{text[:200]!r} is not a host")
+        raise BadAddress(f"{text[:200]!r} is not a host, or a host with a port")
     host, port = _canonical_host(found[1]), int(found[2] or DEFAULT_PORTS[scheme])
     if not 0 < port < 65536:
-        raise BadAddress(f"{port} is not a port")
+        raise BadAddress(f"{port} is not a port: use 1 to 65535")
     return host if port == DEFAULT_PORTS[scheme] else f"{host}:{port}"
 
 

@@ -55,9 +55,9 @@ LEVELS = ("debug", "info", "warning", "error")
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; return its exit code: 0, or 1 with one line on stderr that says what to do."""
-    found = list(adapters())
+    installed = list(adapters())
     try:
-        return int(program(found).main(argv, "httpcache", standalone_mode=False) or 0)
+        return int(program(installed).main(argv, "httpcache", standalone_mode=False) or 0)
     except click.ClickException as error:
         error.show()
         return error.exit_code
@@ -74,12 +74,12 @@ class _Program(click.Group):
         return list(self.commands)
 
 
-def program(found: Sequence[Adapter]) -> click.Group:
+def program(installed: Sequence[Adapter]) -> click.Group:
     """Return the program with all its commands, including those of adapters."""
     top = _Program(
         context_settings={"help_option_names": ["-h", "--help"]},
         help="A mirror that makes builds repeatable. Every option is also an environment variable: "
-        "--allow-network is HTTPCACHE_ALLOW_NETWORK. Lists are separated by commas, or the option is repeated.",
+        "--allow-network is HTTPCACHE_ALLOW_NETWORK. For several values, repeat the option or separate them by commas.",
     )
     click.version_option(__version__, message="httpcache %(version)s")(top)
 
@@ -87,21 +87,22 @@ def program(found: Sequence[Adapter]) -> click.Group:
         top.add_command(click.Command(name, callback=run, help=text, short_help=text, params=[*params]))
 
     data = _setting("data", "DIR", Path, "folder of the store")
-    asking = list(_mirror_options(found))
-    add("serve", partial(_serve, found), "run the mirror", data, *_server_options(), *asking)
-    what_for = "observe now what has changed at the registries, and keep it"
-    add("capture", partial(_capture, found), what_for, data, *asking)
-    add("ls", _ls, "list pins, or what is frozen under one", data, click.Argument(["pin"], required=False))
+    mirror_options = list(_mirror_options(installed))
+    add("serve", partial(_serve, installed), "run the mirror", data, *_server_options(), *mirror_options)
+    what_for = "record now what has changed at the registries since the last capture"
+    add("capture", partial(_capture, installed), what_for, data, *mirror_options)
+    add("ls", _ls, "list the pins, or what is frozen under one", data, click.Argument(["pin"], required=False))
     where = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
-    add("show", _show, "tell everything that is known of a frozen address", data, where)
-    add("verify", _verify, "read every entry and every byte, and say what is damaged", data)
-    what = click.Argument(["what"], metavar="ADDRESS|PIN")
-    yes = click.Option(["--yes"], is_flag=True, help="do not ask")
-    add("forget", _forget, "remove frozen copies; says what will be lost and asks", data, what, yes)
-    for command in (command for adapter in found for command in adapter.commands):
+    add("show", _show, "show everything that is known about a frozen address", data, where)
+    add("verify", _verify, "read every entry and every byte, and report what is damaged", data)
+    removed = click.Argument(["address_or_pin"], metavar="ADDRESS|PIN")
+    yes = click.Option(["--yes"], is_flag=True, help="do not ask for confirmation")
+    add("forget", _forget, "remove frozen copies; shows what will be lost and asks first", data, removed, yes)
+    for command in (command for adapter in installed for command in adapter.commands):
         add(command.name, partial(_added, command), command.help, data, *map(_argument, command.arguments))
     mirror = Option("mirror", "URL", str, "address of the mirror", "http://127.0.0.1:8080")
-    add("pin", partial(_pin, found), "print today's pin and this instant, with lines for the installers", mirror)
+    what_for = "print today's pin and the current instant, with lines for installers"
+    add("pin", partial(_pin, installed), what_for, mirror)
     return top
 
 
@@ -126,49 +127,49 @@ def _server_options() -> Iterator[Option]:
     """Yield the options that only the server has."""
     yield _setting("host", "HOST", str, "address to listen on")
     yield _setting("port", "PORT", port, "port to listen on")
-    yield _setting("workers", "N", count, "processes that answer requests")
-    yield _setting("root-path", "/PREFIX", prefix, "where a proxy in front shows the mirror")
-    yield flag("root-path-stripped", "the proxy in front takes the root path off requests (else the mirror does)")
-    yield flag("cors", "let web pages of any origin read what is public")
-    yield flag("capture", "observe what has changed at the registries, at 00:00 UTC and at start if that was missed")
-    yield _setting("capture-every", "MINUTES", minutes, "the same, and so many minutes after the last time")
-    yield _setting("max-clients", "N", count, "connections of clients, for each process")
-    yield _setting("client-timeout", "SECONDS", seconds, "for a client to ask, or to take some of its answer")
+    yield _setting("workers", "N", count, "number of worker processes")
+    yield _setting("root-path", "/PREFIX", prefix, "path under which a reverse proxy serves the mirror")
+    yield flag("root-path-stripped", "the reverse proxy strips the root path from requests (else the mirror does)")
+    yield flag("cors", "let web pages of any origin read what is public (CORS)")
+    yield flag("capture", "capture every day at 00:00 UTC, and at the start if a day was missed")
+    yield _setting("capture-every", "MINUTES", minutes, "like --capture, and also this many minutes after the last one")
+    yield _setting("max-clients", "N", count, "client connections at once, per process")
+    yield _setting("client-timeout", "SECONDS", seconds, "time for a client to send its request, or to read some data")
 
 
-def _mirror_options(found: Sequence[Adapter]) -> Iterator[Option]:
+def _mirror_options(installed: Sequence[Adapter]) -> Iterator[Option]:
     """Yield the options of commands that send requests to upstreams."""
-    yield flag("offline", "ask no upstream")
-    yield _setting("log-level", "LEVEL", click.Choice(LEVELS), ", ".join(LEVELS))
-    for option in (option for adapter in found for option in adapter.options):
+    yield flag("offline", "send no requests to upstreams")
+    yield _setting("log-level", "LEVEL", click.Choice(LEVELS), f"lowest level to log: {', '.join(LEVELS)}")
+    for option in (option for adapter in installed for option in adapter.options):
         yield Option(option.name, option.metavar, str, option.help)
 
-    yield ListOption("allow-network", "CIDR", network, "a network that requests may be fetched from")
-    yield ListOption("allow-port", "PORT", port, "a port of public addresses, besides 80 and 443")
-    yield _setting("proxy", "URL", str, "an HTTP proxy that upstreams are asked through")
-    yield _setting("ca-bundle", "FILE", Path, "authorities to trust, in place of the system's")
-    yield ListOption("credential-header", "NAME", str.lower, "one more header that carries credentials")
-    yield ListOption("bind", "PREFIX=ORIGIN", binding, "credentials under these pins are for this origin")
-    yield flag("respect-no-store", "pass on what an upstream marks `no-store` or `private`, and do not freeze it")
-    yield ListOption("share", "PREFIX", pin_name, "private copies under these pins are for everybody")
-    yield ListOption("keep-header", "NAME", kept_header, "one more header of upstreams' answers that is kept")
+    yield ListOption("allow-network", "CIDR", network, "non-public network that may be fetched from (SSRF)")
+    yield ListOption("allow-port", "PORT", port, "port that may be fetched from, besides 80 and 443")
+    yield _setting("proxy", "URL", str, "HTTP proxy for requests to upstreams")
+    yield _setting("ca-bundle", "FILE", Path, "PEM file of certificate authorities to trust instead of the system's")
+    yield ListOption("credential-header", "NAME", str.lower, "another request header that carries credentials")
+    yield ListOption("bind", "PREFIX=ORIGIN", binding, "send credentials under these pins to this origin only")
+    yield flag("respect-no-store", "do not freeze responses that an upstream marks `no-store` or `private`")
+    yield ListOption("share", "PREFIX", pin_name, "let every client read the private copies under these pins")
+    yield ListOption("keep-header", "NAME", kept_header, "another upstream response header to keep")
 
-    yield _setting("max-file", "SIZE", size, "largest file")
-    yield _setting("max-page", "SIZE", size, "largest index page")
-    yield _setting("max-header", "SIZE", header_size, "largest head of a request or an upstream's answer")
-    yield _setting("max-redirects", "N", count, "redirects that are followed")
-    yield _setting("connect-timeout", "SECONDS", seconds, "to connect to an upstream")
-    yield _setting("stall-timeout", "SECONDS", seconds, "that an upstream may send nothing, or too little")
-    yield _setting("min-rate", "SIZE", size, "a second that is enough")
-    yield _setting("deadline", "SECONDS", seconds, "for one whole download")
-    yield _setting("max-connections", "N", count, "exchanges with upstreams at once, for each process")
-    yield _setting("max-connections-per-origin", "N", count, "of these with one origin")
+    yield _setting("max-file", "SIZE", size, "largest file, in bytes (or with K, M, G)")
+    yield _setting("max-page", "SIZE", size, "largest index page, in bytes, decompressed")
+    yield _setting("max-header", "SIZE", header_size, "largest head of a request or an upstream's response, in bytes")
+    yield _setting("max-redirects", "N", count, "number of redirects to follow")
+    yield _setting("connect-timeout", "SECONDS", seconds, "time to connect to an upstream")
+    yield _setting("stall-timeout", "SECONDS", seconds, "time an upstream may send nothing, or less than --min-rate")
+    yield _setting("min-rate", "SIZE", size, "lowest rate of an upstream, in bytes per second")
+    yield _setting("deadline", "SECONDS", seconds, "time for one whole download")
+    yield _setting("max-connections", "N", count, "requests to upstreams at once, per process")
+    yield _setting("max-connections-per-origin", "N", count, "requests to one origin at once, per process")
 
 
-def _serve(found: Sequence[Adapter], **options: Any) -> int:
+def _serve(installed: Sequence[Adapter], **options: Any) -> int:
     from . import serve  # imports granian, which the other commands do not need
 
-    settings = _settings(options, found)
+    settings = _settings(options, installed)
     for line in mistyped(os.environ, options):
         print(f"httpcache: {line}", file=sys.stderr)
     _check_address(settings)
@@ -176,20 +177,20 @@ def _serve(found: Sequence[Adapter], **options: Any) -> int:
         if not store.read_only:
             Spool(store.spool).clean()
         elif not settings.offline:
-            raise MirrorError(f"{settings.data} is read-only: serve what it holds with --offline, or make it writable")
+            raise MirrorError(f"{settings.data} is read-only: serve it with --offline, or make it writable")
     address = _address(settings)
     print(f"httpcache serves {address} from {settings.data}")
-    for title, line in usage(address, found, today()):
+    for title, line in usage(address, installed, today()):
         print(f"  {title + ':':8} {line}")
     sys.stdout.flush()
     with nullcontext() if is_read_only(settings.data) else users.beside(settings.data):
-        return serve.run(settings, found)
+        return serve.run(settings, installed)
 
 
-def _capture(found: Sequence[Adapter], **options: Any) -> int:
-    settings = _settings(options, found)
+def _capture(installed: Sequence[Adapter], **options: Any) -> int:
+    settings = _settings(options, installed)
     if settings.offline:
-        raise MirrorError("--offline asks no upstream, and a capture asks nothing else: leave it out")
+        raise MirrorError("a capture sends requests to upstreams: run it without --offline")
     logs.begin(settings.log_level)
     console = Console(stderr=True)
     progress: Progress = Lines()
@@ -199,14 +200,16 @@ def _capture(found: Sequence[Adapter], **options: Any) -> int:
     else:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:
-        anyio.run(scheduler.capture, settings, found, progress, lambda last: True, _say, backend_options=scheduler.LOOP)
+        anyio.run(
+            scheduler.capture, settings, installed, progress, lambda last: True, _say, backend_options=scheduler.LOOP
+        )
     except KeyboardInterrupt:
-        print("httpcache: stopped: what was done is kept, and the next capture does the rest", file=sys.stderr)
+        print("httpcache: interrupted: what is done is kept, and the next capture does the rest", file=sys.stderr)
         raise
     return 0
 
 
-def _settings(options: dict[str, Any], found: Sequence[Adapter]) -> Settings:
+def _settings(options: dict[str, Any], installed: Sequence[Adapter]) -> Settings:
     """Return the settings from options and environment. Raises MirrorError if they are invalid."""
     names = {field.name for field in fields(Settings)} & options.keys()
     settings = Settings(
@@ -220,20 +223,20 @@ def _settings(options: dict[str, Any], found: Sequence[Adapter]) -> Settings:
         environment=dict(os.environ),
         adapters={
             name: value
-            for adapter in found
+            for adapter in installed
             for option in adapter.options
             if (value := options[name := option.name.replace("-", "_")]) is not None
         },
     )
     if settings.root_path_stripped and not settings.root_path:
-        raise MirrorError("--root-path-stripped says that a proxy takes a prefix off: name it with --root-path")
+        raise MirrorError("--root-path-stripped needs --root-path: name the prefix that the proxy strips")
     secret = set(settings.keep_headers) & set(settings.credential_headers)
     if secret:
-        raise MirrorError(f"--keep-header {secret.pop()} carries credentials, which are never kept: leave it out")
+        raise MirrorError(f"--keep-header {secret.pop()} carries credentials, which are never kept: remove it")
     if settings.offline and (settings.capture or settings.capture_every):
-        raise MirrorError("--offline asks no upstream, and --capture asks nothing else: leave one of them out")
+        raise MirrorError("--capture sends requests to upstreams, --offline forbids that: remove one of them")
     transport.check(settings)
-    for adapter in found:
+    for adapter in installed:
         adapter.check(settings)
     return settings
 
@@ -250,8 +253,8 @@ def _verify(data: Path) -> int:
     return _with_store(data, maintenance.verify)
 
 
-def _forget(data: Path, what: str, yes: bool) -> int:
-    return _with_store(data, partial(maintenance.forget, what=what, yes=yes))
+def _forget(data: Path, address_or_pin: str, yes: bool) -> int:
+    return _with_store(data, partial(maintenance.forget, address_or_pin=address_or_pin, yes=yes))
 
 
 def _added(command: Command, data: Path, **arguments: Any) -> int:
@@ -269,11 +272,11 @@ def _say(line: str) -> None:
     print(one_line(line).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
 
 
-def _pin(found: Sequence[Adapter], mirror: str) -> int:
+def _pin(installed: Sequence[Adapter], mirror: str) -> int:
     address = urlsplit(mirror)
     if address.scheme not in ("http", "https") or not address.hostname:
-        raise MirrorError("--mirror takes the address of the mirror, for example http://127.0.0.1:8080")
-    for line in maintenance.pins(mirror.rstrip("/"), found):
+        raise MirrorError("--mirror is not an http or https URL: use one like http://127.0.0.1:8080")
+    for line in maintenance.pins(mirror.rstrip("/"), installed):
         print(line)
     return 0
 
@@ -282,9 +285,11 @@ def _with_store(data: Path, work: Callable[[Store], Awaitable[int]]) -> int:
     try:
         is_there = (data / "VERSION").exists()
     except OSError as error:
-        raise MirrorError(f"{data} cannot be read ({error.strerror}): be the user that serves") from error
+        raise MirrorError(
+            f"{data} cannot be read ({error.strerror}): run this command as the user that runs the server"
+        ) from error
     if not is_there:
-        raise MirrorError(f"{data} is no data folder of a mirror: name it with --data")
+        raise MirrorError(f"{data} is not the data folder of a mirror: name one with --data")
     store = LocalStore(data)
     try:
         return anyio.run(work, store)
@@ -307,5 +312,5 @@ def _check_address(settings: Settings) -> None:
     except OSError as error:
         raise MirrorError(
             f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): "
-            "stop what listens there, or choose another with --port"
+            "stop the program that listens there, or choose another port with --port"
         ) from error

@@ -48,17 +48,17 @@ class Ending:
         self._port = port
         self._most = most + STALE
         self._seconds = seconds
-        self._asked: dict[Client, tuple[bytes, bytes]] = {}
+        self._requests: dict[Client, tuple[bytes, bytes]] = {}  # path and query of the last one on a connection
         self._timer: asyncio.TimerHandle | None = None
         self._over = asyncio.Event()
 
     def note(self, scope: Scope) -> None:
         """Note the requested address of a connection."""
-        if len(self._asked) >= self._most:
-            there = {client for client, _ in connections(self._port)}
-            self._asked = {client: asked for client, asked in self._asked.items() if client in there}
+        if len(self._requests) >= self._most:
+            still_open = {client for client, _ in connections(self._port)}
+            self._requests = {client: request for client, request in self._requests.items() if client in still_open}
         if scope["client"]:
-            self._asked[scope["client"]] = scope["raw_path"], scope["query_string"]
+            self._requests[scope["client"]] = scope["raw_path"], scope["query_string"]
 
     def begin(self) -> None:
         """Start the grace period. Idempotent."""
@@ -74,11 +74,11 @@ class Ending:
         """End the grace period: reset every connection, and log those with a request."""
         self._over.set()
         for client, connection in connections(self._port):
-            asked = self._asked.get(client)
-            if asked:
+            request = self._requests.get(client)
+            if request:
                 log.warning(
-                    "%s: cut off, the mirror is stopped and waits no longer: %s bytes had gone out on this connection",
-                    shown(*asked),
+                    "%s: cut off because the mirror is stopping: %s bytes had been sent on this connection",
+                    shown(*request),
                     _received(connection),
                 )
             with suppress(OSError):  # it was just closed
@@ -128,7 +128,7 @@ def shown(path: bytes, query: bytes) -> str:
 def _received(connection: socket.socket) -> int | str:
     """Return how many bytes a client has acknowledged, or "some" if the system does not tell."""
     try:
-        told = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED + 8)
-        return int(struct.unpack_from("Q", told, BYTES_ACKED)[0])
+        info = connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, BYTES_ACKED + 8)
+        return int(struct.unpack_from("Q", info, BYTES_ACKED)[0])
     except (AttributeError, OSError, struct.error):
         return "some"

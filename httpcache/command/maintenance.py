@@ -53,7 +53,7 @@ async def show(store: Store, *, address: str) -> int:
         else:
             print(f"from      {entry.final}\nsha256    {entry.digest}\nsize      {entry.size} bytes")
             print(f"frozen    {_instant(entry.created)}")
-            print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everybody'}")
+            print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everyone'}")
             print("".join(f"{name}: {_header(name, value)}\n" for name, value in entry.headers.items()))
     return 0
 
@@ -74,12 +74,11 @@ async def verify(store: Store) -> int:
             problems.append(record.digest)
             print(
                 f"/{record.pin}/{record.url}: the file {record.digest} below blobs/ is damaged or missing: restore it "
-                "from a copy, or ask for the address, and it is fetched again if the upstream has the same bytes"
+                "from a backup, or request the address: it is fetched again if the upstream still has the same bytes"
             )
     size = sum(record.size for record in blobs.values())
-    print(
-        f"{count} frozen entries and {len(blobs)} files ({short_size(size)}) read: {len(problems) or 'nothing'} damaged"
-    )
+    damaged = f"{len(problems)} damaged" if problems else "nothing is damaged"
+    print(f"read {count} frozen entries and {len(blobs)} files ({short_size(size)}): {damaged}")
     return 1 if problems else 0
 
 
@@ -91,18 +90,18 @@ async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
                 yield decode(value)
 
 
-async def forget(store: Store, *, what: str, yes: bool) -> int:
+async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
     """Remove the records of an address or a pin, and the files only they refer to. Asks for confirmation unless `yes`.
 
     Raises BadAddress, NotFound.
     """
-    pin = what.strip("/")
-    target = _target(what) if "/" in pin else None
+    pin = address_or_pin.strip("/")
+    target = _target(address_or_pin) if "/" in pin else None
     found = [pair async for pair in _entries(store, pin=None if target else pin, target=target)]
     if not found:
         raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
     size = sum(entry.size for _, entry in found if isinstance(entry, Record))
-    print(f"{len(found)} frozen entries, {short_size(size)}; the next request fetches what the upstream has then:")
+    print(f"{len(found)} frozen entries, {short_size(size)}; the next request fetches what the upstream then has:")
     for line in sorted(_line(entry) for _, entry in found)[:10]:
         print(line)
     if not yes and not _confirmed():

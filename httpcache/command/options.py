@@ -62,7 +62,7 @@ class _Switch(click.types.BoolParamType):
         try:
             return super().convert(value, param, ctx)
         except click.BadParameter:
-            self.fail(f"{value!r} is neither yes nor no: write 1 or 0", param, ctx)
+            self.fail(f"{value!r} is not a boolean: use 1 or 0", param, ctx)
 
 
 def flag(name: str, text: str) -> Option:
@@ -75,7 +75,7 @@ def mistyped(environment: Mapping[str, str], names: Iterable[str]) -> list[str]:
     known = {_variable(name) for name in names}
     unknown = sorted(name for name in environment if name.startswith("HTTPCACHE_") and name not in known)
     return [
-        f"{name} is no variable that it knows, and changes nothing: is {near[0]} meant?"
+        f"ignoring the unknown environment variable {name}: did you mean {near[0]}?"
         for name in unknown
         if (near := get_close_matches(name, known, 1, 0.9))
     ]
@@ -88,14 +88,14 @@ def _variable(name: str) -> str:
 def port(text: str) -> int:
     """Parse a TCP port."""
     if not text.isdecimal() or not 0 < int(text) < 65536:
-        raise click.BadParameter(f"{text!r} is no port: use 1 to 65535")
+        raise click.BadParameter(f"{text!r} is not a port: use 1 to 65535")
     return int(text)
 
 
 def count(text: str) -> int:
     """Parse a count of at least 1."""
     if not text.isdecimal() or not 0 < int(text) < 2**31:
-        raise click.BadParameter(f"{text!r} is no number of that: use 1 or more")
+        raise click.BadParameter(f"{text!r} is not a positive whole number: use 1 or more")
     return int(text)
 
 
@@ -103,7 +103,7 @@ def size(text: str) -> int:
     """Parse a number of bytes: `65536`, `64K`, `128M`, `32G`."""
     found = parse_size(text)
     if found is None:
-        raise click.BadParameter(f"{text!r} is no size: use a number of bytes, or one with K, M or G behind it")
+        raise click.BadParameter(f"{text!r} is not a size: use a number of bytes, or one followed by K, M or G")
     return found
 
 
@@ -111,7 +111,7 @@ def header_size(text: str) -> int:
     """Parse a size for the head of a message, within the lower and upper limits of the HTTP libraries."""
     found = size(text)
     if not 8 * 1024 <= found <= 96 * 1024:
-        raise click.BadParameter(f"{text!r} is no size for a head: use 8K to 96K")
+        raise click.BadParameter(f"{text!r} is out of range: use 8K to 96K")
     return found
 
 
@@ -122,7 +122,7 @@ def seconds(text: str) -> float:
     except ValueError:
         found = 0.0
     if not 0 < found < 1e9:
-        raise click.BadParameter(f"{text!r} is no time: use a number of seconds above 0")
+        raise click.BadParameter(f"{text!r} is not a duration: use a number of seconds above 0")
     return found
 
 
@@ -131,7 +131,7 @@ def minutes(text: str) -> float:
     try:
         return 60 * seconds(text)
     except click.BadParameter:
-        raise click.BadParameter(f"{text!r} is no time: use a number of minutes above 0") from None
+        raise click.BadParameter(f"{text!r} is not a duration: use a number of minutes above 0") from None
 
 
 def prefix(text: str) -> str:
@@ -140,7 +140,7 @@ def prefix(text: str) -> str:
         raise click.BadParameter(f"{text!r} does not begin with a slash")
     if not _PREFIX.fullmatch(text.rstrip("/")):
         raise click.BadParameter(
-            f"{text!r} is no prefix: use letters, digits, '.', '_', '~' and '-' between its slashes"
+            f"{text!r} is not a valid prefix: use letters, digits, '.', '_', '~' and '-' between its slashes"
         )
     return text.rstrip("/")
 
@@ -150,7 +150,7 @@ def network(text: str) -> object:
     try:
         return ip_network(text)
     except ValueError as error:
-        raise click.BadParameter(f"{text!r} is no network: {error}") from error
+        raise click.BadParameter(f"{text!r} is not a network: use one like 10.1.2.0/24 ({error})") from error
 
 
 def binding(text: str) -> tuple[str, str]:
@@ -160,7 +160,7 @@ def binding(text: str) -> tuple[str, str]:
         return pin_name(name), origin(canonical_url(url))
     except BadAddress as error:
         raise click.BadParameter(
-            f"{text!r} binds no pin: use PREFIX=ORIGIN, for example gitlab=https://gitlab.example.com ({error.text})"
+            f"{text!r} is not a binding: use PREFIX=ORIGIN, like gitlab=https://gitlab.example.com ({error.text})"
         ) from error
 
 
@@ -179,7 +179,5 @@ def pin_name(text: str) -> str:
     except BadAddress as error:
         raise click.BadParameter(error.text) from error
     if found != text:
-        raise click.BadParameter(
-            f"{text!r} has a date: name the pin without it, {found!r}, and all its dates are meant"
-        )
+        raise click.BadParameter(f"{text!r} ends in a date: use {found!r}, which stands for all its dates")
     return found

@@ -77,14 +77,18 @@ def _alone(folder: Path) -> Iterator[None]:
     try:
         lock = path.open("a+")
     except OSError as error:
-        raise MirrorError(f"{path} cannot be opened ({error.strerror}): capture as the user that serves") from error
+        raise MirrorError(
+            f"{path} cannot be opened ({error.strerror}): run the capture as the user that runs the server"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             lock.seek(0)
             holder = lock.read().strip() or "unknown"
-            raise UnderWay(f"a capture of {folder} is under way already (process {holder}): let it end") from error
+            raise UnderWay(
+                f"a capture of {folder} is already running (process {holder}): wait until it ends"
+            ) from error
         lock.truncate(0)
         lock.write(f"{os.getpid()}\n")
         lock.flush()
@@ -137,7 +141,7 @@ class CaptureScheduler:
             try:
                 process.start()
             except OSError as error:
-                log.error("a capture cannot be started: %s", error.strerror)
+                log.error("cannot start a capture (%s): trying again in %.0f s", error.strerror, RETRY)
                 due = started + RETRY
                 continue
             while process.is_alive() and not self._stop.wait(CHECK_INTERVAL):

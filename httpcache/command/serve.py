@@ -97,7 +97,7 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
     ending = Ending(settings.port, settings.max_clients)
     app = build(settings, adapters, ending.over)
 
-    async def told(scope: Scope, receive: Receive, send: Send) -> None:
+    async def application(scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, shortening its startup errors to one line: Starlette sends a traceback."""
 
         async def shorten(message: Message) -> None:
@@ -114,7 +114,7 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
         with suppress(MirrorError):  # it has been reported
             await app(scope, receive, shorten)
 
-    return told
+    return application
 
 
 def _end_in_time(ending: Ending) -> None:
@@ -155,13 +155,13 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     _ssp: Any  # creates a socket for each worker
     _shd: Any  # the socket they share
     _sso: socket.socket  # the same as a Python socket
-    _told: float | None = None  # when the first signal arrived
+    _first_signal: float | None = None  # when it arrived
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
         """Shut down gracefully at the first signal, immediately at a second one."""
-        if self._told is None:
-            self._told = time.monotonic()
-        elif time.monotonic() - self._told >= AGAIN_SECONDS:
+        if self._first_signal is None:
+            self._first_signal = time.monotonic()
+        elif time.monotonic() - self._first_signal >= AGAIN_SECONDS:
             for worker in self.wrks:
                 with suppress(ProcessLookupError):
                     os.kill(worker.inner.pid, AT_ONCE)
@@ -207,12 +207,15 @@ def _clients(settings: Settings) -> int:
     if room < FEWEST_CLIENTS:
         least = kept + HANDLES_PER_CLIENT * FEWEST_CLIENTS
         raise MirrorError(
-            f"a process may open only {handles} files here, and at least {least} are needed: "
+            f"a process may open only {handles} files, and at least {least} are needed: "
             "raise the limit (ulimit -Hn), or lower --max-connections"
         )
     if room < settings.max_clients:
         log.warning(
-            "a process may open only %d files here: %d clients at once, not %d", handles, room, settings.max_clients
+            "a process may open only %d files: accepting %d clients at once instead of %d (raise ulimit -Hn for more)",
+            handles,
+            room,
+            settings.max_clients,
         )
     return min(room, settings.max_clients)
 

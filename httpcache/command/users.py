@@ -15,14 +15,15 @@ NAME = "users.lock"
 @contextmanager
 def beside(folder: Path) -> Iterator[None]:
     """Hold a shared lock of a folder inside the block. Raises MirrorError if a repair is using it."""
-    with _holding(folder, fcntl.LOCK_SH, f"a repair of {folder} is under way: let it end"):
+    with _holding(folder, fcntl.LOCK_SH, f"a repair of {folder} is running: wait until it ends"):
         yield
 
 
 @contextmanager
 def alone(folder: Path) -> Iterator[None]:
     """Hold the exclusive lock of a folder inside the block. Raises MirrorError if servers or captures are using it."""
-    with _holding(folder, fcntl.LOCK_EX, f"a server or a capture uses {folder}: stop it first, then start it again"):
+    busy = f"a server or a capture is using {folder}: stop it, run this command, then start it again"
+    with _holding(folder, fcntl.LOCK_EX, busy):
         yield
 
 
@@ -32,7 +33,9 @@ def _holding(folder: Path, kind: int, busy: str) -> Iterator[None]:
     try:
         lock = path.open("a")
     except OSError as error:
-        raise MirrorError(f"{path} cannot be opened ({error.strerror}): be the user that serves") from error
+        raise MirrorError(
+            f"{path} cannot be opened ({error.strerror}): run this command as the user that runs the server"
+        ) from error
     with lock:
         try:
             fcntl.flock(lock, kind | fcntl.LOCK_NB)

@@ -168,13 +168,13 @@ class Download:
         if answer.status == 203:
             return "status 203 is not the upstream's own answer"  # RFC 9110 section 15.3.4
         if is_misplaced(answer.asked, answer.url, answer.headers.get("content-type", "")):
-            return "HTML from another address in the place of a file"
+            return "HTML from another URL instead of a file"
         if self._settings.respect_no_store:
             cached = {
                 part.strip().lower().partition("=")[0] for part in answer.headers.get("cache-control", "").split(",")
             }
             if cached & {"no-store", "private"}:
-                return "the upstream forbids to store it"
+                return "the upstream forbids storing it"
         return ""
 
     def send(self, credentials: Credentials | None = None) -> AbstractAsyncContextManager[UpstreamResponse]:

@@ -137,11 +137,11 @@ class Downloads:
                     await self._lead(flight, claim)
         except MirrorError as failed:
             error = failed
-            error.told = True
+            error.logged = True
             log.warning("%s", failed.text if label in failed.text else f"{label}: {failed.text}")
         except OSError as failed:
             error = store_error(failed)
-            error.told = True
+            error.logged = True
             log.error("%s: %s", label, error.text)
         except asyncio.CancelledError:
             log.warning(
@@ -152,7 +152,7 @@ class Downloads:
             raise
         except Exception:
             error = MirrorError("internal error of the mirror: see its log")
-            error.told = True
+            error.logged = True
             log.exception("%s", label)
         finally:
             if self._flights.get(key) is flight:
@@ -183,7 +183,7 @@ class Downloads:
                 body = await self._spooled(flight, claim, head, answer)
             _check(flight, head, body, delimited=delimited)
             if not flight.unkept and not delimited and not flight.expected.digests:
-                await self._look_again(flight.download, body)
+                await self._fetch_and_compare(flight.download, body)
             flight.finish(record=None if flight.unkept else await self._freeze(flight, claim, head, body))
         finally:
             self._claims.discard(claim)
@@ -202,7 +202,7 @@ class Downloads:
                     await writer.take(chunk)
         return sums
 
-    async def _look_again(self, download: Download, body: _Sums) -> None:
+    async def _fetch_and_compare(self, download: Download, body: _Sums) -> None:
         """Fetch a body that was ended by closing the connection again: nothing else detects truncation.
 
         RFC 9112 section 6.3: the length of such a body is what was received before the close.

@@ -122,7 +122,7 @@ class Mirror:
             absence = await self._absence(download)
             found = await self._verdict(download, record, absence)
             if found is Verdict.ABSENT and absence:
-                body = b"the upstream had no such page when it was first requested under this pin\n"
+                body = b"the upstream had no such page when it was first requested under this pin: use another pin\n"
                 return PassedThrough(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
             if record:
                 return await self._granted(download, key, record, found)
@@ -173,7 +173,7 @@ class Mirror:
             reason = error.text
         raise Damaged(
             f"the frozen bytes of {download.target} are damaged or missing: restore the file {record.digest} below "
-            f"blobs/ from a copy, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
+            f"blobs/ from a backup, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
         )
 
     async def _fetched(self, download: Download, key: str) -> Record | FlightReader | PassedThrough:

@@ -32,19 +32,19 @@ class Writer:
         threads: Executor,
         fd: int,
         first: Callable[[], object] | None,
-        see: Callable[[bytes], object],
-        told: Callable[[int], object],
+        on_piece: Callable[[bytes], object],
+        on_written: Callable[[int], object],
     ) -> None:
         """`threads` is an executor from `prestarted_executor`.
 
-        In the thread, `first`, if given, is called before anything is written, and `see` is called with every piece.
-        `told` is called with the number of bytes written so far.
+        In the thread, `first`, if given, is called before anything is written, and `on_piece` with every piece. Outside
+        it, `on_written` is called with the number of bytes written so far.
         """
         self.taken = 0
         self._threads = threads
         self._fd = fd
-        self._see = see
-        self._told = told
+        self._on_piece = on_piece
+        self._on_written = on_written
         self._work: list[Callable[[], object]] = [first] if first else []
         self._waiting = 0  # bytes not yet handed to the thread
         self._batch: asyncio.Future[None] | None = None
@@ -92,7 +92,7 @@ class Writer:
     def _ended(self, written: int, batch: asyncio.Future[None]) -> None:
         self._batch, self._error = None, self._error or batch.exception()
         if self._error is None:
-            self._told(written)
+            self._on_written(written)
             if self._sync is None and written - self._synced >= SYNCED:
                 self._start_sync(written)
             if self._work:
@@ -110,7 +110,7 @@ class Writer:
         self._sync, self._error = None, self._error or sync.exception()  # the kernel reports a write error only once
 
     def _write(self, piece: bytes) -> None:
-        self._see(piece)
+        self._on_piece(piece)
         view = memoryview(piece)
         while view:
             view = view[os.write(self._fd, view) :]

@@ -17,7 +17,7 @@ from .locks import held
 T = TypeVar("T")
 P = ParamSpec("P")
 
-RESTORE = "stop the mirror and restore the data folder from a copy"
+RESTORE = "stop the mirror and restore the data folder from a backup"
 _HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
@@ -38,7 +38,7 @@ def store_error(error: Exception) -> StoreError:
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
         return StoreFull("the mirror's store is full: make room on its disk")
     if getattr(error, "errno", None) == errno.EROFS:
-        return StoreError("the mirror's data folder is read-only: what is frozen can be had, nothing new can be kept")
+        return StoreError("the mirror's data folder is read-only: it serves what is frozen, but cannot freeze more")
     if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
         return Damaged(f"the index of the mirror's store is damaged ({error}): {RESTORE}")
     if getattr(error, "sqlite_errorcode", None) in _HELD:

@@ -51,7 +51,7 @@ async def _pieces(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
         else:
             await asyncio.sleep(0)  # give other tasks a turn, as reading in a thread does
         if not chunk:
-            raise Damaged("a file of the store is shorter than its record says: ask again")
+            raise Damaged("a file of the store is shorter than its record says: try again")
         yield chunk
         start += len(chunk)
 

@@ -73,7 +73,7 @@ class Generation:
         """Raise OSError if the file was replaced or truncated: other processes would not see what is counted here."""
         mine = os.fstat(self._fd)
         if mine.st_size != SIZE or not os.path.samestat(mine, os.stat(self._path)):
-            raise OSError(errno.ESTALE, "index/changes was replaced while it was in use: stop all that use the folder")
+            raise OSError(errno.ESTALE, "index/changes was replaced while it was in use: restart the mirror")
 
     def _write(self, count: int) -> None:
         os.pwrite(self._fd, count.to_bytes(SIZE, sys.byteorder), 0)  # through the mmap, a full disk would raise SIGBUS

@@ -15,6 +15,8 @@ import diskcache
 
 from httpcache.errors import StoreError
 
+from .errors import RESTORE
+
 PAGE = 1000  # entries
 
 _SELECT = "SELECT mode, value FROM Cache WHERE key = ? AND raw = 1"
@@ -48,7 +50,7 @@ class Reader:
         page = []
         for key, raw, mode, value in self._execute(_RANGE, (after, prefix, end, PAGE)):
             if not (raw and isinstance(key, str)):
-                raise StoreError("the index holds a key that this program did not write")
+                raise StoreError(f"the index contains a key that this program did not write: {RESTORE}")
             page.append((key, _ours(mode, value)))
         return page
 
@@ -93,12 +95,12 @@ def address(database: Path) -> str:
     if beside["wal"].exists() and beside["wal"].stat().st_size:
         raise StoreError(
             "the last entries of the index are in index/cache.db-wal, and a read-only folder needs cache.db-shm too to "
-            "read them: run `httpcache verify` once on a copy that can be written"
+            "read them: run `httpcache verify` once on a writable copy"
         )
     return f"{name}&immutable=1"
 
 
 def _ours(mode: int, value: object) -> bytes:
     if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
-        raise StoreError("the index holds a value that this program did not write")
+        raise StoreError(f"the index contains a value that this program did not write: {RESTORE}")
     return value

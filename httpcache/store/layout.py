@@ -40,7 +40,7 @@ class ReadOnly:
     """Replaces diskcache's index if the folder is read-only; entries are then read by `index.Reader` alone."""
 
     def _refuse(self, *_: object, **named: object) -> NoReturn:
-        raise StoreError("the mirror's data folder is read-only: what it holds can be had, and nothing can be changed")
+        raise StoreError("the mirror's data folder is read-only: its contents can be read, but not changed")
 
     add = delete = get = reset = transact = _refuse
 
@@ -118,7 +118,7 @@ def _prepare(folder: Path) -> bool:
     version = folder / "VERSION"
     is_new = not version.exists()
     if is_new and any(not _OURS.fullmatch(path.name) for path in folder.iterdir()):
-        raise StoreError(f"{folder} is not empty and not a data folder of this program: name another with --data")
+        raise StoreError(f"{folder} is not empty and not a data folder of httpcache: name another with --data")
     if not is_new:
         _check_old(folder, version.read_text().strip())
     for name in ("index", "blobs", "spool"):
@@ -131,8 +131,8 @@ def _prepare(folder: Path) -> bool:
 def _check_old(folder: Path, version: str) -> None:
     if version != VERSION:
         raise StoreError(
-            f"{folder} has format {version[:20]!r}, this program writes {VERSION!r}: "
-            "use the program that made it, or another --data folder"
+            f"{folder} has format {version[:20]!r}, and this version of httpcache reads {VERSION!r}: "
+            "use the version that wrote it, or another --data folder"
         )
     index = folder / "index" / "cache.db"
     if not index.exists() or not index.stat().st_size:  # SQLite would create an empty one, and all pins would be lost
@@ -157,7 +157,7 @@ class _BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
     def get(self, key: object, raw: bool) -> str:
         if not (isinstance(key, str) and raw):
-            raise StoreError("the index holds a key that this program did not write")
+            raise StoreError(f"the index contains a key that this program did not write: {RESTORE}")
         return key
 
     def store(self, value: object, read: bool, key: object = None) -> tuple[int, int, None, bytes]:
@@ -167,7 +167,7 @@ class _BytesDisk(diskcache.Disk):  # type: ignore[misc]
 
     def fetch(self, mode: int, filename: str | None, value: object, read: bool) -> bytes:
         if mode != diskcache.core.MODE_RAW or not isinstance(value, bytes):
-            raise StoreError("the index holds a value that this program did not write")
+            raise StoreError(f"the index contains a value that this program did not write: {RESTORE}")
         return value
 
 

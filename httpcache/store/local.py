@@ -250,7 +250,7 @@ class LocalStore:
         with suppress(FileNotFoundError):
             if os.path.samestat(self._database, os.stat(self.folder / "index" / "cache.db")):
                 return
-        raise StoreError("the index of the mirror's store was replaced while it was in use: start the mirror anew")
+        raise StoreError("the index of the mirror's store was replaced while it was in use: restart the mirror")
 
     async def _run(self, threads: ThreadPoolExecutor, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(threads, guarded, self._connected, work)

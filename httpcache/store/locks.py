@@ -34,8 +34,8 @@ def locked(fd: int, kind: int, until: float) -> Iterator[None]:
 def held() -> StoreError:
     """Return the error for a lock that could not be acquired in time."""
     return StoreError(
-        "a process that uses the mirror's store has not let go of its lock in time: ask again; if that goes on, a "
-        "process is stopped or hangs: end it",
+        "another process did not release its lock on the mirror's store in time: try again; if this keeps happening, "
+        "a process of the mirror hangs or is suspended: end it",
         headers={"retry-after": "10"},
     )
 

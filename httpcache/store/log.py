@@ -11,6 +11,7 @@ from httpcache.errors import StoreError
 
 from . import keys
 from .base import Store
+from .errors import RESTORE
 
 T = TypeVar("T")
 
@@ -69,16 +70,16 @@ class Log:
 class TypedLog(Generic[T]):
     """A `Log` whose values are encoded and decoded; each is read and decoded once.
 
-    `what` completes "the log of ...". `decode` raises ValueError or zlib.error for bytes that it cannot read. Every
+    `subject` completes "the log of ...". `decode` raises ValueError or zlib.error for bytes that it cannot read. Every
     method raises StoreError, also if a value cannot be decoded.
     """
 
     def __init__(
-        self, store: Store, name: str, what: str, encode: Callable[[T], bytes], decode: Callable[[bytes], T]
+        self, store: Store, name: str, subject: str, encode: Callable[[T], bytes], decode: Callable[[bytes], T]
     ) -> None:
         self.raw = Log(store, name)
         """The log as it is in the store."""
-        self._what = what
+        self._subject = subject
         self._encode = encode
         self._decode = decode
         self._values: list[T] = []
@@ -121,7 +122,7 @@ class TypedLog(Generic[T]):
 
     def damaged(self) -> StoreError:
         """Return the error for a log whose values make no sense."""
-        return StoreError(f"the log of {self._what} is damaged: restore the store from a copy")
+        return StoreError(f"the log of {self._subject} is damaged: {RESTORE}")
 
     def _take(self, number: int, values: Sequence[T]) -> None:
         """Add the values from `number` on, except those that another task has added in the meantime."""

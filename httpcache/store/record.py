@@ -7,6 +7,8 @@ import msgspec
 from httpcache.errors import Damaged, StoreError, redact
 from httpcache.target import Target
 
+from .errors import RESTORE
+
 # The response headers that describe the body (RFC 9110 section 8) and are served with it for ever.
 KEPT_HEADERS = (
     "content-type",
@@ -72,7 +74,7 @@ def decode(value: bytes) -> Entry:
     try:
         return _decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise StoreError(f"a record of the store cannot be read ({error}): restore the store from a copy") from error
+        raise StoreError(f"a record of the store cannot be read ({error}): {RESTORE}") from error
 
 
 def shown(target: Target) -> str:
@@ -83,6 +85,6 @@ def shown(target: Target) -> str:
 def damaged(record: Record) -> Damaged:
     """Return the error for a record whose blob is damaged or missing."""
     return Damaged(
-        f"the frozen bytes of {record.url} are damaged or missing: ask for it again, and they are fetched again where "
+        f"the frozen bytes of {record.url} are damaged or missing: request it again, and they are fetched again if "
         "the upstream still has the same ones"
     )

@@ -69,13 +69,13 @@ class UpstreamResponse:
         """Whether a complete body can be told from a broken connection (RFC 9112 section 6.3)."""
         return self.ends_itself or "content-length" in self.headers or "transfer-encoding" in self.headers
 
-    async def read(self, limit: int, what: str) -> bytes:
-        """Return the whole body. Raises BadUpstream, which names `what`, if it is longer than `limit` bytes."""
+    async def read(self, limit: int, name: str) -> bytes:
+        """Return the whole body. Raises BadUpstream, which calls it `name`, if it is longer than `limit` bytes."""
         body = bytearray()
         async for chunk in self.body:
             body += chunk
             if len(body) > limit:
-                raise BadUpstream(f"{what} is longer than {limit} bytes")
+                raise BadUpstream(f"{name} is longer than {limit} bytes")
         return bytes(body)
 
 
@@ -146,7 +146,7 @@ class UpstreamClient:
         SSRF guard. Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
         if self._settings.offline:
-            raise Offline(f"{redact(url)} is not frozen here for you, and this mirror is offline")
+            raise Offline(f"there is no frozen copy of {redact(url)} for you, and this mirror is offline")
         credentials = credentials or Credentials()
         agents = (("User-Agent", f"{self._product} {agent}"),) if agent else ()
         pace = Pace(self._settings.deadline, self._settings.stall_timeout, self._settings.min_rate)
@@ -208,7 +208,7 @@ class UpstreamClient:
             if origin(here) != origin(url):
                 sent = ()  # not restored later: another origin must not choose where credentials are sent
             if (here, sent) in asked:
-                raise BadUpstream(f"{redact(url)} redirects in a circle, by way of {redact(here)}")
+                raise BadUpstream(f"{redact(url)} redirects in a loop, through {redact(here)}")
         raise BadUpstream(f"{redact(url)} redirects more than {self._settings.max_redirects} times (--max-redirects)")
 
     @asynccontextmanager
@@ -258,7 +258,7 @@ def _redirected(here: str, location: str) -> str:
     """
     try:
         if CONTROL.search(location):
-            raise BadAddress("there is a control character in it")
+            raise BadAddress("it contains a control character")
         reference = _USER.sub(r"\1", location.encode("latin-1").decode("utf-8", "surrogateescape"))
         found = resolve(here, reference).wire
         httpx.URL(origin(found))
@@ -293,11 +293,11 @@ def _mapped(url: str) -> Iterator[None]:
     except (httpcore.NetworkError, httpx.NetworkError, ssl.SSLError, OSError) as error:
         raise Unreachable(f"{shown} cannot be reached: {_cause(error)}") from error
     except (httpcore.ProtocolError, httpx.ProtocolError, httpx.StreamError) as error:
-        raise BadUpstream(f"{shown} broke off or does not speak HTTP: {_cause(error)}") from error
+        raise BadUpstream(f"{shown} closed the connection early or does not speak HTTP: {_cause(error)}") from error
     except (httpx.InvalidURL, UnicodeError) as error:  # a host that begins with xn-- but is not a valid name (RFC 5891)
-        raise BadAddress(f"{shown[:200]} is no address that can be asked: {_cause(error)}") from error
+        raise BadAddress(f"{shown[:200]} is not a URL that can be requested: {_cause(error)}") from error
     except (httpcore.UnsupportedProtocol, httpcore.ProxyError, httpcore.ConnectionNotAvailable) as error:
-        raise Unreachable(f"{shown} cannot be asked: {_cause(error)}") from error
+        raise Unreachable(f"{shown} cannot be requested: {_cause(error)}") from error
 
 
 def _cause(error: Exception) -> str:

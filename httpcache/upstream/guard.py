@@ -83,7 +83,7 @@ class Guard:
             return
         if not is_public(address):
             raise Refused(
-                f"{host} is on a network that this mirror does not fetch from ({address}); "
+                f"{host} is on a network that this mirror does not fetch from ({address}), to prevent SSRF; "
                 f"its operator can allow it with --allow-network {address}"
             )
         self._check_port(host, port)

@@ -79,7 +79,7 @@ class Pace:
             return result
         if anyio.current_time() >= self._end:
             raise TimedOut(f"it took longer than {self._deadline:g} seconds (--deadline)")
-        raise TimedOut(f"nothing came for {self._stall:g} seconds (--stall-timeout)")
+        raise TimedOut(f"no data arrived for {self._stall:g} seconds (--stall-timeout)")
 
     def count(self, received: int) -> None:
         """Count received bytes. Raises TimedOut if they were too few for too long."""
@@ -88,6 +88,7 @@ class Pace:
             return
         if self._received < self._rate * self._waited:
             raise TimedOut(
-                f"fewer than {self._rate} bytes a second came for {self._stall:g} seconds (--min-rate, --stall-timeout)"
+                f"fewer than {self._rate} bytes per second arrived for {self._stall:g} seconds "
+                "(--min-rate, --stall-timeout)"
             )
         self._waited, self._received = 0.0, 0

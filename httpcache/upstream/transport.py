@@ -114,13 +114,13 @@ class _Connection(httpcore.AsyncConnectionInterface):
 
     def __init__(self, inner: httpcore.AsyncConnectionInterface) -> None:
         self._inner = inner
-        self._looked = 0.0
+        self._checked = 0.0
 
     def has_expired(self) -> bool:
         now = time.monotonic()
-        if now < self._looked + CHECK_INTERVAL:
+        if now < self._checked + CHECK_INTERVAL:
             return False
-        self._looked = now
+        self._checked = now
         return self._is_spent()
 
     def _is_spent(self) -> bool:
@@ -195,7 +195,7 @@ def _tls_context(settings: Settings) -> ssl.SSLContext:
 
 def _proxy_address(text: str) -> tuple[str, tuple[bytes, bytes] | None]:
     """Return a proxy's URL without userinfo, and its user and password. Raises BadAddress, naming no secret."""
-    wrong = BadAddress("--proxy takes the http or https URL of an HTTP proxy: http://[user:password@]host:port")
+    wrong = BadAddress("--proxy is not the URL of an HTTP proxy: use http://[user:password@]host:port")
     try:
         url = httpx.URL(text)
     except httpx.InvalidURL:

@@ -82,7 +82,7 @@ class Front:
             return self._failed(error)
 
     def _failed(self, error: MirrorError) -> ASGIApp:
-        if not error.told:
+        if not error.logged:
             self._error_log.tell(error.status, error.text)
         return error_response(error)
 
@@ -112,7 +112,7 @@ def _check_host(scope: Scope) -> None:
     """
     hosts = [value for name, value in scope["headers"] if name == b"host"]
     if scope["http_version"] == "1.1" and (len(hosts) != 1 or not hosts[0]):
-        raise BadAddress("a request has one Host header, with a host in it")
+        raise BadAddress("the request must have exactly one Host header, and it must name a host")
 
 
 class RootPath:
@@ -125,7 +125,7 @@ class RootPath:
     def __init__(self, app: ASGIApp, root_path: str) -> None:
         self._app = app
         self._root_path = root_path.encode()
-        self._elsewhere = text(404, f"this mirror is below {root_path}/ (--root-path)")
+        self._elsewhere = text(404, f"this mirror is served below {root_path}/ (--root-path): put that in front")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

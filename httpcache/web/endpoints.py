@@ -66,13 +66,14 @@ pre {{ background: #8881; padding: .5rem .75rem; overflow-x: auto }} dd {{ margi
 </head>
 <body>
 <h1>This mirror makes builds repeatable</h1>
-<p>What it has answered once under a date or a pin it answers for ever: the same bytes, whatever the upstream does.</p>
+<p>Whatever it has answered once under a date or a pin, it answers for ever: the same bytes, even if the upstream
+changes them.</p>
 <dl>
 {rows}
 </dl>
-<p>A date means 00:00:00 UTC of that day, so today's date ({date}) is the newest that can be used.
-A pin, <code>/&lt;name&gt;-&lt;date&gt;/&lt;address&gt;</code>, holds what its first request found.
-Every answer says in <code>Cache-Status</code> what the mirror did.</p>
+<p>A date means 00:00:00 UTC of that day, so the newest date you can use is today's ({date}).
+Under a pin, <code>/&lt;name&gt;-&lt;date&gt;/&lt;URL&gt;</code>, the first request freezes what the upstream sends.
+The <code>Cache-Status</code> header of each response says what the mirror did.</p>
 </body>
 </html>
 """

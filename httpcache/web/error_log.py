@@ -42,7 +42,7 @@ class ErrorLog:
             if times > 1:
                 log.info("answered %d, %d times more: %s", status, times - 1, _one_line(text))
         if self._silent:
-            log.info("answered %d more requests with errors that are not told here", self._silent)
+            log.info("answered %d more requests with errors that are not listed here", self._silent)
         self._since, self._silent = self._clock(), 0
         self._told.clear()
 

@@ -18,9 +18,9 @@ from .sending import text
 
 SERVICE = "service=git-upload-pack"
 SMART = (
-    "git's smart protocol cannot be frozen, since what a server answers depends on what a clone already has. "
-    "What works behind a pin: a repository that is served as files (after `git update-server-info`), "
-    "and archives of a commit (/<pin>/https://host/.../<commit>.tar.gz)"
+    "git's smart protocol cannot be frozen, because a server's response depends on what a clone already has. "
+    "Use a repository that is served as files (the dumb protocol, after `git update-server-info`), "
+    "or the archive of a commit (/<pin>/https://host/.../<commit>.tar.gz)"
 )
 
 

@@ -318,7 +318,7 @@ def test_a_second_one_says_that_there_is_a_first(here: Here) -> None:
 
     here.pypi.index.otherwise = meanwhile
     here.capture()
-    assert "is under way already (process " in seconds[0]
+    assert "is already running (process " in seconds[0]
 
 
 def test_another_registry_does_not_end_what_is_known_of_the_first(
@@ -362,7 +362,7 @@ def test_one_registry_that_fails_keeps_no_other_busy(here: Here, tmp_path: Path)
 
 def test_what_makes_no_sense_together(here: Here) -> None:
     made = run("serve", "--data", here.mirror.data, "--offline", "--capture")
-    assert "leave one of them out" in told(made)
+    assert "remove one of them" in told(made)
 
 
 def test_pages_are_asked_for_in_few_bytes(here: Here) -> None:

@@ -69,7 +69,7 @@ def test_slow_clients_are_cut_and_named(workers: int, upstream: Upstream, mirror
         took = ended(running, BOUND)
     never.set()
     assert took > 19
-    cut = lines(running, "had gone out on this connection")
+    cut = lines(running, "had been sent on this connection")
     assert len([line for line in cut if "/large: cut off" in line]) == 2
     assert len([line for line in cut if "/part?key=…: cut off" in line]) == 1
     assert all(int(line.split(": ")[-1].split()[0]) > 0 for line in cut if "/large" in line)

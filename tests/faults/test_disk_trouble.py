@@ -181,11 +181,11 @@ def test_the_index_is_replaced_under_a_server(
             whole[address] = found.content
         elif found is not None:
             assert found.status_code == 503
-            assert "start the mirror anew" in found.text
+            assert "restart the mirror" in found.text
     page = get(f"{running.at(DATE)}demo/")
     assert page is not None
     assert page.status_code == 503, page.text
-    assert "start the mirror anew" in page.text
+    assert "restart the mirror" in page.text
     assert "Traceback" not in running.log()
     running.stop()
     if change in (remove, empty):

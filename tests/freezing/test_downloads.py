@@ -122,7 +122,7 @@ def test_each_reader_has_an_error_of_its_own(upstream: Upstream, tmp_path: Path)
 
     anyio.run(work)
     assert [error and error.text for error in errors] == ["no room"] * 3
-    assert all(error and error.told for error in errors), "the log has it once"
+    assert all(error and error.logged for error in errors), "the log has it once"
     assert len({id(error) for error in errors}) == 3
 
 

@@ -12,6 +12,7 @@ import pytest
 from httpcache import zstd
 from httpcache.errors import StoreError
 from httpcache.store.base import Store
+from httpcache.store.errors import RESTORE
 from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
 from pypi_adapter.history.doubts import Doubts
@@ -129,7 +130,7 @@ def test_a_value_that_cannot_be_read(
             for use in users * 2:
                 with pytest.raises(StoreError) as raised:
                     await use(store)
-                assert raised.value.text == f"the log of {what} is damaged: restore the store from a copy"
+                assert raised.value.text == f"the log of {what} is damaged: {RESTORE}"
                 assert raised.value.status == 503
             assert await Log(store, name).read() == [value]
         finally:

@@ -148,6 +148,6 @@ def test_the_log_cannot_be_flooded(caplog: pytest.LogCaptureFixture) -> None:
     error_log.tell(400, "another")
     assert caplog.messages == [
         f"answered 404, {3 * MOST} times more: no 7\\n",
-        f"answered {2 * MOST} more requests with errors that are not told here",
+        f"answered {2 * MOST} more requests with errors that are not listed here",
         "answered 400: another",
     ]
