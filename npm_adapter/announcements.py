@@ -65,7 +65,7 @@ class Announcements:
             notes = Log(self._store, _name(pin, origin(final) == host, common))
             value = _encoder.encode([_Noted(_ident(url), _packed(digests)) for url, digests in some])
             if not await notes.note(value, LOG_BYTES):
-                log.warning("%s announces more tarballs than are kept in mind for this pin: not all are checked", final)
+                log.warning("%s announces more tarballs than the mirror remembers: not all are checked", final)
         self._done.put((pin, digest, final), True, 1)
 
     async def note_registry(self, pin: str, registry: str) -> None:

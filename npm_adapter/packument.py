@@ -70,8 +70,8 @@ def announced(document: Document, base: str) -> Iterator[tuple[Address, tuple[Di
 
 def digests(dist: Mapping[str, object]) -> tuple[Digest, ...]:
     """Return the digests of a tarball: the strongest of `integrity` (W3C SRI), else `shasum`; no invalid ones."""
-    given = dist.get("integrity")
-    integrity = [_sri(word) for word in given.split()] if isinstance(given, str) else []
+    text = dist.get("integrity")
+    integrity = [_sri(word) for word in text.split()] if isinstance(text, str) else []
     for algorithm in _ALGORITHMS:
         found = tuple(digest for digest in integrity if digest and digest.algorithm == algorithm)
         if found:
@@ -82,7 +82,10 @@ def digests(dist: Mapping[str, object]) -> tuple[Digest, ...]:
 
 
 def lead(document: Document, base: str, link: Callable[[Address], str]) -> None:
-    """Return the valid digests of a tarball: the strongest of `integrity` (W3C SRI), else `shasum`."""
+    """Rewrite the URLs of tarballs and attestations to what `link` returns; remove those that cannot be fetched.
+
+    The document is changed in place. `base` is the URL that it came from: its links are relative to it.
+    """
     for dist in _dists(document):
         attestations = dist.get("attestations")
         for holder, name in ((dist, "tarball"), (attestations, "url")):

@@ -115,7 +115,7 @@ class Pinned:
             body = await anyio.to_thread.run_sync(file.read_bytes)
             if _looks_wrong(target, body) and await self._made(record, body, "", short=False) is None:
                 raise BadUpstream(
-                    f"{record.final} is no packument, and was not kept: it is JSON or HTML of another kind"
+                    f"{record.final} is not a packument, but other JSON or HTML; nothing was kept: check the address"
                 )
 
         want = Want(

@@ -48,7 +48,7 @@ class PypiAdapter:
         Option(
             "pypi-second-look",
             "MINUTES",
-            "how long a project, or nearly all of its files, must be missing before that is believed if nothing else "
+            "how long a project, or nearly all of its files, must be missing before the loss counts, if nothing else "
             f"confirms it (default: {LOSS_SECONDS // 60})",
         ),
         Option("pypi-config", "FILE", "withholding rules, further registries, and groups of registries (TOML)"),
@@ -62,21 +62,20 @@ class PypiAdapter:
             _index(settings)
         except BadAddress as error:
             raise BadAddress(
-                "--pypi-upstream takes the http or https address of a simple index, without a user"
+                "--pypi-upstream is not the URL of a simple index: use http or https, without a user name"
             ) from error
         _config(settings)
         _scope(settings)
-        _later_look(settings)
+        _second_look(settings)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter bound to a mirror."""
-        config, later = _config(mirror.settings), _later_look(mirror.settings)
-        registries = [
-            (Registry(PYPI, _index(mirror.settings), mirror, later_look=later), config.policy, _scope(mirror.settings))
-        ]
-        for given in config.registries:
-            registry = Registry(given.name, given.index, mirror, given.credentials, later)
-            registries.append((registry, config.named_policy, given.capture))
+        config, loss_seconds = _config(mirror.settings), _second_look(mirror.settings)
+        builtin = Registry(PYPI, _index(mirror.settings), mirror, loss_seconds=loss_seconds)
+        registries = [(builtin, config.policy, _scope(mirror.settings))]
+        for named in config.registries:
+            registry = Registry(named.name, named.index, mirror, named.credentials, loss_seconds)
+            registries.append((registry, config.named_policy, named.capture))
         sources, captures = {}, []
         for registry, policy, scope in registries:
             source = Source(registry, ProjectListLog(registry, mirror), CurrentPolicy(mirror.store, policy))
@@ -99,8 +98,8 @@ class PypiAdapter:
 
 def _index(settings: Settings) -> str:
     """Return the address of the simple index, with a slash at its end. Raises BadAddress."""
-    given = settings.adapters.get("pypi_upstream") or urljoin(DEFAULT_INDEX, "/simple/")
-    return read_address(given.rstrip("/") + "/").wire
+    url = settings.adapters.get("pypi_upstream") or urljoin(DEFAULT_INDEX, "/simple/")
+    return read_address(url.rstrip("/") + "/").wire
 
 
 def _config(settings: Settings) -> Config:
@@ -131,11 +130,11 @@ def _check_meant(request: Request) -> None:
         raise BadAddress(hint)
 
 
-def _later_look(settings: Settings) -> int:
-    """Return how long a loss must last before it is believed, in seconds. Raises MirrorError."""
+def _second_look(settings: Settings) -> int:
+    """Return how long a loss must last before it counts, in seconds. Raises MirrorError."""
     text = settings.adapters.get("pypi_second_look", f"{LOSS_SECONDS // 60}")
     if not (text.isascii() and text.isdecimal() and len(text) < 6):
-        raise MirrorError(f"--pypi-second-look takes a number of minutes (up to five digits), not {text!r}")
+        raise MirrorError(f"--pypi-second-look {text!r} is not a number of minutes: use up to five digits")
     return int(text) * 60
 
 

@@ -40,7 +40,7 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
     registry = given["registry"] or PYPI
     passes = await Passes(store, registry).all()
     if not passes and registry != PYPI and not await IndexUrlLog(store, registry).is_known():
-        raise NotFound(f"the store has no logs of {registry!r}: --registry takes the name of a [[registry]]")
+        raise NotFound(f"the store has no logs of {registry!r}: --registry must be the name of a [[registry]]")
     if not passes:
         raise NotFound(
             f"no capture of {registry} has been completed: run `httpcache capture`, which captures every registry"
@@ -59,12 +59,12 @@ async def undo_future(store: Store, given: Mapping[str, Any]) -> list[str]:
     registry, instant = given["registry"] or PYPI, now()
     found = await undo(store, registry, instant, remove=given["yes"])
     if not found:
-        raise NotFound(f"nothing of {registry} was recorded ahead of {to_segment(instant)}")
+        raise NotFound(f"nothing about {registry} was recorded later than {to_segment(instant)}: nothing to undo")
     if given["yes"]:
         return [f"removed: {line}" for line in found]
     return [
-        *(f"ahead of now: {line}" for line in found),
-        f"nothing was changed. If the time is now {to_segment(instant)}, remove these with --yes",
+        *(f"in the future: {line}" for line in found),
+        f"nothing was changed. If the time is really {to_segment(instant)} now, remove these with --yes",
     ]
 
 
@@ -73,21 +73,21 @@ async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
     try:
         index = canonical_url(given["url"].rstrip("/") + "/")
     except BadAddress as error:
-        raise MirrorError(f"{given['url']!r} is not the http or https address of a simple index") from error
+        raise MirrorError(f"{given['url']!r} is not the URL of a simple index: use http or https") from error
     await IndexUrlLog(store, given["registry"]).move(index)
     return [f"{given['registry']} is now at {index}"]
 
 
 async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Block a subject; report exceptions that may override the block. Raises MirrorError."""
-    command = _command("block", given["what"], given["reason"] or "")
+    command = _command("block", given["subject"], given["reason"] or "")
     rule_log = RuleLog(store)
     await rule_log.append(command)
-    near = (other for other in in_force(await rule_log.all()) if other.what.touches(command.what))
+    near = (other for other in in_force(await rule_log.all()) if other.subject.touches(command.subject))
     return [
-        f"blocked: {command.what} ({command.rule.reason})",
+        f"blocked: {command.subject} ({command.rule.reason})",
         *(
-            f"an exception is in force and overrides it: {other.what} ({other.reason})"
+            f"an exception is in force and overrides it: {other.subject} ({other.reason})"
             for other in near
             if other.kind == "allow"
         ),
@@ -96,22 +96,22 @@ async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
 
 async def allow(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Exempt a subject from all blocks. Raises MirrorError, also if no reason is given."""
-    command = _command("allow", given["what"], given["reason"])
+    command = _command("allow", given["subject"], given["reason"])
     if not command.reason:
         raise MirrorError("an exception needs a reason: use --reason to say why it may be served")
     await RuleLog(store).append(command)
-    return [f"exempt from all blocks: {command.what} ({command.reason})"]
+    return [f"exempt from all blocks: {command.subject} ({command.reason})"]
 
 
 async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
     """Remove a rule set by `block` or `allow`. Raises MirrorError, and NotFound if there is no such rule."""
-    command = _command("unblock", given["what"], "")
+    command = _command("unblock", given["subject"], "")
     rule_log = RuleLog(store)
-    back = next((other for other in in_force(await rule_log.all()) if other.what == command.what), None)
-    if back is None:
-        raise NotFound(f"no rule was set for exactly {command.what}: `httpcache blocks` lists the rules in force")
+    removed = next((other for other in in_force(await rule_log.all()) if other.subject == command.subject), None)
+    if removed is None:
+        raise NotFound(f"no rule was set for exactly {command.subject}: `httpcache blocks` lists the rules in force")
     await rule_log.append(command)
-    return [f"removed: {_text(back)}"]
+    return [f"removed: {_text(removed)}"]
 
 
 async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
@@ -120,28 +120,28 @@ async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
     return [f"{command.time}  {_text(command)}" for command in (commands if given["all"] else in_force(commands))]
 
 
-def _command(kind: Literal["block", "allow", "unblock"], what: str, reason: str) -> RuleCommand:
+def _command(kind: Literal["block", "allow", "unblock"], subject: str, reason: str) -> RuleCommand:
     reason = " ".join(reason.split())
     if not reason.isprintable():
         raise MirrorError("--reason contains unprintable characters: write it as plain text")
-    return RuleCommand(now(), kind, parse_subject(what), reason)
+    return RuleCommand(now(), kind, parse_subject(subject), reason)
 
 
 def _text(command: RuleCommand) -> str:
     reason = "" if command.kind == "unblock" else f" ({command.rule.reason})"
-    return f"{command.kind} {command.what}{reason}"
+    return f"{command.kind} {command.subject}{reason}"
 
 
 AHEAD = "; ignored: made while the clock was ahead (httpcache undo-future)"
 
-_WHAT = Argument("what", "evil, 'evil>=1.2,<2', sha256:<64 hex digits> or evil@sha256:<64 hex digits>", "WHAT")
+_SUBJECT = Argument("subject", "evil, 'evil>=1.2,<2', sha256:<64 hex digits> or evil@sha256:<64 hex digits>", "SUBJECT")
 
 _REGISTRY = Argument("--registry", "a registry from --pypi-config (default: PyPI)", "NAME")
 
 COMMANDS = (
     Command(
         "history",
-        "show what was observed of a project, and when",
+        "show what was observed about a project, and when",
         (Argument("project", "the name of the project", "PROJECT"), _REGISTRY),
         history,
     ),
@@ -165,19 +165,19 @@ COMMANDS = (
     Command(
         "block",
         "withhold a project, some of its versions, or a file by its digest",
-        (_WHAT, Argument("--reason", "why", "TEXT")),
+        (_SUBJECT, Argument("--reason", "why it is withheld", "TEXT")),
         block,
     ),
     Command(
         "allow",
-        "exempt from all blocks",
-        (_WHAT, Argument("--reason", "why it may be served", "TEXT", required=True)),
+        "exempt a project, some of its versions, or a file by its digest from all blocks",
+        (_SUBJECT, Argument("--reason", "why it may be served", "TEXT", required=True)),
         allow,
     ),
-    Command("unblock", "remove a rule set by block or allow", (_WHAT,), unblock),
+    Command("unblock", "remove a rule set by block or allow", (_SUBJECT,), unblock),
     Command(
         "blocks",
-        "list the rules in force that block and allow set",
+        "list the rules in force that were set by block and allow",
         (Argument("--all", "include rules that were removed or replaced"),),
         blocks,
     ),

@@ -108,16 +108,16 @@ def read_config(path: Path, environment: Mapping[str, str]) -> Config:
     policy, named_policy = read_policies(document, path)
     try:
         _check_names([*document.registry, *document.group])
-        registries = tuple(_registry(given, path.parent, environment) for given in document.registry)
-        groups = tuple(_group(given, document.registry) for given in document.group)
+        registries = tuple(_registry(table, path.parent, environment) for table in document.registry)
+        groups = tuple(_group(table, document.registry) for table in document.group)
     except MirrorError as error:
         raise MirrorError(f"the configuration {path}: {error.text}") from None
     return Config(policy, named_policy, registries, groups)
 
 
-def _check_names(given: Sequence[_Registry | _Group]) -> None:
+def _check_names(tables: Sequence[_Registry | _Group]) -> None:
     """Raise MirrorError if a name is used twice, or is ambiguous as the first segment of an address."""
-    names = [each.name for each in given]
+    names = [table.name for table in tables]
     for name in names:
         reserved = name in (PYPI, "files") or is_when(name) or pin_prefix(name) != name
         if reserved or not _NAME.fullmatch(name):
@@ -129,16 +129,16 @@ def _check_names(given: Sequence[_Registry | _Group]) -> None:
             raise MirrorError(f"two registries or groups are named {name!r}: give each its own name")
 
 
-def _registry(given: _Registry, folder: Path, environment: Mapping[str, str]) -> RegistryConfig:
+def _registry(table: _Registry, folder: Path, environment: Mapping[str, str]) -> RegistryConfig:
     try:
         return RegistryConfig(
-            given.name,
-            _index(given.index),
-            _credentials(given, folder, environment),
-            read_scope(given.capture, folder),
+            table.name,
+            _index(table.index),
+            _credentials(table, folder, environment),
+            read_scope(table.capture, folder),
         )
     except MirrorError as error:
-        raise MirrorError(f"[[registry]] {given.name!r}: {error.text}") from None
+        raise MirrorError(f"[[registry]] {table.name!r}: {error.text}") from None
 
 
 def _index(text: str) -> str:
@@ -146,12 +146,12 @@ def _index(text: str) -> str:
         return read_address(text.rstrip("/") + "/").wire
     except BadAddress:  # its message is about requests, and may show a secret
         raise MirrorError(
-            "index takes the http or https address of a simple index, without a user or a query"
+            "index is not the URL of a simple index: use http or https, without a user name or a query"
         ) from None
 
 
-def _credentials(given: _Registry, folder: Path, environment: Mapping[str, str]) -> Credentials:
-    match (given.user, given.password, given.header, given.value):
+def _credentials(table: _Registry, folder: Path, environment: Mapping[str, str]) -> Credentials:
+    match (table.user, table.password, table.header, table.value):
         case (None, None, None, None):
             return NOBODY
         case (str(user), password, None, None) if password is not None:
@@ -179,41 +179,44 @@ def _basic(user: str, password: str) -> str:
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
-def _secret(what: str, given: object, folder: Path, environment: Mapping[str, str]) -> str:
-    """Return the secret from a variable or a file. Raises MirrorError, whose message does not contain the secret."""
-    match given:
+def _secret(key: str, reference: object, folder: Path, environment: Mapping[str, str]) -> str:
+    """Return the secret that a key refers to, from a variable or a file.
+
+    Raises MirrorError, whose message does not contain the secret.
+    """
+    match reference:
         case {"env": str(name), **rest} if not rest:
             source, secret = f"the variable {name}", environment.get(name)
             if secret is None:
-                raise MirrorError(f"{what}: {source} is not set")
+                raise MirrorError(f"{key}: {source} is not set")
         case {"file": str(name), **rest} if not rest:
-            source, secret = f"the file {folder / name}", _read(what, folder / name)
+            source, secret = f"the file {folder / name}", _read(key, folder / name)
         case _:
-            raise MirrorError(f"{what}: {_HOW}")
+            raise MirrorError(f"{key}: {_HOW}")
     if not secret:
-        raise MirrorError(f"{what}: {source} is empty")
+        raise MirrorError(f"{key}: {source} is empty")
     if _UNFIT.search(secret):
-        raise MirrorError(f"{what}: {source} contains control characters, or bytes that are not UTF-8")
+        raise MirrorError(f"{key}: {source} contains control characters, or bytes that are not UTF-8")
     return secret
 
 
-def _read(what: str, path: Path) -> str:
+def _read(key: str, path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a valid file name"
-        raise MirrorError(f"{what}: the file {path} cannot be read: {reason}") from None
+        raise MirrorError(f"{key}: the file {path} cannot be read: {reason}") from None
     return text.removesuffix("\n")
 
 
-def _group(given: _Group, registries: Sequence[_Registry]) -> GroupConfig:
+def _group(table: _Group, registries: Sequence[_Registry]) -> GroupConfig:
     known = {PYPI, *(registry.name for registry in registries)}
-    unknown = [name for name in given.registries if name not in known]
+    unknown = [name for name in table.registries if name not in known]
     if unknown:
-        raise MirrorError(f"[[group]] {given.name!r}: there is no registry named {unknown[0]!r}")
-    if not given.registries or len(set(given.registries)) < len(given.registries):
-        raise MirrorError(f"[[group]] {given.name!r}: registries takes at least one name of a registry, each only once")
-    return GroupConfig(given.name, given.registries)
+        raise MirrorError(f"[[group]] {table.name!r}: there is no registry named {unknown[0]!r}")
+    if not table.registries or len(set(table.registries)) < len(table.registries):
+        raise MirrorError(f"[[group]] {table.name!r}: registries must name at least one registry, and each only once")
+    return GroupConfig(table.name, table.registries)
 
 
 def read_scope(text: str, folder: Path) -> Scope:

@@ -68,15 +68,15 @@ class Capture:
         try:
             instant, listed = await backoff.run(self._project_list.capture)
         except StaleObservation as error:
-            raise BadUpstream(f"the list of projects cannot be right: {error}") from error
+            raise BadUpstream(f"the list of projects was not accepted: {error}") from error
         due = await self._due(listed, logged)
         work = _Work(self._registry, self._rescue, backoff, instant)
         with progress.over(f"capture of {self._registry.name}", len(due)) as advance:
-            await work.run({name: look for name, look in due.items() if not _has_left(look)}, advance)
-            await work.run({name: look for name, look in due.items() if _has_left(look)}, advance)
-        rest = await self._rest(listed, logged, work.looked)
+            await work.run({name: entry for name, entry in due.items() if not _has_left(entry)}, advance)
+            await work.run({name: entry for name, entry in due.items() if _has_left(entry)}, advance)
+        rest = await self._rest(listed, logged, work.attempted)
         if rest:
-            with progress.over(f"capture of {self._registry.name}, the rest", len(rest)) as advance:
+            with progress.over(f"capture of {self._registry.name}, remaining projects", len(rest)) as advance:
                 await work.run(rest, advance)
         done = Pass(
             instant=work.instant,
@@ -101,7 +101,7 @@ class Capture:
         """Return the projects to observe. A number is a serial on the list that the project's log may already have."""
         if listed is None and self._scope.kind == ALL:
             raise MirrorError(
-                "the registry has no list of its projects: capture the requested ones, or those in a file of names"
+                "the registry has no list of its projects: set the capture scope to requested, or to a file of names"
             )
         names, serials = (listed.names, listed.serials) if listed else ((), ())
         wanted, within = self._within(logged)
@@ -138,19 +138,19 @@ class Capture:
         return wanted, (lambda name: True) if self._scope.kind == ALL else wanted.__contains__
 
     async def _rest(
-        self, listed: ProjectList | None, logged: Sequence[str], looked: set[str]
+        self, listed: ProjectList | None, logged: Sequence[str], attempted: set[str]
     ) -> dict[str, int | ListEntry]:
         """Return the projects to observe because serials prove nothing yet: all that this pass has not asked for."""
         if listed is None or not listed.serials or (await self._registry.serials()).proved:
             return {}
         _, within = self._within(logged)
-        names = (name for name in listed.names if name not in looked and within(name))
+        names = (name for name in listed.names if name not in attempted and within(name))
         return dict.fromkeys(names, ListEntry(listed=True, serial=None))
 
 
-def _has_left(look: int | ListEntry) -> bool:
+def _has_left(due: int | ListEntry) -> bool:
     """Whether a project has left the list. That counts at once if the others have proved the serials by then."""
-    return isinstance(look, ListEntry) and look.left
+    return isinstance(due, ListEntry) and due.left
 
 
 class _Work:
@@ -159,7 +159,7 @@ class _Work:
     def __init__(self, registry: Registry, rescue: Rescue, backoff: SharedBackoff, since: int) -> None:
         self.instant = since
         """The instant as of which all of them are known: that of the list, or of an older page."""
-        self.looked: set[str] = set()
+        self.attempted: set[str] = set()
         """The projects that were asked for."""
         self.failed: list[str] = []
         self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
@@ -174,9 +174,9 @@ class _Work:
         left = iter(due.items())
 
         async def go() -> None:
-            for project, look in left:
+            for project, entry in left:
                 try:
-                    await self._look(project, look)
+                    await self._observe(project, entry)
                 except (MirrorError, StaleObservation) as error:
                     self._fail(project, error)
                 if self._error:
@@ -192,25 +192,25 @@ class _Work:
     def _fail(self, project: str, error: MirrorError | StaleObservation) -> None:
         """Record a failure, for the next pass."""
         log.warning("capture of %s: %s failed: %s", self._registry.name, project, error)
-        self.looked.add(project)
+        self.attempted.add(project)
         self.failed.append(project)
         if isinstance(error, GaveUp | StoreFull | WrongClock):
             self._error = self._error or error
         elif len(self.failed) > FAILED_AT_MOST:
             self._error = BadUpstream(f"more than {FAILED_AT_MOST} projects have failed, the last one with: {error}")
 
-    async def _look(self, project: str, due: int | ListEntry) -> None:
-        look = due if isinstance(due, ListEntry) else ListEntry(listed=True, serial=due, always=False)
-        found = await self._backoff.run(lambda: self._registry.capture(project, look, self._since))
-        if found.instant is not None:
-            self.instant = min(self.instant, found.instant)
-        self.asked += found.asked
-        if found.asked:
-            self.looked.add(project)
-        self.changed += found.changed
-        if not found.missing:
+    async def _observe(self, project: str, due: int | ListEntry) -> None:
+        entry = due if isinstance(due, ListEntry) else ListEntry(listed=True, serial=due, always=False)
+        captured = await self._backoff.run(lambda: self._registry.capture(project, entry, self._since))
+        if captured.instant is not None:
+            self.instant = min(self.instant, captured.instant)
+        self.asked += captured.asked
+        if captured.asked:
+            self.attempted.add(project)
+        self.changed += captured.changed
+        if not captured.missing:
             return
-        outcomes = await self._rescue.settle(project, found.missing, found.status)
+        outcomes = await self._rescue.settle(project, captured.missing, captured.status)
         self.rescued += outcomes.rescued
         self.lost += outcomes.gone
         self.withheld += outcomes.withheld

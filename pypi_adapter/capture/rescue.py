@@ -115,8 +115,8 @@ class Rescue:
 
         async def settle_next() -> None:
             for file, loss in losses:  # shared by these tasks
-                found = rescue_log.found(loss)
-                settled = found is not None and found.outcome != WITHHELD and now() < found.instant + rest
+                last = rescue_log.last_of_file(loss)
+                settled = last is not None and last.outcome != WITHHELD and now() < last.instant + rest
                 if rescue_log.last(loss) in (None, WITHHELD) and not settled:
                     await settle_one(file, loss)
 
@@ -142,7 +142,7 @@ class Rescue:
             return RescueOutcome(now(), *loss, GONE, f"its address answers {found.status}")
         if found.status == 429 or found.status >= 500:
             raise RetryLater(file.filename, found.status, found.headers.get("retry-after"))
-        raise BadUpstream(f"the registry answered {found.status} for it")
+        raise BadUpstream(f"the registry answered {found.status} for {file.filename}")
 
     async def allowed_since(self, instant: int) -> set[str]:
         """Return the projects for which a rule was lifted by command at or after an instant (microseconds).
@@ -152,4 +152,4 @@ class Rescue:
         commands = [
             command for command in await self._rule_log.all() if command.instant >= instant and command.kind != "block"
         ]
-        return {command.what.project for command in commands if command.what.project}
+        return {command.subject.project for command in commands if command.subject.project}

@@ -29,8 +29,8 @@ class Doubts(TypedLog[Noted]):
     """
 
     def __init__(self, store: Store, name: str, pause: int = 0) -> None:
-        what, decode = f"the doubts about {name}", msgspec.msgpack.Decoder(Noted).decode
-        super().__init__(store, f"{name} doubts", what, msgspec.msgpack.encode, decode)  # no name has a space in it
+        subject, decode = f"the doubts about {name}", msgspec.msgpack.Decoder(Noted).decode
+        super().__init__(store, f"{name} doubts", subject, msgspec.msgpack.encode, decode)  # no name has a space in it
         self._pause = pause
 
     async def begun(self) -> int | None:
@@ -49,7 +49,7 @@ class Doubts(TypedLog[Noted]):
         elif last is None or last.lost or not last.instant <= instant < last.instant + self._pause:
             await self._note(Noted(instant, lost=True))
         if instant < begun + self._pause:
-            raise Doubtful(f"{doubt}; this counts if it is still so at {to_segment(begun + self._pause)}")
+            raise Doubtful(f"{doubt}; the loss counts if it still shows at {to_segment(begun + self._pause)}")
 
     async def clear(self, instant: int) -> None:
         """Record that there was no loss at an instant."""
@@ -57,14 +57,14 @@ class Doubts(TypedLog[Noted]):
         if begun is not None and begun < instant:
             await self._note(Noted(instant, lost=False))
 
-    async def _note(self, look: Noted) -> None:
+    async def _note(self, noted: Noted) -> None:
         """Append an observation, unless another process has recorded the same in the meantime."""
         last = await self._last()
-        while last is None or last.lost != look.lost or last.instant > look.instant:
-            if await self.try_append(look):
+        while last is None or last.lost != noted.lost or last.instant > noted.instant:
+            if await self.try_append(noted):
                 return
             last = await self._last()
 
     async def _last(self) -> Noted | None:
-        looks = await self.all()
-        return looks[-1] if looks else None
+        values = await self.all()
+        return values[-1] if values else None

@@ -431,8 +431,8 @@ def last_status(states: Sequence[ProjectState]) -> ProjectStatus | None:
 
 def _birth(uploaded: int | None, shown: int, previous: int | None) -> int:
     """Return when a file was born that was first shown at `shown`, after an observation at `previous`."""
-    told = trusted_upload(uploaded, previous)
-    return shown if told is None else told + 1
+    trusted = trusted_upload(uploaded, previous)
+    return shown if trusted is None else trusted + 1
 
 
 def trusted_upload(uploaded: int | None, previous: int | None) -> int | None:

@@ -48,18 +48,18 @@ class RescueLog(TypedLog[RescueOutcome]):
     """
 
     def __init__(self, store: Store, registry: str, project: str) -> None:
-        name, what = f"{registry}/{project} rescues", f"the rescues of {project}"  # no project has a space in its name
-        super().__init__(store, name, what, msgspec.msgpack.encode, msgspec.msgpack.Decoder(RescueOutcome).decode)
+        name, subject = f"{registry}/{project} rescues", f"the rescues of {project}"  # no project's name has a space
+        super().__init__(store, name, subject, msgspec.msgpack.encode, msgspec.msgpack.Decoder(RescueOutcome).decode)
         self._count = 0  # of the outcomes that the two below contain
         self._last: dict[Loss, str] = {}
-        self._found: dict[Content, RescueOutcome] = {}  # the last one of each file
+        self._last_of_file: dict[Content, RescueOutcome] = {}
 
     async def all(self) -> Sequence[RescueOutcome]:
         """Return all outcomes, the oldest first. Raises StoreError."""
         outcomes = await super().all()
-        for found in outcomes[self._count :]:
-            self._last[found.loss] = found.outcome
-            self._found[found.filename, found.content] = found
+        for outcome in outcomes[self._count :]:
+            self._last[outcome.loss] = outcome.outcome
+            self._last_of_file[outcome.filename, outcome.content] = outcome
         self._count = len(outcomes)
         return outcomes
 
@@ -67,9 +67,9 @@ class RescueLog(TypedLog[RescueOutcome]):
         """Return the outcome of a loss, as far as the log has been read."""
         return self._last.get(loss)
 
-    def found(self, loss: Loss) -> RescueOutcome | None:
+    def last_of_file(self, loss: Loss) -> RescueOutcome | None:
         """Return the last outcome of the same file, for any of its losses, as far as the log has been read."""
-        return self._found.get(loss[:2])
+        return self._last_of_file.get(loss[:2])
 
     async def add(self, outcome: RescueOutcome) -> bool:
         """Append an outcome unless its loss has one; return whether it was appended. Raises StoreError."""

@@ -23,8 +23,8 @@ class Proofs(TypedLog[Proof]):
     """The proofs of one registry's serials, which all processes share. One is enough until the registry moves."""
 
     def __init__(self, store: Store, registry: str) -> None:
-        what, decode = f"the serials of {registry}", msgspec.msgpack.Decoder(Proof).decode
-        super().__init__(store, f"{registry}/ serials", what, msgspec.msgpack.encode, decode)
+        subject, decode = f"the serials of {registry}", msgspec.msgpack.Decoder(Proof).decode
+        super().__init__(store, f"{registry}/ serials", subject, msgspec.msgpack.encode, decode)
         self._last = -1  # the instant of the last proof
 
     async def known(self, since: int) -> Serials:

@@ -87,9 +87,9 @@ def timeline(history_entries: Sequence[Entry], outcomes: Sequence[RescueOutcome]
     return sorted([*events, *map(_rescue, outcomes)], key=lambda event: event.instant)
 
 
-def _rescue(found: RescueOutcome) -> Event:
-    told = found.reason if found.size is None else f"{found.size} bytes"
-    return Event(found.instant, found.instant, _OUTCOMES[found.outcome], found.filename, now=told)
+def _rescue(outcome: RescueOutcome) -> Event:
+    detail = outcome.reason if outcome.size is None else f"{outcome.size} bytes"
+    return Event(outcome.instant, outcome.instant, _OUTCOMES[outcome.outcome], outcome.filename, now=detail)
 
 
 def render(events: Iterable[Event]) -> list[str]:
@@ -205,10 +205,10 @@ def _file_changes(before: Showing | None, showing: Showing, observed: int) -> It
         yield _file_event(observed, observed, Kind.CHANGED, showing, now=", ".join(fields))
 
 
-def _differing(before: File | Project, after: File | Project, told: tuple[str, ...]) -> list[str]:
+def _differing(before: File | Project, after: File | Project, reported: tuple[str, ...]) -> list[str]:
     """Return the fields that differ, without those that have an event of their own."""
     fields = (field for field in after.__struct_fields__ if getattr(before, field) != getattr(after, field))
-    return [field.replace("_", "-") for field in fields if field not in told]
+    return [field.replace("_", "-") for field in fields if field not in reported]
 
 
 def _file_event(
@@ -257,14 +257,14 @@ def _project_text(event: Event) -> str:
         Kind.PROJECT_APPEARED: "project appeared",
         Kind.PROJECT_GONE: "project gone",
         Kind.PROJECT_BACK: "project back",
-        Kind.PROJECT_CHANGED: f"project with other {_bare(event.now or '')}",
-        Kind.STATUS: f"status {_quoted(event.now)}, before {_quoted(event.was)}",
+        Kind.PROJECT_CHANGED: f"project with changed {_bare(event.now or '')}",
+        Kind.STATUS: f"status {_quoted(event.now)} (was {_quoted(event.was)})",
     }
     return texts[event.kind]
 
 
 def _file_text(event: Event) -> str:
-    contents = f"{_quoted(event.now)}, before {_quoted(event.was)}"
+    contents = f"{_quoted(event.now)} (was {_quoted(event.was)})"
     reason = "" if event.now is None else f": {_quoted(event.now)}"
     uploaded = "" if event.now is None else f", though its upload time is {_quoted(event.now)}"
     texts = {
@@ -278,8 +278,8 @@ def _file_text(event: Event) -> str:
         Kind.ALREADY_YANKED: f"already yanked{reason}",
         Kind.YANKED: f"yanked{reason}",
         Kind.UNYANKED: "no longer yanked",
-        Kind.REQUIRES_PYTHON: f"with requires-python {_quoted(event.now)}, before {_quoted(event.was)}",
-        Kind.CHANGED: f"with other {_bare(event.now or '')}",
+        Kind.REQUIRES_PYTHON: f"with requires-python {_quoted(event.now)} (was {_quoted(event.was)})",
+        Kind.CHANGED: f"with changed {_bare(event.now or '')}",
         Kind.RESCUED: f"rescued ({event.now})",
         Kind.ALREADY_GONE: f"already gone: {_bare(event.now or '')}",
         Kind.WITHHELD: f"not rescued, withheld {_bare(event.now or '')}",

@@ -121,7 +121,7 @@ def read_policies(tables: Tables, path: Path) -> tuple[Policy, Policy]:
     for source in tables.advisories:
         advised += read_advisories(path.parent / source.path, source.ids)
     for rule in allowed:
-        log.warning("excepted from all blocks: %s", " ".join(filter(None, (rule.project, rule.versions, rule.sha256))))
-        log.warning("  because: %s", rule.reason)
+        log.warning("exempt from all blocks: %s", " ".join(filter(None, (rule.project, rule.versions, rule.sha256))))
+        log.warning("  reason: %s", rule.reason)
     exempt = frozenset(map(canonicalize_name, tables.cooldown.exempt))
     return Policy(Rules(advised, allowed), exempt), Policy(Rules(blocked, allowed), exempt)

@@ -59,14 +59,14 @@ class RuleCommand(msgspec.Struct, frozen=True, array_like=True):
 
     instant: int
     kind: Literal["block", "allow", "unblock"]
-    what: Subject
+    subject: Subject
     reason: str = ""
 
     @property
     def rule(self) -> Rule:
         """The rule that the command adds."""
         reason, source = self.reason or "no reason given", f"httpcache {self.kind}, {self.time[:10]}"
-        return Rule(self.what.project, self.what.versions, self.what.sha256, reason, source)
+        return Rule(self.subject.project, self.subject.versions, self.subject.sha256, reason, source)
 
     @property
     def time(self) -> str:
@@ -119,7 +119,7 @@ class CurrentPolicy:
 
 def in_force(commands: Iterable[RuleCommand]) -> list[RuleCommand]:
     """Return the commands whose rules are in force, oldest first. Pure."""
-    last = {command.what: command for command in commands}
+    last = {command.subject: command for command in commands}
     return sorted(
         (command for command in last.values() if command.kind != "unblock"), key=lambda command: command.instant
     )
@@ -138,7 +138,7 @@ def parse_subject(text: str) -> Subject:
         project = content[1] and canonicalize_name(content[1], validate=True)
         return Subject(project, sha256=content[2].lower())
     except ValueError as error:
-        raise MirrorError(f"there can be no rule about {text[:200]!r}: {_HOW}") from error
+        raise MirrorError(f"{text[:200]!r} cannot be the subject of a rule: {_HOW}") from error
 
 
 def _required(requirement: Requirement) -> Subject:

@@ -52,12 +52,12 @@ class Rules:
     """The rules in force. An exception wins over every block."""
 
     def __init__(self, blocked: Iterable[Rule], allowed: Iterable[Rule]) -> None:
-        self._given = tuple(blocked), tuple(allowed)
-        self._blocked, self._allowed = map(_Table, self._given)
+        self._rules = tuple(blocked), tuple(allowed)
+        self._blocked, self._allowed = map(_Table, self._rules)
 
     def below(self, blocked: Iterable[Rule], allowed: Iterable[Rule]) -> Rules:
         """Return these rules with others before them. If several name the same thing, the first gives the reason."""
-        return Rules((*blocked, *self._given[0]), (*allowed, *self._given[1]))
+        return Rules((*blocked, *self._rules[0]), (*allowed, *self._rules[1]))
 
     def project(self, name: str) -> Rule | None:
         """Return the rule that blocks a whole project (normalised), None if some of it can be served.
@@ -74,12 +74,12 @@ class Rules:
         so, and no exception for versions covers it. A rule for a public version also blocks its local versions, and
         pre-releases are blocked like any other version that the specifiers include.
         """
-        told = _version(version)
-        if self._allowed.match(name, told, sha256):
+        parsed = _version(version)
+        if self._allowed.match(name, parsed, sha256):
             return None
-        rule = self._blocked.match(name, told, sha256)
-        if rule is None and told is None:
-            return next((_untold(rule) for _, rule in self._blocked.versions.get(name, ())), None)
+        rule = self._blocked.match(name, parsed, sha256)
+        if rule is None and parsed is None:
+            return next((_for_unknown_version(rule) for _, rule in self._blocked.versions.get(name, ())), None)
         return rule
 
     def may_block(self, name: str, contents: Callable[[], frozenset[str]]) -> bool:
@@ -133,7 +133,7 @@ class _Table:
         return any(rule.project in (None, name) for text in found for rule in self.contents[text])
 
 
-def _untold(rule: Rule) -> Rule:
+def _for_unknown_version(rule: Rule) -> Rule:
     reason = f"{rule.reason} (versions {rule.versions}; the version of this file is unknown, so it may be one of them)"
     return msgspec.structs.replace(rule, reason=reason)
 

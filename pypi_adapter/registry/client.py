@@ -46,9 +46,9 @@ class RetryLater(BadUpstream):
     `for_all`: the answer is not only about this page (RFC 6585 section 4, RFC 9110 section 15.6.4).
     """
 
-    def __init__(self, what: str, status: int, after: str | None) -> None:
+    def __init__(self, title: str, status: int, after: str | None) -> None:
         headers = {"Retry-After": after} if after and _RETRY_AFTER.fullmatch(after) else None
-        super().__init__(f"the registry answered {status} for {what}", headers=headers)
+        super().__init__(f"the registry answered {status} for {title}", headers=headers)
         self.for_all = status in (429, 503)
 
 
@@ -82,15 +82,17 @@ class RegistryClient:
         Returns the instant (microseconds) that the answer shows, and the observation, None if the page still has that
         entity tag (RFC 9110 section 13.1.2). Raises MirrorError.
         """
-        got = await self._get(project, f"the page of {project}", etag)
-        if got.answer.status == 304:
-            return got.instant, None
-        page = await self._read(got, f"the page of {project}")
+        fetched = await self._get(project, f"the page of {project}", etag)
+        if fetched.answer.status == 304:
+            return fetched.instant, None
+        page = await self._read(fetched, f"the page of {project}")
         if isinstance(page, ProjectList):
             raise BadUpstream(f"the registry answered with a list of projects for the page of {project}")
         if page is None:
-            return got.instant, Observation(got.instant, None)
-        return got.instant, Observation(got.instant, msgspec.structs.replace(page, name=project), _etag(got.answer))
+            return fetched.instant, Observation(fetched.instant, None)
+        return fetched.instant, Observation(
+            fetched.instant, msgspec.structs.replace(page, name=project), _etag(fetched.answer)
+        )
 
     async def list(self) -> tuple[int, Page | ProjectList | None]:
         """Fetch the registry's list of projects.
@@ -98,34 +100,34 @@ class RegistryClient:
         Returns the instant (microseconds) that it shows, and the list, None if it does not exist or is refused: some
         registries show their projects but no list. Raises MirrorError.
         """
-        got = await self._get("", "the list of projects", none=(401, 403, 405))
-        return got.instant, await self._read(got, "the list of projects")
+        fetched = await self._get("", "the list of projects", none=(401, 403, 405))
+        return fetched.instant, await self._read(fetched, "the list of projects")
 
-    async def _read(self, got: _Got, what: str) -> Page | ProjectList | None:
-        body = got.body
+    async def _read(self, fetched: _Fetched, title: str) -> Page | ProjectList | None:
+        body = fetched.body
         if body is None:
             return None
-        if not got.answer.is_delimited and (await self._get(got.project, what)).body != body:
-            raise BadUpstream(f"the registry sent {what} without a length, and a second request got another one")
-        asked = Page if got.project else ProjectList
-        return await in_parser_thread(lambda: _parse(body, got.answer, self._max_page, asked), len(body))
+        if not fetched.answer.is_delimited and (await self._get(fetched.project, title)).body != body:
+            raise BadUpstream(f"the registry sent {title} without a length, and a different one when asked again")
+        kind = Page if fetched.project else ProjectList
+        return await in_parser_thread(lambda: _parse(body, fetched.answer, self._max_page, kind), len(body))
 
-    async def _get(self, project: str, what: str, etag: str | None = None, none: Container[int] = ()) -> _Got:
+    async def _get(self, project: str, title: str, etag: str | None = None, none: Container[int] = ()) -> _Fetched:
         """Fetch a page; 404, 410 and the statuses in `none` mean that it does not exist."""
         started = now()
         headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
         async with self.ask(f"{self._index}{project}{project and '/'}", headers, INSTALLER) as answer:
             if answer.status == 429 or answer.status >= 500:
-                raise RetryLater(what, answer.status, answer.headers.get("retry-after"))
+                raise RetryLater(title, answer.status, answer.headers.get("retry-after"))
             instant = shown_at(answer.headers, started, now())
             if answer.status in (404, 410) or answer.status in none or (answer.status == 304 and etag):
-                return _Got(project, instant, answer, None)
+                return _Fetched(project, instant, answer, None)
             if answer.status != 200:
-                raise BadUpstream(f"the registry answered {answer.status} for {what}")
-            self._check_own(answer, what)
-            return _Got(project, instant, answer, await answer.read(self._max_page, what))
+                raise BadUpstream(f"the registry answered {answer.status} for {title}")
+            self._check_own(answer, title)
+            return _Fetched(project, instant, answer, await answer.read(self._max_page, title))
 
-    def _check_own(self, answer: UpstreamResponse, what: str) -> None:
+    def _check_own(self, answer: UpstreamResponse, title: str) -> None:
         """Raise BadUpstream if another host answers for a named registry: it would own every name.
 
         That is dependency confusion.
@@ -134,11 +136,11 @@ class RegistryClient:
             return
         if urlsplit(answer.url).hostname == urlsplit(self._index).hostname and answer.url.startswith("https:"):
             raise BadUpstream(
-                f"the registry redirects from http to https for {what}: use https in the address of its index"
+                f"the registry redirects from http to https for {title}: use https in the address of its index"
             )
         raise BadUpstream(
-            f"the registry redirects to {origin(answer.url)} for {what}, so that would not be its own page: "
-            "if it forwards names that it does not have, turn that off"
+            f"the registry redirects to {origin(answer.url)} for {title}, so that is not its own page (dependency "
+            "confusion): if the registry forwards names that it does not have, turn that off"
         )
 
     @asynccontextmanager
@@ -162,7 +164,7 @@ class RegistryClient:
 
 
 @dataclass(frozen=True)
-class _Got:
+class _Fetched:
     """An answer of the registry, the instant that it shows, and its body, None if it is not a page."""
 
     project: str

@@ -24,7 +24,7 @@ class WrongClock(BadUpstream):
     status = 503
 
 
-def shown_at(headers: Mapping[str, str], asked: int, answered: int) -> int:
+def shown_at(headers: Mapping[str, str], requested: int, received: int) -> int:
     """Return the instant (microseconds) that an answer shows, given when it was requested and received.
 
     That is when it was requested, but not later than the registry's `Date` (RFC 9110 section 6.6.1, in seconds), minus
@@ -33,13 +33,13 @@ def shown_at(headers: Mapping[str, str], asked: int, answered: int) -> int:
     """
     age, date = _age(headers) * SECOND, _date(headers)
     if date is None:
-        return asked - age
-    if date - TOLERANCE > answered or date + age + SECOND + TOLERANCE < asked:
+        return requested - age
+    if date - TOLERANCE > received or date + age + SECOND + TOLERANCE < requested:
         raise WrongClock(
-            f"the clock of this machine says {to_segment(answered)}, and the registry's Date says {to_segment(date)}: "
-            "set the one that is wrong. Nothing is observed until they agree"
+            f"the clock of this machine says {to_segment(received)}, and the registry's Date says {to_segment(date)}: "
+            "set the one that is wrong. Nothing is recorded until they agree"
         )
-    return min(asked, date + SECOND - 1) - age
+    return min(requested, date + SECOND - 1) - age
 
 
 def is_ahead(instant: int, now: int) -> bool:
@@ -47,10 +47,10 @@ def is_ahead(instant: int, now: int) -> bool:
     return instant > now + TOLERANCE
 
 
-def ahead(what: str, instant: int, registry: str) -> str:
+def ahead(subject: str, instant: int, registry: str) -> str:
     """Return the message for something that was recorded in the future, which does not count."""
     return (
-        f"{what} was recorded at {to_segment(instant)}, which is in the future: this machine's clock is wrong now, "
+        f"{subject} was recorded at {to_segment(instant)}, which is in the future: this machine's clock is wrong now, "
         f"or was then. If it is right now, stop the mirror and run: httpcache undo-future --registry {registry}"
     )
 

@@ -84,7 +84,7 @@ async def without_codings(answer: UpstreamResponse, file: Announced, limit: int)
 
 
 def _bad(answer: UpstreamResponse, error: BadCoding) -> BadUpstream:
-    return BadUpstream(f"the content coding of {redact(answer.url)} cannot be undone: {error}")
+    return BadUpstream(f"the Content-Encoding of {redact(answer.url)} cannot be decoded: {error}")
 
 
 async def _first(body: AsyncIterator[bytes], count: int) -> AsyncIterator[bytes]:

@@ -51,8 +51,8 @@ async def soon(found: Awaitable[Found], filename: str) -> Found:
     with anyio.move_on_after(ANSWERED):
         return await found
     raise UnderWay(
-        f"the metadata of {filename} takes long, as its server is slow and gives no parts of files: it is being "
-        "fetched, ask again"
+        f"the metadata of {filename} takes a while, because its server is slow and ignores range requests: the wheel "
+        "is being fetched, try again soon"
     )
 
 
@@ -80,7 +80,7 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
     with suppress(BadUpstream):
         if sha256(await from_wheel(path, filename)).hexdigest() == kept.digest:
             return True
-    log.error("dropped the metadata of %s: it was read without the wheel, and is not the wheel's", filename)
+    log.error("dropped the metadata of %s: it was read without the wheel, and differs from the wheel's", filename)
     await mirror.drop(metadata, want)
     return False
 
@@ -88,7 +88,7 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
 async def confirm(mirror: Mirror, metadata: Target, want: Want, filename: str, wheel: Record) -> None:
     """Call `settle` after freezing metadata. Raises BadUpstream if the metadata was dropped."""
     if not await settle(mirror, metadata, want, filename, wheel):
-        raise BadUpstream(f"the metadata of {filename} is not that of the wheel that was frozen meanwhile: ask again")
+        raise BadUpstream(f"the metadata of {filename} is not that of the wheel, which was just frozen: try again")
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class MetadataSource:
             if not self.announced:
                 raise
             wanted = " or ".join(f"{digest.algorithm} {digest.value}" for digest in self.announced)
-            raise BadUpstream(f"metadata with the announced {wanted} cannot be had: {error.text}") from error
+            raise BadUpstream(f"no metadata with the announced {wanted} can be found: {error.text}") from error
 
     async def _from_ranges(self) -> UpstreamResponse | None:
         try:

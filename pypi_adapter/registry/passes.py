@@ -87,7 +87,7 @@ class Pass(msgspec.Struct, frozen=True, array_like=True):
             (len(self.failed), f"{failed}{', ...' if len(self.failed) > 5 else ''})"),
         )
         parts = [f"{self.changed:,} of {self.due:,} projects had changed", f"requests: {self.requests:,}"]
-        parts += [f"{count:,} {what}" for count, what in counted if count]
+        parts += [f"{count:,} {text}" for count, text in counted if count]
         return f"{', '.join(parts)}, in {span((self.finished - self.started) / 1e6)}"
 
 

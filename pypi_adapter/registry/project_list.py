@@ -82,8 +82,8 @@ class ProjectListLog:
                 await self._observe_for_date()
             if self._last < instant:
                 raise BadUpstream(
-                    "the registry gave a list of projects that is older than the requested instant "
-                    "(from a cache on the way): try again in a few minutes",
+                    "the registry sent a list of projects that is older than the requested instant "
+                    "(from a cache in between): try again in a few minutes",
                     headers=COME_BACK,
                 )
             names = await anyio.to_thread.run_sync(_names, self._changes, instant)
@@ -208,7 +208,9 @@ class ProjectListLog:
         try:
             await self._observe(always=True)
         except StaleObservation as error:
-            raise BadUpstream(f"the registry's list of projects cannot be right: {error}", headers=COME_BACK) from error
+            raise BadUpstream(
+                f"the registry's list of projects was not accepted: {error}", headers=COME_BACK
+            ) from error
 
     async def _read(self) -> None:
         self._changes = await self._log.all()

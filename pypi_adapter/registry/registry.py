@@ -103,16 +103,16 @@ class Registry:
     """A registry that the operator configured: it and the file links on its pages are trusted.
 
     `index` is the address of its simple index (PEP 503), with a trailing slash. `credentials` are the operator's and
-    are sent only to the origin of `index`. A loss counts if it lasts for `later_look` seconds. `on_missed` is called
+    are sent only to the origin of `index`. A loss counts if it lasts for `loss_seconds`. `on_missed` is called
     when a request finds that files have disappeared, with the project, all of its missing files, and its status. It
     must not take long.
     """
 
     def __init__(
-        self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY, later_look: int = LOSS_SECONDS
+        self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY, loss_seconds: int = LOSS_SECONDS
     ) -> None:
         self.name = name
-        self.pause = later_look * 1_000_000
+        self.pause = loss_seconds * 1_000_000
         """Microseconds after which a loss that lasts counts."""
         self.path = "" if name == PYPI else f"/{name}"
         """The prefix of its addresses on the mirror, below the root path."""
@@ -149,8 +149,8 @@ class Registry:
             page = await project_log.as_of(instant)
         except NotObserved:
             raise BadUpstream(
-                f"the registry gave a page of {project} that is older than the requested instant "
-                "(from a cache on the way): try again in a few minutes",
+                f"the registry sent a page of {project} that is older than the requested instant "
+                "(from a cache in between): try again in a few minutes",
                 headers=COME_BACK,
             ) from None
         self._keep(project_log)
@@ -185,7 +185,7 @@ class Registry:
                 if project_log.asked < now() - RECENTLY:
                     with suppress(StaleObservation):
                         await self._observe(project_log, always=False)
-        raise NotFound(f"no observation of the registry listed {filename} of {project} with {content}")
+        raise NotFound(f"the registry was never seen to list {filename} of {project} with {content}")
 
     async def _renewed(self, project: str, file: File) -> str | None:
         """Return a new address of a file whose known address is refused, None if the page has none."""
@@ -197,7 +197,7 @@ class Registry:
         url = project_log.addressed(file).url
         return url if url != file.url else None
 
-    async def capture(self, project: str, look: ListEntry, since: int) -> Captured:
+    async def capture(self, project: str, list_entry: ListEntry, since: int) -> Captured:
         """Observe a project for a pass of the capture whose list shows the instant `since`, unless its log is as new.
 
         The history is not kept in memory, because a pass covers many projects. Raises StaleObservation if the page does
@@ -208,14 +208,17 @@ class Registry:
         self._check_past(project_log)
         serials = await self.serials()
         seen, before, instant = project_log.serial_since(serials.since), project_log.instant, None
-        asked = look.always or not project_log.has_page or seen < (look.serial or 0)
+        asked = list_entry.always or not project_log.has_page or seen < (list_entry.serial or 0)
         if asked:
-            whole = look.serial is not None and seen < look.serial  # that is new, whatever its entity tag says
-            instant, _ = await self._look(project_log, always=False, whole=whole, believed=look.left and serials.proved)
-            if not self._goes_with(project_log, look, instant, since):
-                raise StaleObservation(f"the page of {project} does not match the list: one of them is old")
-        told = look.serial is not None and serials.proved  # by the list
-        instant = instant if look.listed and not told and project_log.instant < since else None
+            whole = (
+                list_entry.serial is not None and seen < list_entry.serial
+            )  # that is new, whatever its entity tag says
+            believed = list_entry.left and serials.proved
+            instant, _ = await self._fetch(project_log, always=False, whole=whole, believed=believed)
+            if not self._matches(project_log, list_entry, instant, since):
+                raise StaleObservation(f"the page of {project} does not match the list: one of them is outdated")
+        list_decides = list_entry.serial is not None and serials.proved
+        instant = instant if list_entry.listed and not list_decides and project_log.instant < since else None
         return Captured(
             asked, project_log.instant != before, instant, await project_log.work(History.missing), project_log.status
         )
@@ -269,17 +272,17 @@ class Registry:
             except StaleObservation as error:
                 if attempt or isinstance(error, Doubtful):
                     raise BadUpstream(
-                        f"the registry's page of {project_log.project} cannot be right: {error}", headers=COME_BACK
+                        f"the registry's page of {project_log.project} was not accepted: {error}", headers=COME_BACK
                     ) from error
-        raise AssertionError("the last look returns or raises")
+        raise AssertionError("the last try returns or raises")
 
     async def _observe(self, project_log: ProjectLog, *, always: bool, whole: bool = False) -> None:
         """Observe a project for a request; call `on_missed` for new losses. Raises StaleObservation and MirrorError."""
         try:
-            _, entry = await self._look(project_log, always=always, whole=whole)
+            _, entry = await self._fetch(project_log, always=always, whole=whole)
         except StaleObservation as error:
             if project_log.stale is None:
-                log.warning("%s: the page of %s is not accepted: %s", self.name, project_log.project, error)
+                log.warning("%s: the page of %s was not accepted: %s", self.name, project_log.project, error)
             project_log.stale = str(error)
             raise
         project_log.stale = None
@@ -288,7 +291,7 @@ class Registry:
             addressed = [msgspec.structs.replace(each, file=project_log.addressed(each.file)) for each in missing]
             self.on_missed(project_log.project, addressed, project_log.status)
 
-    async def _look(
+    async def _fetch(
         self, project_log: ProjectLog, *, always: bool, whole: bool = False, believed: bool = False
     ) -> tuple[int, Entry | None]:
         """Fetch the page and append what changed, or with `always` that nothing did.
@@ -348,17 +351,17 @@ class Registry:
         """Whether the last observation found the project (normalised). Asks no upstream."""
         return (await self._project_log(project)).has_page
 
-    def _goes_with(self, project_log: ProjectLog, look: ListEntry, instant: int, since: int) -> bool:
+    def _matches(self, project_log: ProjectLog, list_entry: ListEntry, instant: int, since: int) -> bool:
         """Whether a fetched page matches a list of the instant `since`; if not, one of the two is old.
 
         `instant` is what the page's answer shows. A project that is no longer listed must be gone or quarantined.
         """
         quarantined = project_log.status is not None and project_log.status.status == QUARANTINED
-        if not look.listed:
+        if not list_entry.listed:
             return instant >= since or not project_log.has_page or quarantined
-        if look.serial is None:
+        if list_entry.serial is None:
             return instant >= since - LAG
-        numbered = project_log.serial_since(self.client.since) >= look.serial
+        numbered = project_log.serial_since(self.client.since) >= list_entry.serial
         return project_log.has_page and numbered and (instant >= since or not quarantined)
 
     async def had(self, project: str, instant: int) -> bool:

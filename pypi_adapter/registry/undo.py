@@ -30,13 +30,13 @@ async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[s
     """
     found: list[str] = []
 
-    async def cut(log: TypedLog[T], what: str, instant: Callable[[T], int] = attrgetter("instant")) -> None:
+    async def cut(log: TypedLog[T], title: str, instant: Callable[[T], int] = attrgetter("instant")) -> None:
         values = await log.all()
         count = kept = len(values)
         while kept and instant(values[kept - 1]) > now:
             kept -= 1
         if kept < count:
-            found.append(f"{count - kept} of {count} {what}")
+            found.append(f"{count - kept} of {count} {title}")
             if remove:
                 await log.cut(kept)
 

@@ -98,7 +98,7 @@ async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> t
     remote = _Remote(ask)
     first, data = await remote.open()
     if digests and len(data) == remote.size and not any(digest.is_of(data) for digest in digests):
-        raise BadUpstream(f"{filename} is not what the index announced, by its digest; nothing was kept")
+        raise BadUpstream(f"{filename} does not have the digest that the index announced; nothing was kept")
     return await _metadata(_End(remote.size, data, remote.read), filename), first
 
 
@@ -122,7 +122,7 @@ class _Budget:
         """Count bytes before they are read. Raises BadUpstream."""
         self._left -= count
         if self._left < 0:
-            raise BadUpstream(f"to read its METADATA takes more than {BUDGET} bytes of it")
+            raise BadUpstream(f"reading the METADATA of the wheel takes more than {BUDGET} bytes")
 
 
 class _Remote:
@@ -146,17 +146,17 @@ class _Remote:
         """Request the bytes from `start` to `stop` (exclusive)."""
         _, first, data = await self._fetch(f"bytes={start}-{stop - 1}", stop - start)
         if first != start or len(data) != stop - start:
-            raise BadUpstream("a range is not the one that was asked for")
+            raise BadUpstream("the upstream sent another range than the requested one")
         return data
 
     async def _fetch(self, wanted: str, count: int) -> tuple[UpstreamResponse, int, bytes]:
         self._budget.spend(count)
         if anyio.current_time() > self._until:
-            raise BadUpstream(f"to read its METADATA takes more than {PATIENCE:.0f} seconds")
+            raise BadUpstream(f"reading the METADATA of the wheel takes more than {PATIENCE:.0f} seconds")
         async with self._ask((("Range", wanted),)) as answer:
             start, size = ranged(answer)
             if self.size not in (0, size):
-                raise BadUpstream("the file changed while it was read")
+                raise BadUpstream("the wheel changed while it was read: try again")
             self.size = size
             return answer, start, await answer.read(count, "a range")
 
@@ -189,7 +189,7 @@ async def _metadata(end: _End, filename: str) -> bytes:
     try:
         return await _found(end, filename)
     except ZIP_ERRORS as error:
-        raise BadUpstream(f"{filename} is no wheel: {error}") from error
+        raise BadUpstream(f"{filename} is not a wheel: {error}") from error
 
 
 async def _found(end: _End, filename: str) -> bytes:

@@ -255,10 +255,10 @@ def _html_file_of(anchor: _Anchor, base: str) -> File | None:
 
 def _unread(anchor: _Anchor, file: File) -> tuple[str, ...]:
     """Return the fields of a file that are given but invalid."""
-    given = anchor.attributes
+    attributes = anchor.attributes
     lost = [] if file.hashes or not names_hash(anchor.href) else ["hashes"]
     for name, value in (("upload_time", file.upload_time), ("gpg_sig", file.gpg_sig), ("provenance", file.provenance)):
-        if value is None and given.get(f"data-{name.replace('_', '-')}"):
+        if value is None and attributes.get(f"data-{name.replace('_', '-')}"):
             lost.append(name)
     return tuple(lost)
 

@@ -129,13 +129,13 @@ def _salvaged(body: bytes) -> tuple[_JsonDocument, list[_Entry] | None, tuple[st
         raise BadPage(f"not a JSON index page: {error}") from error
     if not isinstance(value, dict):
         raise BadPage("not a JSON index page: Expected `object`")
-    given = value.pop("files", None)
-    if not isinstance(given, list | None):
-        raise BadPage("not a JSON index page: its `files` are no list")
+    items = value.pop("files", None)
+    if not isinstance(items, list | None):
+        raise BadPage("not a JSON index page: `files` is not a list")
     document, unread = salvaged(value, _JsonDocument)
     if document is None:  # cannot happen for an object: no field is required
         raise BadPage("not a JSON index page")
-    entries = None if given is None else [_entry(item) for item in given]
+    entries = None if items is None else [_entry(item) for item in items]
     if entries and not any(file for file, _, _ in entries):
         raise BadPage("not a JSON index page: none of the entries of its `files` can be read")
     if document.projects == [] and "projects" in unread:
@@ -145,8 +145,8 @@ def _salvaged(body: bytes) -> tuple[_JsonDocument, list[_Entry] | None, tuple[st
 
 def _entry(item: object) -> _Entry:
     file, unread = salvaged(item, _JsonFile)
-    given = item if isinstance(item, dict) else {}
-    names = (given.get("filename"), named_by(url) if isinstance(url := given.get("url"), str) else "")
+    fields = item if isinstance(item, dict) else {}
+    names = (fields.get("filename"), named_by(url) if isinstance(url := fields.get("url"), str) else "")
     return (
         file,
         next((name for name in names if is_text(name) and name), ""),
@@ -157,13 +157,13 @@ def _entry(item: object) -> _Entry:
 def _files(entries: list[_Entry], url: str, unread: tuple[str, ...]) -> tuple[tuple[File, ...], Unread | None]:
     """Return the files of entries, and what cannot be read of them or the page; `unread` has the fields of the page."""
     files, lost, fields = [], [], {}
-    for said, name, unreadable in entries:
-        file = _json_file(said, url) if said else None
-        if said is None or file is None:
+    for entry, name, unreadable in entries:
+        file = _json_file(entry, url) if entry else None
+        if entry is None or file is None:
             lost.append(name)
             continue
         files.append(file)
-        missing = _unread(said, file, unreadable)
+        missing = _unread(entry, file, unreadable)
         if missing:
             fields[name] = missing
     if not (lost or fields or unread):
@@ -171,19 +171,19 @@ def _files(entries: list[_Entry], url: str, unread: tuple[str, ...]) -> tuple[tu
     return tuple(files), Unread(frozenset(filter(SAFE_FILENAME.fullmatch, lost)), "" in lost, fields, unread)
 
 
-def _unread(said: _JsonFile, file: File, unreadable: tuple[str, ...]) -> tuple[str, ...]:
+def _unread(entry: _JsonFile, file: File, unreadable: tuple[str, ...]) -> tuple[str, ...]:
     """Return the fields of a file that cannot be read: those of the wrong type, and those with an invalid value."""
-    if said.hashes and len(file.hashes) < len(said.hashes):
+    if entry.hashes and len(file.hashes) < len(entry.hashes):
         unreadable += ("hashes",)
-    if said.upload_time and file.upload_time is None:
+    if entry.upload_time and file.upload_time is None:
         unreadable += ("upload_time",)
-    if said.provenance and file.provenance is None:
+    if entry.provenance and file.provenance is None:
         unreadable += ("provenance",)
     return unreadable
 
 
-def _json_list(given: list[_JsonProject], serial: int | None, *, unread: bool) -> ProjectList:
-    projects = [project for project in given if PROJECT_NAME.fullmatch(project.name)]
+def _json_list(entries: list[_JsonProject], serial: int | None, *, unread: bool) -> ProjectList:
+    projects = [project for project in entries if PROJECT_NAME.fullmatch(project.name)]
     serials = tuple(project.last_serial for project in projects if project.last_serial is not None)
     names = tuple(project.name for project in projects)
     return ProjectList(names, serial, serials if len(serials) == len(names) else (), unread)

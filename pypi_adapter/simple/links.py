@@ -29,7 +29,7 @@ _ILLEGAL_IN_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 def check_api_version(version: str) -> None:
     """Raise BadPage for any major version but 1 (PEP 629)."""
     if not _API_VERSION_1.fullmatch(version):
-        raise BadPage(f"the API version is {version[:20]!r}, and only 1.x is known")
+        raise BadPage(f"the API version is {version[:20]!r}, and only 1.x is supported")
 
 
 def names_hash(link: str) -> bool:

@@ -106,7 +106,7 @@ class Dated:
         files = f", a file at {base}/files/<project>/<sha256>/<filename>" if self._own else ""
         return (
             f"{self._title} has its index at {base}/<date>/, a project at {base}/<date>/<project>/{files}; "
-            "in the place of the date can be an instant, live or live-<N>d"
+            "in place of <date>, use an instant, live or live-<N>d if you like"
         )
 
     @property
@@ -166,7 +166,10 @@ class Dated:
             )
             kept = policy.page(whole, view.status)
             if not all("sha256" in file.hashes for file in kept.files):
-                raise NotFound(f"the registry does not tell a sha256 of every file of {name}, so this is not to be had")
+                raise NotFound(
+                    f"the registry does not announce a sha256 for every file of {name}, as this API requires: "
+                    "use the simple index"
+                )
             return project_json(map_files(kept, lambda file: _absolute(file, request)), version)
 
         body = await anyio.to_thread.run_sync(render)
@@ -176,7 +179,7 @@ class Dated:
         return BytesResponse(Body(body), "application/json", "no-store", {"cache-status": status}, lasting=False)
 
     def _none(self, name: str, when: When, source: Source, view: View) -> NotFound:
-        owned = f": it was in {source.registry.name}" if view.owned and not self._own else ""
+        owned = f": it belongs to {source.registry.name}, which had it before" if view.owned and not self._own else ""
         return NotFound(f"{self._title} has no project {name} {_phrase(when)}{owned}")
 
     async def _list(self, request: Request, when: When, prefix: str) -> ASGIApp:
@@ -222,7 +225,7 @@ class Dated:
 def _normal(project: str) -> str:
     """Return the normalised name of a project (PEP 503). Raises NotFound if it is not a valid name."""
     if not _PROJECT.fullmatch(project):
-        raise NotFound(f"{project[:100]!r} is no name of a project (PEP 508)")
+        raise NotFound(f"{project[:100]!r} is not a valid project name (PEP 508)")
     return canonicalize_name(project)
 
 
@@ -246,7 +249,7 @@ def _renewed(stale: str | None) -> str:
     if stale is None:
         return RENEWED
     detail = "".join(letter for letter in stale if " " <= letter <= "~" and letter not in '"\\')
-    return f'{RENEWED}; detail="not the newest of the registry: {detail}"'
+    return f'{RENEWED}; detail="not the newest page of the registry: {detail}"'
 
 
 def _phrase(when: When) -> str:

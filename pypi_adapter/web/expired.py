@@ -72,7 +72,7 @@ class LinkedFiles:
             try:
                 files, sent = await self._files(page, file, credentials)
             except UpstreamError as error:
-                reason = f"its page cannot be asked again: {error.text}"
+                reason = f"its page cannot be fetched again: {error.text}"
                 continue
             except MirrorError:  # the mirror is offline, or it may not send requests to the address of the page
                 continue
@@ -81,7 +81,7 @@ class LinkedFiles:
                 return refusal  # the link has not expired: the file is refused for another reason
             if found:
                 return found[0], sent
-            reason = "its page has no link to the same file any more"
+            reason = "its page no longer links the same file"
         return _expired(file, refusal, reason) if reason else refusal
 
     async def _files(self, page: Record, file: Target, credentials: Credentials) -> tuple[Sequence[File], Headers]:
@@ -92,7 +92,7 @@ class LinkedFiles:
         ask = self._mirror.upstream.ask
         async with ask(page.url, headers=_HEADERS, credentials=allowed, agent=INSTALLER) as answer:
             if answer.status != 200:
-                raise UpstreamError(f"{page.url} answers {answer.status}")
+                raise UpstreamError(f"{page.url} answered {answer.status}")
             body = await answer.read(self._mirror.settings.max_page, page.url)
         found = (await self._pages.interpret(body, answer.headers, answer.base)).page
         return found.files if isinstance(found, Page) else (), answer.sent
@@ -120,9 +120,9 @@ def _path(url: str) -> str:
 def _expired(file: Target, refusal: UpstreamResponse, reason: str) -> UpstreamResponse:
     """Return the refusal with a body that explains it and says what to do."""
     text = (
-        f"the upstream answers {refusal.status} to the link that the frozen page of the pin {file.pin} has of "
-        f"{redact(file.url)}: it has expired, or the file is gone, and {reason}. A new pin freezes the page as it is "
-        "now. Where links are signed for a while, fetch all files soon after the page: with one full install.\n"
+        f"the upstream answered {refusal.status} for the link to {redact(file.url)} on the frozen page of the pin "
+        f"{file.pin}: it has expired, or the file is gone, and {reason}. Use a new pin, which freezes the page as it "
+        "is now. If links expire after a while, fetch all files soon after the page, with one full install.\n"
     )
     headers = refusal.headers.copy()
     for name in ("content-length", "content-encoding", "transfer-encoding"):

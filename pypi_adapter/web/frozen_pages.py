@@ -135,8 +135,8 @@ class FrozenPages:
                 raise bad_page(record.final, reading.reason)
             if installer and leads_elsewhere(record.url, record.final) and not reading.lists_files:
                 raise BadUpstream(
-                    f"{record.url} leads to {record.final}, which lists no files: a page to sign in, for example; "
-                    "nothing was kept"
+                    f"{record.url} redirects to {record.final}, which lists no files and may be a sign-in page; "
+                    "nothing was kept: check the address and the credentials"
                 )
 
 

@@ -54,7 +54,10 @@ def chosen(accept: str) -> MediaType:
     """Return the media type that `accept` prefers. Raises NotAcceptable."""
     media_type = choose(accept)
     if media_type is None:
-        raise NotAcceptable(f"this page can be had as {', '.join(MediaType)}")
+        raise NotAcceptable(
+            f"this page is available as {', '.join(MediaType)}: send an Accept header that allows one of them "
+            "(content negotiation)"
+        )
     return media_type
 
 

@@ -91,7 +91,7 @@ class Listings:
         notes = await in_parser_thread(lambda: _notes(key, record, page, only), FILE_BYTES * len(page.files))
         for group, value in notes.items():
             if not await self._log(pin, own, group).note(value, LOG_BYTES):
-                log.warning("%s lists more files than are kept in mind for this pin: not all are checked", record.url)
+                log.warning("%s lists more files than the mirror remembers: not all are checked", record.url)
         self._done.put((key, record.digest), True, 1)
 
     async def find(self, target: Target) -> list[Listing]:
@@ -131,7 +131,9 @@ class Listings:
         while own not in (origins := await self._origins(pin)):
             if len(origins) >= ORIGINS:
                 log.warning(
-                    "under the pin %s are index pages of too many origins: %s is not believed of others", pin, own
+                    "the pin %s has index pages of too many origins: what %s says of files elsewhere is ignored",
+                    pin,
+                    own,
                 )
                 return False
             await known.append(len(origins), own.encode())

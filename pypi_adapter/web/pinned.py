@@ -164,7 +164,7 @@ class Pinned:
                     body = await _body(reading.page, media_type, f"{request.root}/{target.pin}/", live.head.url, (), ())
                     return page_response(media_type, body, "no-store", fetched(live), lasting=False)
                 if reading.looks and installer:
-                    raise BadUpstream(f"{live.head.url} is not kept ({live.unkept}), and lists no files")
+                    raise BadUpstream(f"{live.head.url} lists no files, and cannot be frozen: {live.unkept}")
             stack.pop_all()
         return None
 

@@ -136,7 +136,7 @@ def test_an_observation_that_misses_nothing_new_rescues_nothing(demo: PyPI, tmp_
 
     async def work() -> None:
         async with running(tmp_path) as mirror:
-            registry = Registry("pypi", demo.url, mirror, later_look=0)
+            registry = Registry("pypi", demo.url, mirror, loss_seconds=0)
             told: list[list[str]] = []
             registry.on_missed = lambda project, missing, status: told.append([each.file.filename for each in missing])
             await registry.live("demo", 0)
@@ -241,7 +241,7 @@ async def missing_of(mirror: Inner) -> tuple[list[Missing], ProjectStatus | None
 async def settle_in(
     mirror: Inner, url: str, withheld: Callable[..., object] = nothing, *, look: bool = False
 ) -> Outcomes:
-    registry = Registry("pypi", url, mirror, later_look=0)
+    registry = Registry("pypi", url, mirror, loss_seconds=0)
     if look:
         await registry.live("demo", 0)
     return await Rescue(registry, mirror, withheld).settle("demo", *await missing_of(mirror))  # type: ignore[arg-type]
@@ -355,7 +355,7 @@ def test_a_404_of_a_moment_ago_is_asked_again(demo: PyPI, tmp_path: Path) -> Non
 
     async def work() -> None:
         async with running(tmp_path) as mirror:
-            registry = Registry("pypi", demo.url, mirror, later_look=0)
+            registry = Registry("pypi", demo.url, mirror, loss_seconds=0)
             await registry.live("demo", 0)
             path = demo.release(TWO).path
             demo.files.pages[path] = NOT_FOUND
@@ -372,7 +372,7 @@ def test_a_404_of_a_moment_ago_is_asked_again(demo: PyPI, tmp_path: Path) -> Non
 def test_what_is_frozen_is_not_asked_for(demo: PyPI, tmp_path: Path) -> None:
     async def work() -> None:
         async with running(tmp_path) as mirror:
-            registry = Registry("pypi", demo.url, mirror, later_look=0)
+            registry = Registry("pypi", demo.url, mirror, loss_seconds=0)
             await registry.live("demo", 0)
             await registry.files.freeze("demo", await registry.file("demo", TWO.sha256, TWO.filename))
             demo.delete(TWO)
@@ -441,7 +441,7 @@ def test_two_processes_settle_the_same_files(pypi: PyPI, tmp_path: Path) -> None
             async def settle_once(mirror: Inner) -> None:
                 counts.append(await settle_in(mirror, pypi.url))
 
-            await Registry("pypi", pypi.url, one, later_look=0).live("demo", 0)
+            await Registry("pypi", pypi.url, one, loss_seconds=0).live("demo", 0)
             async with anyio.create_task_group() as tasks:
                 for mirror in (one, two) * 3:
                     tasks.start_soon(settle_once, mirror)

@@ -72,7 +72,7 @@ def test_the_rest_that_a_registry_asks_for_holds_for_its_pages_and_its_files(
 
     async def work() -> Tired:
         async with running(tmp_path) as mirror:
-            registry = Registry("pypi", pypi.url, mirror, later_look=0)
+            registry = Registry("pypi", pypi.url, mirror, loss_seconds=0)
             rescue = Rescue(registry, mirror, nothing)
             capture = Capture(registry, ProjectListLog(registry, mirror), rescue, Scope(ALL))
             await capture.run(Lines())

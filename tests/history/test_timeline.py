@@ -109,9 +109,9 @@ def test_other_content_under_the_same_name() -> None:
     old, new = make_file("1.0.zip"), make_file("1.0.zip", "1970-01-01T00:01:30Z", "bb")
     untimed = make_file("1.0.zip", content="cc")
     assert lines({60: page(old), 100: page(new), 110: page(untimed), 120: page(old)})[2:] == [
-        "90  p-1.0.zip: other content uploaded: 'bb', before 'aa'",
-        "110  p-1.0.zip: other content first seen: 'cc', before 'bb'",
-        "120  p-1.0.zip: earlier content back: 'aa', before 'cc'",
+        "90  p-1.0.zip: other content uploaded: 'bb' (was 'aa')",
+        "110  p-1.0.zip: other content first seen: 'cc' (was 'bb')",
+        "120  p-1.0.zip: earlier content back: 'aa' (was 'cc')",
     ]
 
 
@@ -119,8 +119,8 @@ def test_requires_python_and_the_rest_of_a_file() -> None:
     old = make_file("1.0.zip")
     new = msgspec.structs.replace(old, requires_python=">=3.8", url="https://example.org/", core_metadata=True)
     assert lines({1: page(old), 2: page(new)})[2:] == [
-        "2  p-1.0.zip: with requires-python '>=3.8', before none",
-        "2  p-1.0.zip: with other url, core-metadata",
+        "2  p-1.0.zip: with requires-python '>=3.8' (was none)",
+        "2  p-1.0.zip: with changed url, core-metadata",
     ]
 
 
@@ -133,14 +133,14 @@ def test_the_project_itself() -> None:
         "2  1 observation without a change",
         "3  project appeared",
         "3  p-1.0.zip: first seen",
-        "4  status 'archived: old', before none",
+        "4  status 'archived: old' (was none)",
         "5  project gone",
         "6  project back",
         "6  p-1.0.zip: back",
-        "7  status none, before 'archived: old'",
-        "7  project with other tracks",
+        "7  status none (was 'archived: old')",
+        "7  project with changed tracks",
     ]
-    assert lines({1: page(status=ProjectStatus("quarantined"))})[1:] == ["1  status 'quarantined', before none"]
+    assert lines({1: page(status=ProjectStatus("quarantined"))})[1:] == ["1  status 'quarantined' (was none)"]
 
 
 # --- lines

@@ -40,7 +40,7 @@ def undo(mirror: Mirror) -> str:
     assert "nothing was changed" in looked[0][-1]
     ran = run("undo-future", "--yes", "--data", mirror.data)
     assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.splitlines() == [line.replace("ahead of now", "removed") for line in looked[0][:-1]]
+    assert ran.stdout.splitlines() == [line.replace("in the future", "removed") for line in looked[0][:-1]]
     return ran.stdout
 
 

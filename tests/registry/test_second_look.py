@@ -150,7 +150,7 @@ def test_a_loss_is_believed_if_it_lasts(loss: str, project: str, shared: tuple[P
         assert "not the newest" in live.headers["cache-status"]
         dated = ask(server.at(instant()) + f"{project}/")
         assert (dated.status_code, dated.headers["retry-after"]) == (502, "60"), dated.text
-        assert "this counts if it is still so at" in dated.text
+        assert "the loss counts if it still shows at" in dated.text
     assert log_of(server, project) == entries
     put_back(server, project)
     lost = pypi.index.pages[page]
@@ -381,4 +381,4 @@ def run_moved(here: Here) -> None:
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "soon", "", "9999999"])
 def test_a_setting_that_is_none(text: str, here: Here) -> None:
-    assert "--pypi-second-look takes a number of minutes" in told(here.try_capture("all", f"--pypi-second-look={text}"))
+    assert "is not a number of minutes" in told(here.try_capture("all", f"--pypi-second-look={text}"))

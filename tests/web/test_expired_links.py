@@ -147,7 +147,7 @@ def test_where_it_is_nowhere(
     if what == "still there":
         assert answer.text == "<Error>expired</Error>"
     else:
-        for part in ("has expired, or the file is gone", "A new pin freezes the page as it is now", NAME):
+        for part in ("has expired, or the file is gone", "Use a new pin, which freezes the page as it is now", NAME):
             assert part in answer.text
         assert "Signature=s" not in answer.text
     assert all("elsewhere" not in request.target for request in signed.files[0].requests)

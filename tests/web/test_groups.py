@@ -95,7 +95,7 @@ def test_dependency_confusion(
             when = moment()
             answer = ask(f"{server.at(f'everything/{when}')}own-thing/")
             assert answer.status_code == 404
-            assert "it was in internal" in answer.text
+            assert "it belongs to internal" in answer.text
             with pytest.raises(ClientError):
                 clients.install(client, server.at(f"everything/{quote(when)}"), ["own-thing"])
         assert clients.install(client, then, ["own-thing"]) == pins(OURS, COMMON)

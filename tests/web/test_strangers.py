@@ -141,5 +141,5 @@ def test_what_is_noted_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixtu
     with caplog.at_level(logging.WARNING, "httpcache"):
         anyio.run(scenario)
     store.close()
-    assert "lists more files than are kept in mind" in caplog.text
+    assert "lists more files than the mirror remembers" in caplog.text
     assert "too many origins" in caplog.text
