@@ -303,7 +303,7 @@ def test_show(form: str, filled: Mirror, upstream: Upstream) -> None:
     shown = run("show", form.format(**names), "--data", filled.data)
     assert shown.returncode == 0
     record = next(record for record in checked_records(filled.data) if record.pin == "two")
-    for part in (f"/two/{upstream.url}/b", record.digest, "2 bytes", "text/x-thing", "everybody"):
+    for part in (f"/two/{upstream.url}/b", record.digest, "2 bytes", "text/x-thing", "everyone"):
         assert part in shown.stdout
     assert "not frozen" in told(run("show", f"/three/{upstream.url}/b", "--data", filled.data))
 

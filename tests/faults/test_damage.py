@@ -205,7 +205,7 @@ def test_verify(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     ran = run("verify", "--data", running.data)
     assert ran.returncode == 0
     assert f"{len(upstream.pages)} frozen entries" in ran.stdout
-    assert "nothing damaged" in ran.stdout
+    assert "nothing is damaged" in ran.stdout
     for damage, body in bodies().items():
         damage(blob(running, body))
     ran = run("verify", "--data", running.data)

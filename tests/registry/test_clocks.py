@@ -221,14 +221,14 @@ def test_what_was_noted_ahead_of_now_says_nothing_until_it_is_taken_back(
     assert "which is in the future" in mirror.log()
     refused = run("undo-future", "--yes", "--data", mirror.data)
     assert refused.returncode == 1
-    assert "stop it first" in refused.stderr
+    assert "stop it, run this command" in refused.stderr
     mirror.stop()
     done = undo(mirror)
     assert "1 of 1 observations of some-thing" in done
     assert "1 of 1 captures" in done
     again = run("undo-future", "--data", mirror.data)
     assert again.returncode == 1
-    assert "nothing of pypi was recorded ahead" in again.stderr
+    assert "nothing about pypi was recorded later" in again.stderr
     mirror.start()
     assert filenames(mirror.at(after) + "some-thing/") == sorted([ONE.filename, TWO.filename])
     assert clients.install("pip", mirror.at(after), ["some-thing"])["some-thing"].version == "2.0"
@@ -280,6 +280,6 @@ def test_two_repairs_or_a_repair_beside_a_server_are_refused(mirror: Callable[..
     server = mirror(pypi)
     refused = run("undo-future", "--data", server.data)
     assert refused.returncode == 1
-    assert "stop it first" in refused.stderr
+    assert "stop it, run this command" in refused.stderr
     server.stop()
-    assert "nothing of pypi was recorded ahead" in run("undo-future", "--data", server.data).stderr
+    assert "nothing about pypi was recorded later" in run("undo-future", "--data", server.data).stderr

@@ -89,7 +89,7 @@ def test_what_is_fetched_is_for_everybody(registry: Start, pypi: PyPI, tmp_path:
         assert http.get(f"{server.url}/files/own-thing/{OWN.sha256}/{OWN.filename}").status_code == 404
         listed = run("ls", "--data", server.data, "internal").stdout.splitlines()
         assert [line.rpartition(" ")[2] for line in sorted(listed, key=len)] == [link, f"{link}.metadata"]
-        assert "readers   everybody" in run("show", "--data", server.data, f"{server.url}{link}").stdout
+        assert "readers   everyone" in run("show", "--data", server.data, f"{server.url}{link}").stdout
 
 
 def test_credentials_of_a_client_do_not_go_there(registry: Start, pypi: PyPI, tmp_path: Path) -> None:

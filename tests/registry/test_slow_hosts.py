@@ -122,7 +122,7 @@ def test_what_was_advertised_stays_to_be_had(put: Callable[..., Upstream], serve
     first = http.get(address, timeout=14)
     assert first.status_code == 503
     assert int(first.headers["retry-after"]) > 0
-    assert "ask again" in first.text
+    assert "try again" in first.text
     gate.set()
     assert http.get(address).content == THING.metadata
     assert http.get(address).content == THING.metadata

@@ -64,7 +64,7 @@ def running(registries: tuple[Upstream, Upstream], folder: Path, *options: str) 
 
 @pytest.mark.parametrize("root", ["/a b", "/a//b", "/..", "/a/./b", "/%6d", "/a?b", "/a#b", '/a"b'])
 def test_a_root_path_that_is_none(root: str) -> None:
-    with pytest.raises(BadParameter, match="is no prefix"):
+    with pytest.raises(BadParameter, match="is not a valid prefix"):
         prefix(root)
 
 
