@@ -82,7 +82,7 @@ class Bound(Protocol):
         """
 
     async def capture(
-        self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
+        self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]
     ) -> None:
         """Make a pass over each followed upstream that is due, and report each completed pass in one line.
 

@@ -38,6 +38,6 @@ class _Bound(Pinned):
     """See `httpcache.adapter.Bound`."""
 
     async def capture(
-        self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
+        self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]
     ) -> None:
         """Do nothing: no registry is followed."""

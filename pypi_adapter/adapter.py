@@ -162,14 +162,14 @@ class _Bound:
         """Do nothing: `answer` already answers all index pages."""
 
     async def capture(
-        self, progress: Progress, due: Callable[[float | None], bool], tell: Callable[[str], None]
+        self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]
     ) -> None:
         """Make a pass over each registry. Raises MirrorError."""
         failed = []
         for capture in self._captures:
             try:
                 if due(await capture.last()):
-                    tell(f"{capture.name}: {(await capture.run(progress)).summary}")
+                    report(f"{capture.name}: {(await capture.run(progress)).summary}")
             except MirrorError as error:
                 failed.append(f"{capture.name}: {error.text}")
         if failed:

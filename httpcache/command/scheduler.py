@@ -55,7 +55,7 @@ async def capture(
     adapters: Sequence[Adapter],
     progress: Progress,
     due: Callable[[float | None], bool],
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> None:
     """Run a pass over all that is due (see `adapter.Bound`). Raises MirrorError; failures of adapters at the end."""
     failed: list[str] = []
@@ -63,7 +63,7 @@ async def capture(
         async with running(settings, store, store.spool, AGENT) as mirror:
             for adapter in adapters:
                 try:
-                    await adapter.bind(mirror).capture(progress, due, tell)
+                    await adapter.bind(mirror).capture(progress, due, report)
                 except MirrorError as error:
                     failed.append(error.text)
     if failed:
@@ -161,12 +161,12 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
     def due(last: float | None) -> bool:
         return is_due(time.time(), last, settings.capture_every)
 
-    def tell(line: str) -> None:
+    def report(line: str) -> None:
         log.info("captured %s", line)
 
     with suppress(KeyboardInterrupt):
         try:
-            anyio.run(capture, settings, adapters, Lines(), due, tell, backend_options=LOOP)
+            anyio.run(capture, settings, adapters, Lines(), due, report, backend_options=LOOP)
         except UnderWay as error:
             log.info("%s", error.text)
             sys.exit(1)

@@ -56,8 +56,8 @@ class Want:
     an index announced; called only before a fetch. `verify` checks the bytes (a draft of the record, the file) before
     they are frozen, and raises BadUpstream to reject them; `on_frozen` is called with the record afterwards. `is_same`
     tells whether the body of a response is a newer version of what is frozen, so that a client that gets one may read
-    the other. `freeze_absence`: freeze a 404 or 410 too, such as a registry's "no such project". `anew`: ask the
-    upstream even if it has just answered that the target does not exist.
+    the other. `freeze_absence`: freeze a 404 or 410 too, such as a registry's "no such project". `skip_remembered`:
+    ask the upstream even if it has just answered that the target does not exist.
     """
 
     accept: str = ANY
@@ -70,7 +70,7 @@ class Want:
     on_frozen: Callable[[Record], Awaitable[None]] | None = None
     is_same: Callable[[Record, UpstreamResponse, bytes], Awaitable[bool]] | None = None
     freeze_absence: bool = False
-    anew: bool = False
+    skip_remembered: bool = False
 
 
 class Download:
@@ -167,7 +167,7 @@ class Download:
         """Return why a response may not be frozen, or "" if it may."""
         if answer.status == 203:
             return "status 203 is not the upstream's own answer"  # RFC 9110 section 15.3.4
-        if is_misplaced(answer.asked, answer.url, answer.headers.get("content-type", "")):
+        if is_misplaced(answer.requested, answer.url, answer.headers.get("content-type", "")):
             return "HTML from another URL instead of a file"
         if self._settings.respect_no_store:
             cached = {

@@ -243,7 +243,7 @@ class Mirror:
                 found = await (self._bytes(record, answer) if anonymous else self._likeness(download, record, answer))
                 if answer.status not in STREAMED and not (anonymous and _is_away(answer.status)):
                     return await pass_on(answer)
-            if found is Likeness.LIKE and await self._gives_strangers_the_like(download, record):
+            if found is Likeness.LIKE and await self._is_like_for_anonymous(download, record):
                 found = Likeness.OTHER
         except UpstreamError:
             if not anonymous:
@@ -261,8 +261,8 @@ class Mirror:
         )
 
     async def _challenge(self, target: Target) -> PassedThrough:
-        said = challenge(target.origin, await self.upstream.realm(target.url, pin_prefix(target.pin)))
-        headers = {"content-type": "text/plain; charset=utf-8", "www-authenticate": said}
+        header = challenge(target.origin, await self.upstream.realm(target.url, pin_prefix(target.pin)))
+        headers = {"content-type": "text/plain; charset=utf-8", "www-authenticate": header}
         return PassedThrough(401, headers, PRIVATE, hit=True)
 
     async def _likeness(self, download: Download, record: Record, answer: UpstreamResponse) -> Likeness:
@@ -286,7 +286,7 @@ class Mirror:
         is_same = answer.status in FREEZES and await is_body(answer, record.digest, record.size)
         return Likeness.SAME if is_same else Likeness.OTHER
 
-    async def _gives_strangers_the_like(self, download: Download, record: Record) -> bool:
+    async def _is_like_for_anonymous(self, download: Download, record: Record) -> bool:
         """Whether anonymous clients get the current version: then getting it proves no right to the frozen one."""
         async with download.send(NOBODY) as answer:
             found = await self._likeness(download, record, answer)
@@ -318,7 +318,7 @@ class Mirror:
     def _remembered(self, download: Download) -> PassedThrough | None:
         """Return the briefly cached 404 or 410 of a target, if any."""
         remembered = self._missing.get(download.key)
-        if download.want.anew or not remembered or remembered[1] <= time.monotonic():
+        if download.want.skip_remembered or not remembered or remembered[1] <= time.monotonic():
             return None
         return replace(remembered[0], hit=True)
 

@@ -35,7 +35,7 @@ Headers = tuple[tuple[str, str], ...]
 class UpstreamResponse:
     """A response from an upstream, with its body not read yet.
 
-    `url` is the canonical address after redirects, `wire` its spelling as sent, and `asked` the canonical address
+    `url` is the canonical address after redirects, `wire` its spelling as sent, and `requested` the canonical address
     before redirects. `body` yields the bytes as received, without undoing any content coding. `sent` are the credential
     headers that the request began with. `kept` are the headers that are kept because the settings name them, and
     `Link`. `ends_itself`: the body alone tells whether it is complete or was cut off. `scope` is that of the record
@@ -50,7 +50,7 @@ class UpstreamResponse:
     wire: str = ""
     kept: dict[str, str] = field(default_factory=dict)
     ends_itself: bool = False
-    asked: str = ""
+    requested: str = ""
     scope: str | None = None
 
     @property
@@ -177,22 +177,22 @@ class UpstreamClient:
         another address. A 404 counts if its origin has asked for credentials under this pin before.
         """
         if answer.status == 401 and any(credentials.levels):
-            asked = challenged_realm(answer.headers.get("www-authenticate", ""))
-            await self._challenges.note(answer.asked, credentials.prefix, asked or "")
+            realm = challenged_realm(answer.headers.get("www-authenticate", ""))
+            await self._challenges.note(answer.requested, credentials.prefix, realm or "")
         if answer.status == 404:
-            return await self._answers_404(answer.asked, credentials)
+            return await self._answers_404(answer.requested, credentials)
         kind = answer.headers.get("content-type", "")
-        return answer.status in (401, 403, 203) or is_page_from_elsewhere(answer.asked, answer.url, kind)
+        return answer.status in (401, 403, 203) or is_page_from_elsewhere(answer.requested, answer.url, kind)
 
     @asynccontextmanager
     async def _follow(
         self, url: str, headers: Headers, level: Headers, trusted: bool, pace: Pace
     ) -> AsyncIterator[UpstreamResponse]:
         here, sent = url, level
-        asked: set[tuple[str, Headers]] = set()
+        visited: set[tuple[str, Headers]] = set()
         kept: dict[str, str] = {}  # model hubs describe the file in the headers of a redirect
         for _ in range(self._settings.max_redirects + 1):
-            asked.add((here, sent))
+            visited.add((here, sent))
             async with self._get(here, (*headers, *sent), trusted, pace) as response:
                 kept |= named(response.headers, self._settings.keep_headers)
                 location = response.headers.get("location")
@@ -201,13 +201,13 @@ class UpstreamClient:
                     kept |= _links(response.headers, here)
                     final, first = read_url(here).url, read_url(url).url
                     yield UpstreamResponse(
-                        response.status_code, response.headers, final, body, level, here, kept, asked=first
+                        response.status_code, response.headers, final, body, level, here, kept, requested=first
                     )
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):
                 sent = ()  # not restored later: another origin must not choose where credentials are sent
-            if (here, sent) in asked:
+            if (here, sent) in visited:
                 raise BadUpstream(f"{redact(url)} redirects in a loop, through {redact(here)}")
         raise BadUpstream(f"{redact(url)} redirects more than {self._settings.max_redirects} times (--max-redirects)")
 
@@ -229,8 +229,8 @@ class UpstreamClient:
 
         A GET is idempotent, so RFC 9110 section 9.2.2 allows the retry.
         """
-        given = {name.lower() for name, _ in headers}
-        own = ((name, value) for name, value in self._own_headers if name.lower() not in given)
+        replaced = {name.lower() for name, _ in headers}
+        own = ((name, value) for name, value in self._own_headers if name.lower() not in replaced)
         request = httpx.Request(
             "GET",
             origin(url),

@@ -22,26 +22,26 @@ _REALM = re.compile(
 )
 
 
-def leads_elsewhere(asked: str, url: str) -> bool:
+def leads_elsewhere(requested: str, url: str) -> bool:
     """Whether redirects led to another resource. `/simple/a.b` and `/simple/a-b/` count as the same one."""
-    return _name(url) != _name(asked)
+    return _name(url) != _name(requested)
 
 
-def is_page_from_elsewhere(asked: str, url: str, content_type: str) -> bool:
+def is_page_from_elsewhere(requested: str, url: str, content_type: str) -> bool:
     """Whether a response is HTML from another URL: it may be a sign-in page."""
-    return essence(content_type) in ("text/html", "application/xhtml+xml") and leads_elsewhere(asked, url)
+    return essence(content_type) in ("text/html", "application/xhtml+xml") and leads_elsewhere(requested, url)
 
 
-def is_misplaced(asked: str, url: str, content_type: str) -> bool:
+def is_misplaced(requested: str, url: str, content_type: str) -> bool:
     """Whether a response is HTML from another URL instead of a file: usually a sign-in page.
 
-    `asked` is the requested URL; False unless it ends in the name of a file that is not a page. `url` is where
+    `requested` is the requested URL; False unless it ends in the name of a file that is not a page. `url` is where
     redirects led to.
     """
-    extension = _EXTENSION.search(asked.partition("?")[0].rpartition("/")[2])
+    extension = _EXTENSION.search(requested.partition("?")[0].rpartition("/")[2])
     if not extension or extension[1].lower() in _PAGES:
         return False
-    return is_page_from_elsewhere(asked, url, content_type)
+    return is_page_from_elsewhere(requested, url, content_type)
 
 
 def challenge(origin: str, realm: str | None) -> str:

@@ -44,18 +44,18 @@ class Transport(httpx.AsyncBaseTransport):
         url = request.url
         if self._guard:
             await self._guard.check_name(url.host, url.port or DEFAULT_PORTS[url.scheme])
-        asked = httpcore.Request(
+        inner = httpcore.Request(
             request.method,
             # httpx would percent-encode the target in its own way
             httpcore.URL(scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=request.extensions[TARGET]),
             headers=request.headers.raw,
             extensions={"timeout": request.extensions["timeout"]},
         )
-        before = IN_HEAD.set(True)
+        token = IN_HEAD.set(True)
         try:
-            response = await self._pool.handle_async_request(asked)
+            response = await self._pool.handle_async_request(inner)
         finally:
-            IN_HEAD.reset(before)
+            IN_HEAD.reset(token)
         answer = httpx.Response(
             response.status, headers=response.headers, stream=_Stream(response), extensions=response.extensions
         )

@@ -65,7 +65,7 @@ class Front:
     async def _answer(self, scope: Scope) -> ASGIApp:
         if scope["method"] not in ("GET", "HEAD"):
             why = f"{READ_ONLY}. {SMART}" if scope["path"].endswith("/git-upload-pack") else READ_ONLY
-            self._error_log.tell(405, why)
+            self._error_log.log(405, why)
             return text(405, why, {"allow": "GET, HEAD"})
         request = Request.read(scope, self._mirror.settings)
         try:
@@ -83,7 +83,7 @@ class Front:
 
     def _failed(self, error: MirrorError) -> ASGIApp:
         if not error.logged:
-            self._error_log.tell(error.status, error.text)
+            self._error_log.log(error.status, error.text)
         return error_response(error)
 
     async def _found(self, request: Request) -> ASGIApp:

@@ -22,29 +22,29 @@ class ErrorLog:
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._since = clock()
-        self._told: Counter[tuple[int, str]] = Counter()
+        self._counts: Counter[tuple[int, str]] = Counter()
         self._silent = 0
 
-    def tell(self, status: int, text: str) -> None:
+    def log(self, status: int, text: str) -> None:
         """Log an error response with this status and text; the text must not contain secrets (see `errors`)."""
         if self._clock() - self._since >= MINUTE:
             self._sum_up()
         key = (status, text)
-        if key not in self._told and len(self._told) >= MOST:
+        if key not in self._counts and len(self._counts) >= MOST:
             self._silent += 1
             return
-        self._told[key] += 1
-        if self._told[key] == 1:
+        self._counts[key] += 1
+        if self._counts[key] == 1:
             log.info("answered %d: %s", status, _one_line(text))
 
     def _sum_up(self) -> None:
-        for (status, text), times in self._told.items():
+        for (status, text), times in self._counts.items():
             if times > 1:
                 log.info("answered %d, %d times more: %s", status, times - 1, _one_line(text))
         if self._silent:
             log.info("answered %d more requests with errors that are not listed here", self._silent)
         self._since, self._silent = self._clock(), 0
-        self._told.clear()
+        self._counts.clear()
 
 
 def _one_line(text: str) -> str:

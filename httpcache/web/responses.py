@@ -124,7 +124,7 @@ class FrozenResponse(Cacheable):
 
     def _lines(self) -> dict[str, str]:
         record = self._record
-        lines = _described(record.headers, self._pinned)
+        lines = _download_headers(record.headers, self._pinned)
         lines["etag"] = record.etag
         lines["accept-ranges"] = "bytes"
         lines["cache-control"] = f"{'public' if record.scope == PUBLIC else 'private'}, {FOREVER}"
@@ -179,14 +179,14 @@ class LiveResponse:
             self._live.close()
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
-        live, asked, method = self._live, request_headers(scope), scope["method"]
+        live, headers, method = self._live, request_headers(scope), scope["method"]
         if live.unkept:  # valid for this request only, so conditions and ranges do not apply
             await stream(scope, receive, send, live.head.status, self._lines(None), live.read())
             return
-        record = await self._record(asked)
+        record = await self._record(headers)
         lines, size = self._lines(record), record.size if record else live.head.length
         planned = plan(
-            method, asked, etag=lines.get("etag"), modified=live.head.headers.get("last-modified"), size=size
+            method, headers, etag=lines.get("etag"), modified=live.head.headers.get("last-modified"), size=size
         )
         if planned.ranges and not await _soon(partial(live.reached, planned.ranges[0][0])):
             planned = Plan(200)  # RFC 9110 section 14.2 allows it, and clients do not wait long for a range
@@ -196,18 +196,18 @@ class LiveResponse:
             await live.finished()  # an empty body is complete with its headers: freeze it before sending them
         await respond(scope, receive, send, planned, lines, Readable(size, live.read))
 
-    async def _record(self, asked: Mapping[str, str]) -> Record | None:
+    async def _record(self, headers: Mapping[str, str]) -> Record | None:
         """Wait for the record if the response needs it; None if it does not, or if that takes too long."""
         live, size = self._live, self._live.head.length
-        if not live.digest and asked.get("if-match", "*").strip() != "*":
+        if not live.digest and headers.get("if-match", "*").strip() != "*":
             return await live.finished()  # the entity tag must be known to be compared
         if live.verified and size is not None and size <= VERIFIED_FIRST:
             return await _soon(live.finished)  # so that a wrong digest gives a proper error response
-        return await _soon(live.finished) if size is None and "range" in asked else None
+        return await _soon(live.finished) if size is None and "range" in headers else None
 
     def _lines(self, record: Record | None) -> dict[str, str]:
         live = self._live
-        lines = _described(live.head.headers, self._pinned)
+        lines = _download_headers(live.head.headers, self._pinned)
         if record or live.digest:
             lines["etag"] = record.etag if record else f'"{live.digest}"'
         lines["accept-ranges"] = "none" if live.unkept else "bytes"
@@ -291,8 +291,9 @@ def answer_with(
         return FrozenResponse(store, outcome, status, vary=vary, pinned=pinned)
     if isinstance(outcome, FlightReader):
         return LiveResponse(outcome, vary=vary, pinned=pinned)
-    said = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
-    return PlainResponse(outcome.status, outcome.body, _led(outcome.headers, pinned) | {"cache-status": said})
+    cache_status = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
+    headers = _with_pinned_links(outcome.headers, pinned) | {"cache-status": cache_status}
+    return PlainResponse(outcome.status, outcome.body, headers)
 
 
 def _slashed(outcome: Record | FlightReader | PassedThrough, slashed: Callable[[str], str | None]) -> str | None:
@@ -311,11 +312,11 @@ def _slashed(outcome: Record | FlightReader | PassedThrough, slashed: Callable[[
 def error_response(error: MirrorError) -> ASGIApp:
     """Return the response for an error: plain text or problem details (RFC 9457)."""
     forwarded = "; fwd=uri-miss" if isinstance(error, UpstreamError) else ""
-    said = {"cache-status": f"httpcache{forwarded}; detail={type(error).__name__}"} | error.headers
+    headers = {"cache-status": f"httpcache{forwarded}; detail={type(error).__name__}"} | error.headers
     if not error.problem:
-        return text(error.status, error.text, said)
+        return text(error.status, error.text, headers)
     details = {"title": HTTPStatus(error.status).phrase, "status": error.status, "detail": error.text}
-    return PlainResponse(error.status, msgspec.json.encode(details), said | {"content-type": PROBLEM})
+    return PlainResponse(error.status, msgspec.json.encode(details), headers | {"content-type": PROBLEM})
 
 
 def redirect(location: str, status: int = 307) -> ASGIApp:
@@ -323,14 +324,14 @@ def redirect(location: str, status: int = 307) -> ASGIApp:
     return PlainResponse(status, b"", {"location": location})
 
 
-def _described(kept: Mapping[str, str], pinned: str) -> dict[str, str]:
+def _download_headers(kept: Mapping[str, str], pinned: str) -> dict[str, str]:
     """Return the headers for upstream content: browsers must download it, whatever the upstream said (RFC 6266)."""
     _, semicolon, parameters = kept.get("content-disposition", "").partition(";")
     lines = {"content-type": DEFAULT_TYPE, **kept, "content-disposition": f"attachment{semicolon}{parameters}"}
-    return _led(lines, pinned)
+    return _with_pinned_links(lines, pinned)
 
 
-def _led(lines: dict[str, str], pinned: str) -> dict[str, str]:
+def _with_pinned_links(lines: dict[str, str], pinned: str) -> dict[str, str]:
     """Rewrite `Link` targets to lead through the pin, such as the `next` link of a paginated API."""
     if "link" not in lines:
         return lines

@@ -59,8 +59,8 @@ async def respond(
         await start_response(send, 304, kept)
         await send({"type": "http.response.body", "body": b""})
     elif planned.status == 416:
-        said = {"content-range": f"bytes */{body.size}"} | _kept(lines, "cache-status")
-        await text(416, "the range is not satisfiable", said)(scope, receive, send)
+        headers = {"content-range": f"bytes */{body.size}"} | _kept(lines, "cache-status")
+        await text(416, "the range is not satisfiable", headers)(scope, receive, send)
     elif planned.status == 412:
         await text(412, "the precondition failed", _kept(lines, "cache-status", "etag"))(scope, receive, send)
     elif len(planned.ranges) > 1:
@@ -146,10 +146,10 @@ async def stream(
 
 def request_headers(scope: Scope) -> dict[str, str]:
     """Return the request headers; repeated ones are joined into a comma-separated list (RFC 9110 section 5.3)."""
-    asked: dict[str, str] = {}
+    merged: dict[str, str] = {}
     for name, value in Headers(scope=scope).items():
-        asked[name] = f"{asked[name]}, {value}" if name in asked else value
-    return asked
+        merged[name] = f"{merged[name]}, {value}" if name in merged else value
+    return merged
 
 
 async def start_response(send: Send, status: int, lines: Mapping[str, str]) -> None:

@@ -82,8 +82,8 @@ def timeline(history_entries: Sequence[Entry], outcomes: Sequence[RescueOutcome]
     Every entry gives at least one event, and every outcome of a missing file exactly one. Raises KeyError if an entry
     misses a file that no earlier entry showed.
     """
-    teller = _Teller()
-    events = [event for entry in history_entries for event in teller.tell(entry)]
+    reader = _Reader()
+    events = [event for entry in history_entries for event in reader.events(entry)]
     return sorted([*events, *map(_rescue, outcomes)], key=lambda event: event.instant)
 
 
@@ -101,7 +101,7 @@ def render(events: Iterable[Event]) -> list[str]:
     return [f"{_time(group[0].instant)}  {_line(group)}" for group in _groups(events)]
 
 
-class _Teller:
+class _Reader:
     """Reads entries one after the other and remembers what was there before each."""
 
     def __init__(self) -> None:
@@ -112,7 +112,7 @@ class _Teller:
         self._present: set[Identity] = set()
         self._contents: dict[str, str] = {}  # last shown under each name
 
-    def tell(self, entry: Entry) -> list[Event]:
+    def events(self, entry: Entry) -> list[Event]:
         """Return the events of an entry, at least one."""
         events = [*self._of_project(entry), *self._of_files(entry)]
         if self._previous is None:

@@ -85,7 +85,9 @@ class Files:
 
     async def freeze(self, project: str, file: File) -> Record | PassedThrough:
         """Return a file once it is frozen and checked, or the registry's current answer. Raises MirrorError."""
-        return await self._mirror.whole(self._target(project, file), replace(self._want(project, file), anew=True))
+        return await self._mirror.whole(
+            self._target(project, file), replace(self._want(project, file), skip_remembered=True)
+        )
 
     def _target(self, project: str, file: File, suffix: str = "") -> Target:
         return file_target(self._path, project, token(file), f"{file.filename}{suffix}")

@@ -139,13 +139,13 @@ def test_the_log_cannot_be_flooded(caplog: pytest.LogCaptureFixture) -> None:
     seconds = [0.0]
     error_log = ErrorLog(lambda: seconds[0])
     for number in range(3 * MOST):
-        error_log.tell(404, f"no {number}\n")
-        error_log.tell(404, "no 7\n")
+        error_log.log(404, f"no {number}\n")
+        error_log.log(404, "no 7\n")
     assert len(caplog.messages) == MOST
     assert "answered 404: no 7\\n" in caplog.messages
     caplog.clear()
     seconds[0] += MINUTE
-    error_log.tell(400, "another")
+    error_log.log(400, "another")
     assert caplog.messages == [
         f"answered 404, {3 * MOST} times more: no 7\\n",
         f"answered {2 * MOST} more requests with errors that are not listed here",
