@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import sqlite3
@@ -200,6 +201,29 @@ def test_what_is_no_answer_says_so(upstream: Upstream, server: Mirror, pin: str)
     upstream.stop()
     got = http.get(server.pin(pin, f"{upstream.url}/y"))
     assert (got.status_code, got.headers["cache-status"]) == (502, "httpcache; fwd=uri-miss; detail=Unreachable")
+
+
+def messages() -> Iterator[str]:
+    """All strings in the code, with `…` for what is filled in."""
+    for path in (path for package in PACKAGES[:3] for path in (ROOT / package).rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "…" for part in node.values)
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str | bytes):
+                yield node.value if isinstance(node.value, str) else node.value.decode("latin-1")
+
+
+def test_messages_in_troubleshooting_are_in_the_code() -> None:
+    """Those in the tables of what the mirror says; `…` stands for anything."""
+    page = (ROOT / "docs/troubleshooting.md").read_text()
+    table = page.partition("## What the mirror says")[2].partition("## What an answer says")[0]
+    texts = [
+        text for cell in re.findall(r"^\| ([^|]*) \|", table, re.MULTILINE) for text in re.findall("`([^`]+)`", cell)
+    ]
+    known = list(messages())
+    assert len(texts) > 40
+    shapes = {text: re.compile(".*".join(map(re.escape, text.strip("… ").split("…"))), re.DOTALL) for text in texts}
+    assert [text for text, shape in shapes.items() if not any(map(shape.search, known))] == []
 
 
 @pytest.mark.skipif(shutil.which("sh") is None, reason="there is no shell")
