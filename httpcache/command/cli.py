@@ -145,7 +145,9 @@ def _mirror_options(installed: Sequence[Adapter]) -> Iterator[Option]:
         yield Option(option.name, option.metavar, str, option.help)
 
     yield ListOption("allow-network", "CIDR", network, "non-public network that may be fetched from (SSRF)")
-    yield ListOption("allow-port", "PORT", port, "port that may be fetched from, besides 80 and 443")
+    yield ListOption(
+        "allow-port", "PORT", port, "port of public addresses that may be fetched from, besides 80 and 443"
+    )
     yield _setting("proxy", "URL", str, "HTTP proxy for requests to upstreams")
     yield _setting("ca-bundle", "FILE", Path, "PEM file of certificate authorities to trust instead of the system's")
     yield ListOption("credential-header", "NAME", str.lower, "another request header that carries credentials")

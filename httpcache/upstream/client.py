@@ -146,7 +146,7 @@ class UpstreamClient:
         SSRF guard. Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
         if self._settings.offline:
-            raise Offline(f"there is no frozen copy of {redact(url)} for you, and this mirror is offline")
+            raise Offline(f"no frozen copy of {redact(url)} is available to you, and this mirror is offline")
         credentials = credentials or Credentials()
         agents = (("User-Agent", f"{self._product} {agent}"),) if agent else ()
         pace = Pace(self._settings.deadline, self._settings.stall_timeout, self._settings.min_rate)
