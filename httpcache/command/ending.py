@@ -90,7 +90,7 @@ def watch(parent: int) -> None:
     """End this process once its parent has been killed: a worker would occupy the port of the next server."""
     while os.getppid() == parent:
         time.sleep(WATCH_SECONDS)
-    log.error("the server was killed: this process of it ends")
+    log.error("the server was killed: this process stops too")
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(GRACE_SECONDS)
     os.kill(os.getpid(), signal.SIGKILL)
