@@ -74,7 +74,7 @@ def test_what_reads_works(left: str, kept: Mirror, upstream: Upstream) -> None:
         (["ls"], PIN),
         (["ls", PIN], "/file"),
         (["show", address], "sha256"),
-        (["verify"], "nothing damaged"),
+        (["verify"], "nothing is damaged"),
         (["history", "one"], "first observation"),
         (["blocks"], ""),
     ):
