@@ -76,23 +76,24 @@ class Listings:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._done: SizedLRU[tuple[str, str], bool] = SizedLRU(NOTED)
+        self._done: SizedLRU[tuple[str, str, float], bool] = SizedLRU(NOTED)
 
-    def is_noted(self, key: str | None, record: Record) -> bool:
-        """Whether a page needs no more notes; `key` is the key of its record, None if the record is gone."""
-        return key is None or self._done.get((key, record.digest)) is not None
+    def is_noted(self, record: Record) -> bool:
+        """Whether all files on the page of a record have been noted by this process."""
+        return self._done.get(_identity(record)) is not None
 
-    async def note(self, pin: str, key: str | None, record: Record, page: Page) -> None:
+    async def note(self, key: str, record: Record, page: Page) -> None:
         """Note which files a page lists, for `find`; `key` is the key of its record. Raises StoreError."""
-        if key is None or self.is_noted(key, record):
+        if self.is_noted(record):
             return
+        pin = record.pin
         own = origin(canonical_url(record.final))
         only = None if await self._is_known(pin, own) else own
         notes = await in_parser_thread(lambda: _notes(key, record, page, only), FILE_BYTES * len(page.files))
         for group, value in notes.items():
             if not await self._log(pin, own, group).note(value, LOG_BYTES):
                 log.warning("%s lists more files than the mirror remembers: not all are checked", record.url)
-        self._done.put((key, record.digest), True, 1)
+        self._done.put(_identity(record), True)
 
     async def find(self, target: Target) -> list[Listing]:
         """Return how the index pages of the pin list a file. Raises StoreError.
@@ -148,6 +149,10 @@ class Listings:
 
 _encoder = msgspec.msgpack.Encoder()
 _decoder = msgspec.msgpack.Decoder(_Note)
+
+
+def _identity(record: Record) -> tuple[str, str, float]:
+    return record.target, record.digest, record.created
 
 
 def link(url: str) -> Address | None:

@@ -80,7 +80,7 @@ class Pinned:
             if isinstance(outcome, Record) and (installer or may_be_page(outcome.headers)):
                 page = await self._rewritten(request, target, want, outcome, started)
                 if page:
-                    return await self._absent(request, target, want) or page
+                    return page if installer else await self._absent(request, target, want) or page
             if (
                 isinstance(outcome, FlightReader)
                 and outcome.unkept
@@ -109,7 +109,7 @@ class Pinned:
             if installer or may_be_page(record.headers):
                 page = (await self._pages.read(record)).page
                 if isinstance(page, Page):
-                    await self._listings.note(target.pin, await self._mirror.record_key(target, want), record, page)
+                    await self._note(target, want, record, page)
 
         def takes(kind: str) -> bool:
             if installer:
@@ -177,15 +177,14 @@ class Pinned:
         pinned = f"{request.root}/{target.pin}/"
         kept = (page_key(record), pinned, media_type, installer, self._ranges.learned)
         body = self._bodies.get(kept)
-        key = await self._mirror.record_key(target, want)
-        if body is None or not self._listings.is_noted(key, record):
+        if body is None or not self._listings.is_noted(record):
             reading = await self._pages.read(record)
             if reading.is_refused(installer=installer):
                 raise bad_page(record.final, reading.reason)
             if reading.page is None or not reading.is_page(installer=installer):
                 return None
             if isinstance(reading.page, Page):
-                await self._listings.note(target.pin, key, record, reading.page)
+                await self._note(target, want, record, reading.page)
             others = () if installer or media_type is MediaType.JSON else await self._pages.others(record)
             slow = await self._slow(request, reading.page)
             kept = (*kept[:4], self._ranges.learned)
@@ -198,6 +197,12 @@ class Pinned:
             HIT if record.created < started else STORED,
             lasting=not record.scope and record.created < started,
         )
+
+    async def _note(self, target: Target, want: Want, record: Record, page: Page) -> None:
+        """Note which files a page lists, unless its record has been removed."""
+        key = await self._mirror.record_key(target, want)
+        if key:
+            await self._listings.note(key, record, page)
 
     async def _slow(self, request: Request, page: Page | ProjectList) -> Container[str]:
         """Return the origins that ignore range requests, among those of the page's wheels without a metadata file."""
@@ -218,17 +223,14 @@ class Pinned:
     def _file_want(self, request: Request, target: Target) -> Want:
         @asynccontextmanager
         async def source(credentials: Credentials) -> AsyncIterator[UpstreamResponse]:
-            wire, accept = await self._spelling(target), (("Accept", request.accept),)
-            async with self._links.ask(target, wire, accept, credentials) as answer:
-                expected = await expect()
+            listed, accept = await self._listed(target), (("Accept", request.accept),)
+            async with self._links.ask(target, _spelling(target, listed), accept, credentials) as answer:
+                expected = _expected(listed)
                 announced = Announced(filename_of(target.url), expected.digests, expected.size)
                 yield await without_codings(answer, announced, self._mirror.settings.max_file)
 
         async def expect() -> Expected:
-            listed = await self._listed(target)
-            digests = {digest for file in listed for digest in file_digests(file)}
-            sizes = {file.size for file in listed}
-            return Expected(tuple(sorted(digests)), sizes.pop() if len(sizes) == 1 else None)
+            return _expected(await self._listed(target))
 
         async def on_frozen(wheel: Record) -> None:
             listed = await self._listed(target)
@@ -241,11 +243,6 @@ class Pinned:
 
     async def _listed(self, target: Target) -> list[File]:
         return [listing.file for listing in await self._listings.find(target)]
-
-    async def _spelling(self, target: Target) -> str:
-        """Return the URL of a file as the pages of the pin spell it: pip and uv each quote links in their own way."""
-        listed = [read_url(file.url).wire for file in await self._listed(target)]
-        return target.wire if target.wire in listed or not listed else listed[0]
 
     async def _metadata(self, request: Request, wheel: Target, metadata: Target) -> ASGIApp:
         async def expect() -> Expected:
@@ -276,7 +273,7 @@ class Pinned:
 
         want = self._file_want(request, wheel)
         listed = await self._listed(wheel)
-        url = await self._spelling(wheel)
+        url = _spelling(wheel, listed)
         source = MetadataSource(
             filename=filename_of(wheel.url),
             url=url,
@@ -291,6 +288,19 @@ class Pinned:
         )
         async with source() as answer:
             yield answer
+
+
+def _expected(listed: Sequence[File]) -> Expected:
+    """Return what the pages of a pin announce of a file."""
+    digests = {digest for file in listed for digest in file_digests(file)}
+    sizes = {file.size for file in listed}
+    return Expected(tuple(sorted(digests)), sizes.pop() if len(sizes) == 1 else None)
+
+
+def _spelling(target: Target, listed: Sequence[File]) -> str:
+    """Return the URL of a file as the pages of the pin spell it: pip and uv each quote links in their own way."""
+    spelled = [read_url(file.url).wire for file in listed]
+    return target.wire if target.wire in spelled or not spelled else spelled[0]
 
 
 async def _body(

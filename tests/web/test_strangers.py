@@ -122,7 +122,7 @@ def test_what_is_noted_is_bounded(tmp_path: Path, caplog: pytest.LogCaptureFixtu
         await store.add(key, encode(record))
         files = [File(f"thing-{each}.tar.gz", f"http://home/{number}/thing-{each}.tar.gz", {}) for each in range(count)]
         listed = File(THING.filename, victim, {"sha256": digest})
-        await listings.note(PIN, key, record, Page("thing", (*files, listed)))
+        await listings.note(key, record, Page("thing", (*files, listed)))
 
     async def scenario() -> None:
         for number in range(6):
