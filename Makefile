@@ -8,7 +8,7 @@ DATA ?= data
 SECONDS ?= 60
 WORKERS ?= auto
 
-.PHONY: serve quick quick-python quick-httpx2 test soak fuzz bench bench-tools bench-capture check docs dist lock clients clean
+.PHONY: serve quick quick-python quick-httpx2 test soak fuzz bench bench-real bench-tools bench-capture check docs dist lock clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA) $(ARGS)
@@ -64,6 +64,10 @@ bench-capture: .venv/dev
 # The speed of this mirror beside nginx, proxpi and devpi: 15 minutes. ARGS=--small takes two.
 bench: .venv/dev .clients/current/ready bench-tools
 	.venv/bin/python -m benchmarks.speed $(ARGS)
+
+# First builds from the real PyPI, for a handful of projects; not for CI. ARGS="--sets requests --rounds 1" is quick.
+bench-real: .venv/dev .clients/current/ready
+	.venv/bin/python -m benchmarks.real $(ARGS)
 
 # nginx, wrk and curl are Debian's. RUNLEVEL=1: nginx is installed, and not started.
 bench-tools:

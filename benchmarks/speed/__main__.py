@@ -22,7 +22,6 @@ import argparse
 import signal
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -32,8 +31,10 @@ import msgspec
 from benchmarks.machine import machine
 
 from . import clients, mixed
-from .bench import Bench, say
+from .bench import Bench
+from .choice import some_of
 from .cold import INSTALL, RESOLVE
+from .notes import say
 from .peers import SERVERS
 from .process import Sampler, Unavailable
 from .replica import FULL, SMALL, Sizes
@@ -71,11 +72,13 @@ def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmarks.speed", description="Measure this mirror beside others.")
     parser.add_argument("--seconds", type=float, help="of load in each round (5; small: 1)")
     parser.add_argument("--rounds", type=int, help="medians are taken over (3; small: 1)")
-    parser.add_argument("--only", type=_some(WORKS), default=list(WORKS), metavar="WORK,...", help=", ".join(WORKS))
+    parser.add_argument("--only", type=some_of(WORKS), default=list(WORKS), metavar="WORK,...", help=", ".join(WORKS))
     parser.add_argument(
-        "--servers", type=_some(tuple(SERVERS)), default=list(SERVERS), metavar="NAME,...", help=", ".join(SERVERS)
+        "--servers", type=some_of(tuple(SERVERS)), default=list(SERVERS), metavar="NAME,...", help=", ".join(SERVERS)
     )
-    parser.add_argument("--sets", type=_some(SETS), metavar="SET,...", help=f"of first builds: {', '.join(SETS)} (all)")
+    parser.add_argument(
+        "--sets", type=some_of(SETS), default=SETS, metavar="SET,...", help=f"of first builds: {', '.join(SETS)} (all)"
+    )
     parser.add_argument(
         "--records", type=int, metavar="N", help="in the store that is started (1,000,000; small: 10,000)"
     )
@@ -98,7 +101,7 @@ def _measure(options: argparse.Namespace) -> Report:
         )
         try:
             if cold := [work for work in COLD if work in options.only]:
-                bench.first_builds(cold, options.servers, options.sets or SETS)
+                bench.first_builds(cold, options.servers, options.sets)
             if others := [work for work in options.only if work not in COLD]:
                 bench.start(options.servers)
                 _run(bench, others, options.servers, options.records or sizes.records)
@@ -166,19 +169,6 @@ def _size(size: int) -> str:
         if size >= unit:
             return f"{size / unit:g} {name}"
     return f"{size} B"
-
-
-def _some(names: tuple[str, ...]) -> Callable[[str], list[str]]:
-    """Read some of these names, separated by commas."""
-
-    def read(text: str) -> list[str]:
-        given = text.split(",")
-        unknown = [name for name in given if name not in names]
-        if unknown:
-            raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(names)}")
-        return given
-
-    return read
 
 
 if __name__ == "__main__":

@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext
+from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from statistics import median
-
-import httpx
-import msgspec
 
 from . import answers, clients, cold, fetch, mixed, records, sight
 from .answers import ANY, Answer
 from .load import CONNECTIONS, Loaded, load, wire_size, wrk
 from .nginx import Nginx
+from .notes import Notes, say
 from .peers import PIN, SERVERS, Place, Server, mirror, nginx_version
 from .process import Sampler, Unavailable
 from .replica import Replica, Sizes
-from .report import CPU, FIRST_BYTE, HITS, LIMIT, OURS, PSS, RATE, READY, RSS, SECONDS, SPEED, WRK, Figure
+from .report import CPU, FIRST_BYTE, HITS, LIMIT, OURS, PSS, RATE, READY, RSS, SECONDS, SPEED, WRK, Figure, Values
 
 MB = 1e6
 
@@ -34,7 +31,7 @@ class Bench:
 
     def __init__(self, folder: Path, sizes: Sizes, sampler: Sampler, *, seconds: float, rounds: int, workers: int):
         self.figures: list[Figure] = []
-        self.notes: list[str] = []
+        self.notes = Notes()
         self.versions: dict[str, str] = {}
         self._folder = folder
         self._sizes = sizes
@@ -61,7 +58,7 @@ class Bench:
         self._add(Server(LIMIT, nginx_version(), child, self._static.url, index))
         for name in names:
             say(f"start of {name}")
-            with self._noting(name):
+            with self.notes.noting(name):
                 self._add(SERVERS[name](self._place(name, self._stack)))
 
     def stop(self) -> None:
@@ -87,15 +84,6 @@ class Bench:
             for column, index in server.indexes.items():
                 yield column, server, index
 
-    @contextmanager
-    def _noting(self, what: str) -> Iterator[None]:
-        """Turn what cannot be had into a note."""
-        try:
-            yield
-        except (Unavailable, httpx.HTTPError, msgspec.MsgspecError, OSError) as error:
-            self.notes.append(f"{what}: {error or type(error).__name__}")
-            say(self.notes[-1])
-
     def _add_figure(self, work: str, what: str, column: str, values: list[float]) -> None:
         if values:
             self.figures.append(Figure(work, what, column, values))
@@ -115,7 +103,7 @@ class Bench:
                 say(f"{work}: round {number + 1} of {self._rounds}")
                 for column, server, _ in self._columns():
                     if column in found:
-                        with self._noting(f"{work}, {column}"):
+                        with self.notes.noting(f"{work}, {column}"):
                             done[column].append(self._one(server, found[column]))
             for column, runs in done.items():
                 self._add_loaded(work, column, runs)
@@ -129,7 +117,7 @@ class Bench:
 
     def _warm(self, work: str, column: str, index: str) -> Answer | None:
         answer = None
-        with self._noting(f"{work}, {column}"):
+        with self.notes.noting(f"{work}, {column}"):
             if work in self._sizes.pages:
                 answer = answers.page(index, work, self._upstream.url)
             else:
@@ -145,21 +133,20 @@ class Bench:
     def mixed(self) -> None:
         """Hits alone, and beside files that are fetched for the first time, in turns."""
         self._sampler.phase = "mixed"
-        with self._noting("mixed"):
+        with self.notes.noting("mixed"):
             self._replica.big("mixed", mixed.SIZE)
             urls = list(self._downloads("/big/mixed?hit="))[1:]
             for _, url in urls:
                 mixed.warm(url)
-            found: dict[tuple[str, str, str], list[float]] = {}
+            found = Values()
             for number in range(self._rounds):
                 say(f"mixed: round {number + 1} of {self._rounds}")
                 new = dict(self._downloads(f"/big/mixed?round={number}&new="))
                 for column, url in urls:
-                    with self._noting(f"mixed, {column}"):
+                    with self.notes.noting(f"mixed, {column}"):
                         for work, what, value in self._alone_and_beside(column, url, new[column]):
-                            found.setdefault((work, what, column), []).append(value)
-            for (work, what, column), values in found.items():
-                self._add_figure(work, what, column, values)
+                            found.add(work, what, column, value)
+            self.figures += found.figures
 
     def _alone_and_beside(self, column: str, hits: str, new: str) -> Iterator[tuple[str, str, float]]:
         wire, _ = wire_size(f"{hits}0", ANY)
@@ -178,22 +165,24 @@ class Bench:
         """`uv pip compile` in turns, after two that are not counted."""
         self._sampler.phase = "uv"
         wanted = self._replica.top()
-        self._timed("compile", lambda index: clients.compile_seconds(self._folder, index, wanted))
+        self._timed("compile", lambda index: clients.compile_seconds(self._folder, wanted, *clients.index(index)))
 
     def install(self) -> None:
         """`uv pip install` of what an earlier resolution gave, in turns, after two that are not counted."""
         self._sampler.phase = "uv"
         upstream = self._servers[LIMIT].indexes[LIMIT]
-        with self._noting("install"):
-            _, locked = clients.compile_seconds(self._folder, upstream, self._replica.top())
-            self._timed("install", lambda index: (clients.install_seconds(self._folder, index, locked), []))
+        with self.notes.noting("install"):
+            _, locked = clients.compile_seconds(self._folder, self._replica.top(), *clients.index(upstream))
+            self._timed(
+                "install", lambda index: (clients.install_seconds(self._folder, locked, *clients.index(index)), [])
+            )
 
     def _timed(self, work: str, run: Callable[[str], tuple[float, list[str]]]) -> None:
         seconds: dict[str, list[float]] = {}
         results: dict[str, list[str]] = {}
         say(f"{work}: the first and the second time")
         for column, _, index in self._columns():
-            with self._noting(f"{work}, {column}"):
+            with self.notes.noting(f"{work}, {column}"):
                 run(index)  # a mirror fetches
                 results[column] = run(index)[1]  # and finds for the first time what it has fetched
                 if results[column] != results.get(LIMIT):
@@ -203,7 +192,7 @@ class Bench:
             say(f"{work}: round {number + 1}")
             for column, _, index in self._columns():
                 if column in seconds:
-                    with self._noting(f"{work}, {column}"):
+                    with self.notes.noting(f"{work}, {column}"):
                         self._rest()
                         seconds[column].append(run(index)[0])
         for column, values in seconds.items():
@@ -220,7 +209,7 @@ class Bench:
         """A large file that nobody has asked for, through the mirrors and from the upstream, in turns."""
         self._sampler.phase = "first fetch"
         size = self._sizes.first_fetch
-        with self._noting("first fetch"):
+        with self.notes.noting("first fetch"):
             self._room(3 * size)
             file = self._replica.big("first", size)
             rates: dict[str, list[float]] = {}
@@ -228,7 +217,7 @@ class Bench:
             for number in range(self._rounds):
                 say(f"first fetch: round {number + 1} of {self._rounds}")
                 for column, url in self._downloads(f"/big/first?round={number}"):
-                    with self._noting(f"first fetch, {column}"):
+                    with self.notes.noting(f"first fetch, {column}"):
                         self._rest()
                         found = fetch.fetch(url, size)
                         rates.setdefault(column, []).append(found.rate)
@@ -263,7 +252,7 @@ class Bench:
         self._sampler.phase = "crowd"
         size = self._sizes.crowd_file
         say(f"{self._sizes.crowd} clients at once")
-        with self._noting("crowd"):
+        with self.notes.noting("crowd"):
             if "mirror" not in self._servers:
                 raise Unavailable("the mirror did not start")
             self._room(2 * size)
@@ -279,7 +268,7 @@ class Bench:
         """The memory of a mirror of its own while it fetches a very large file, and then serves it."""
         size = self._sizes.large
         say(f"a file of {size / 1e9:g} GB")
-        with self._noting("4g"), ExitStack() as stack:
+        with self.notes.noting("4g"), ExitStack() as stack:
             self._room(size)
             self._replica.big("large", size, sparse=True)
             stack.callback(shutil.rmtree, self._folder / "large")
@@ -302,7 +291,7 @@ class Bench:
         """uv through servers that are started empty, over a link with a delay, for the named sets."""
         sets = [some for some in self._sizes.sets if some.name in names]
         with ExitStack() as stack:
-            builds = cold.FirstBuilds(self._folder / "first-builds", sets, self._rounds, stack, self._noting, say)
+            builds = cold.FirstBuilds(self._folder / "first-builds", sets, self._rounds, stack, self.notes)
             for work in works:
                 builds.run(work, servers)
             self.figures += builds.figures
@@ -316,7 +305,7 @@ class Bench:
         projects = [name for name in ("page-500k", "page-7m") if name in self._sizes.pages]
         dates = len(sight.DATES) if self._rounds > 1 else 1
         say("first sight of dated pages")
-        with self._noting("first sight"):
+        with self.notes.noting("first sight"):
             found = sight.first_sight(self._place("sight", self._stack), self._upstream, projects, self._sampler, dates)
             for project, how, seconds in found:
                 self._add_figure(f"first sight of {project}", "CPU ms", how, [1e3 * value for value in seconds])
@@ -325,19 +314,18 @@ class Bench:
         """Start to ready, and hits, with few records and with many."""
         self._sampler.phase = "records"
         amounts = {"few": min(records.FEW, count), "many": count}
-        with self._noting("records"), ExitStack() as stack:
+        with self.notes.noting("records"), ExitStack() as stack:
             for name, amount in amounts.items():
                 say(f"a store with {amount:,} records")
                 records.fill(self._folder / name / "data", amount)
                 stack.callback(shutil.rmtree, self._folder / name)
-            found: dict[tuple[str, str, str], list[float]] = {}
+            found = Values()
             for number in range(self._rounds):
                 say(f"records: round {number + 1} of {self._rounds}")
                 for name, amount in amounts.items():
                     for work, what, value in self._started(name, amount):
-                        found.setdefault((work, what, name), []).append(value)
-            for (work, what, name), values in found.items():
-                self._add_figure(work, what, name, values)
+                        found.add(work, what, name, value)
+            self.figures += found.figures
 
     def _started(self, name: str, count: int) -> Iterator[tuple[str, str, float]]:
         with ExitStack() as stack:
@@ -351,8 +339,3 @@ class Bench:
         for (name, phase), peak in self._sampler.peaks.items():
             self._add_figure(f"memory, {phase}", PSS, name, [peak.pss / MB])
             self._add_figure(f"memory, {phase}", RSS, name, [peak.peak_rss / MB])
-
-
-def say(text: str) -> None:
-    """Tell on stderr how far it has come."""
-    print(f"{text} ...", file=sys.stderr, flush=True)

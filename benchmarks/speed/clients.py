@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -18,22 +19,27 @@ INSTALLED: Final = 40
 _PINNED: Final = re.compile(r"^[\w-]+==\S+", re.MULTILINE)
 
 
-def compile_seconds(folder: Path, index: str, requirements: list[str]) -> tuple[float, list[str]]:
-    """Resolve requirements against an index; return the seconds and what was locked."""
+def index(url: str) -> tuple[str, str]:
+    """Return the options that have uv ask this index, and no other."""
+    return ("--index-url", url)
+
+
+def compile_seconds(folder: Path, requirements: Sequence[str], *options: str) -> tuple[float, list[str]]:
+    """Resolve requirements; return the seconds and what was locked. Raises Unavailable where uv fails."""
     with TemporaryDirectory(dir=folder) as place:
         wanted = Path(place) / "requirements.in"
         wanted.write_text("\n".join(requirements) + "\n")
-        seconds, output = _uv(Path(place), "compile", wanted, "--no-annotate", "--no-header", "--index-url", index)
+        seconds, output = _uv(Path(place), "compile", wanted, "--no-annotate", "--no-header", *options)
     return seconds, _PINNED.findall(output)
 
 
-def install_seconds(folder: Path, index: str, locked: list[str]) -> float:
-    """Install what was locked, as far as `INSTALLED`, from an index into an empty folder; return the seconds."""
+def install_seconds(folder: Path, locked: Sequence[str], *options: str) -> float:
+    """Install what was locked, as far as `INSTALLED`, into an empty folder; return the seconds. Raises Unavailable."""
     with TemporaryDirectory(dir=folder) as place:
         target = Path(place) / "target"
         some = locked[:INSTALLED]
-        options = ("--no-deps", "--link-mode", "copy", "--target", target)
-        seconds, _ = _uv(Path(place), "install", *options, "--index-url", index, *some)
+        into = ("--no-deps", "--link-mode", "copy", "--target", target)
+        seconds, _ = _uv(Path(place), "install", *into, *options, *some)
         there = len(list(target.glob("*.dist-info")))
         if there != len(some):
             raise Unavailable(f"uv installed {there} distributions in place of {len(some)}")

@@ -9,8 +9,8 @@ straight.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -19,9 +19,10 @@ from . import clients
 from .cold_sets import Set, write
 from .link import Link
 from .nginx import Nginx
+from .notes import Notes, say
 from .peers import SERVERS, Place
 from .process import Child, Unavailable
-from .report import FIRST_BUILD, LINK, METADATA, OURS, STRAIGHT, UPSTREAM, WARM, Figure
+from .report import FIRST_BUILD, LINK, METADATA, OURS, SERVER_CPU, STRAIGHT, UPSTREAM, WARM, Figure, Values
 
 RESOLVE: Final = "cold-resolve"
 INSTALL: Final = "cold-install"
@@ -43,27 +44,15 @@ class _Turn:
 
 
 class FirstBuilds:
-    """The registry with its link, and the turns; `figures` and `versions` grow.
+    """The registry with its link, and the turns; `figures`, `versions` and `notes` grow."""
 
-    `noting` turns what a server cannot do into a note, `say` tells how far it has come.
-    """
-
-    def __init__(
-        self,
-        folder: Path,
-        sets: Sequence[Set],
-        rounds: int,
-        stack: ExitStack,
-        noting: Callable[[str], AbstractContextManager[None]],
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, folder: Path, sets: Sequence[Set], rounds: int, stack: ExitStack, notes: Notes) -> None:
         self.versions: dict[str, str] = {}
         self._folder = folder
         self._sets = sets
         self._rounds = rounds
-        self._noting = noting
-        self._say = say
-        self._values: dict[tuple[str, str, str], list[float]] = {}
+        self._notes = notes
+        self._values = Values()
         self._locked: dict[str, list[str]] = {}
         say("the registry of the first builds")
         self._registry = Nginx(folder / "registry", 1, stack)
@@ -76,7 +65,7 @@ class FirstBuilds:
     @property
     def figures(self) -> list[Figure]:
         """All that was measured so far."""
-        return [Figure(work, what, column, values) for (work, what, column), values in self._values.items()]
+        return self._values.figures
 
     def run(self, work: str, servers: Sequence[str]) -> None:
         """Measure `RESOLVE` or `INSTALL` of each set, straight and through the named servers, in turns."""
@@ -84,10 +73,10 @@ class FirstBuilds:
             if some.name not in self._locked:  # once, not counted: what all have to lock, and files are in memory
                 self._locked[some.name] = self._compile(some, self._straight)[1]
             for number in range(self._rounds):
-                self._say(f"{work}, {some.name}: round {number + 1} of {self._rounds}")
+                say(f"{work}, {some.name}: round {number + 1} of {self._rounds}")
                 self._add(work, some, STRAIGHT, self._turn(work, some, self._straight, self._link.child))
                 for name in servers:
-                    with self._noting(f"{work}, {some.name}, {name}"):
+                    with self._notes.noting(f"{work}, {some.name}, {name}"):
                         self._cold(work, some, name)
 
     def _cold(self, work: str, some: Set, name: str) -> None:
@@ -100,11 +89,12 @@ class FirstBuilds:
             column, index = next(iter(server.indexes.items()))
             turn = self._turn(work, some, index, server.child)
             self._add(work, some, column, turn)
+            self._values.add(f"{work} {some.name}", SERVER_CPU, column, turn.cpu)
             if column in OURS:
                 if work == RESOLVE and turn.ranged:
-                    self._value(work, some, METADATA, column, 1e3 * turn.cpu / turn.ranged)
+                    self._values.add(f"{work} {some.name}", METADATA, column, 1e3 * turn.cpu / turn.ranged)
                 warm = self._turn(work, some, index, server.child)
-                self._value(work, some, FIRST_BUILD, f"{column}{WARM}", warm.seconds)
+                self._values.add(f"{work} {some.name}", FIRST_BUILD, f"{column}{WARM}", warm.seconds)
 
     def _turn(self, work: str, some: Set, index: str, child: Child) -> _Turn:
         """Run uv once. Raises Unavailable where it fails, or locks something else than straight."""
@@ -115,17 +105,14 @@ class FirstBuilds:
             if locked != self._locked[some.name]:
                 raise Unavailable("uv locks something else than straight")
         else:
-            seconds = clients.install_seconds(self._folder, index, self._locked[some.name])
+            seconds = clients.install_seconds(self._folder, self._locked[some.name], *clients.index(index))
         link = self._link.child.cpu() - link
         return _Turn(seconds, child.cpu_at_rest() - cpu, link, self._registry.answers[answered:])
 
     def _compile(self, some: Set, index: str) -> tuple[float, list[str]]:
-        return clients.compile_seconds(self._folder, index, self._top[some.name])
+        return clients.compile_seconds(self._folder, self._top[some.name], *clients.index(index))
 
     def _add(self, work: str, some: Set, column: str, turn: _Turn) -> None:
-        self._value(work, some, FIRST_BUILD, column, turn.seconds)
-        self._value(work, some, UPSTREAM, column, len(turn.answers))
-        self._value(work, some, LINK, column, turn.link / turn.seconds)
-
-    def _value(self, work: str, some: Set, what: str, column: str, value: float) -> None:
-        self._values.setdefault((f"{work} {some.name}", what, column), []).append(value)
+        self._values.add(f"{work} {some.name}", FIRST_BUILD, column, turn.seconds)
+        self._values.add(f"{work} {some.name}", UPSTREAM, column, len(turn.answers))
+        self._values.add(f"{work} {some.name}", LINK, column, turn.link / turn.seconds)

@@ -24,6 +24,7 @@ from .process import Child, Unavailable, clean_environment, free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PEERS: Final = ROOT / ".peers"
+_MIRROR: Final = Path(sys.executable).with_name("httpcache")
 PIN: Final = "bench-2026-01-01"
 DAY: Final = 86_400
 """Seconds: longer than any run."""
@@ -97,17 +98,28 @@ def mirror(place: Place, *, ready_every: float = 0.05) -> Server:
 
     The date is today's: the newest that there is, and it is answered from then on without the upstream.
     """
-    command = Path(sys.executable).with_name("httpcache")
-    url = f"http://127.0.0.1:{(port := free_port())}"
-    listen = ("--host", "127.0.0.1", "--port", f"{port}", "--workers", f"{place.workers}")
     upstream = ("--pypi-upstream", f"{place.upstream}/simple/", "--allow-network", "127.0.0.0/8")
-    child = Child([command, "serve", "--data", place.folder / "data", *listen, *upstream], place.folder, place.stack)
-    child.wait_until_ready(f"{url}/-/ready", ready_every)
+    options = ("--workers", f"{place.workers}", *upstream)
+    child, url = serve(place.folder, place.stack, *options, ready_every=ready_every)
     indexes = {
         "mirror-dated": f"{url}/{datetime.now(UTC):%Y-%m-%d}/",
         "mirror-pinned": f"{url}/{PIN}/{place.upstream}/simple/",
     }
-    return Server("mirror", _run(command, "--version").strip(), child, url, indexes)
+    return Server("mirror", mirror_version(), child, url, indexes)
+
+
+def serve(folder: Path, stack: ExitStack, *options: str, ready_every: float = 0.05) -> tuple[Child, str]:
+    """Start this mirror with its data in `folder`; return it with its origin. Raises Unavailable."""
+    url = f"http://127.0.0.1:{(port := free_port())}"
+    listen = ("--host", "127.0.0.1", "--port", f"{port}")
+    child = Child([_MIRROR, "serve", "--data", folder / "data", *listen, *options], folder, stack)
+    child.wait_until_ready(f"{url}/-/ready", ready_every)
+    return child, url
+
+
+def mirror_version() -> str:
+    """What this mirror says of itself."""
+    return _run(_MIRROR, "--version").strip()
 
 
 SERVERS: Final[Mapping[str, Callable[[Place], Server]]] = {

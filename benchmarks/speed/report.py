@@ -22,6 +22,7 @@ FIRST_BUILD: Final = "seconds of a first build"
 UPSTREAM: Final = "requests that the registry answered"
 LINK: Final = "share of a core that the link took"
 METADATA: Final = "CPU ms for each METADATA read by ranges"
+SERVER_CPU: Final = "CPU seconds of the server"
 STRAIGHT: Final = "straight"
 """The column of uv without a mirror, over the same link: what first builds are compared with."""
 WARM: Final = ", warm"
@@ -30,7 +31,7 @@ LIMIT: Final = "nginx"
 """The column of the same files served statically: what every ratio is to, unless it says otherwise."""
 CACHE: Final = "nginx-cache"
 OURS: Final = ("mirror-dated", "mirror-pinned")
-_TABLES: Final = (RATE, CPU, WRK, SECONDS, FIRST_BUILD, METADATA, UPSTREAM, LINK, PSS, RSS)
+_TABLES: Final = (RATE, CPU, WRK, SECONDS, FIRST_BUILD, SERVER_CPU, METADATA, UPSTREAM, LINK, PSS, RSS)
 """What has a table of its own."""
 _NOISE: Final = 0.95
 """What still counts as no slower: two runs of one server differ by some per cent."""
@@ -48,6 +49,22 @@ class Figure(msgspec.Struct, frozen=True):
     def median(self) -> float:
         """What is reported."""
         return median(self.values)
+
+
+class Values:
+    """Values while they are measured."""
+
+    def __init__(self) -> None:
+        self._values: dict[tuple[str, str, str], list[float]] = {}
+
+    def add(self, work: str, what: str, column: str, value: float) -> None:
+        """Add what one more round gave."""
+        self._values.setdefault((work, what, column), []).append(value)
+
+    @property
+    def figures(self) -> list[Figure]:
+        """All of them, as figures."""
+        return [Figure(work, what, column, values) for (work, what, column), values in self._values.items()]
 
 
 class Target(msgspec.Struct, frozen=True):
@@ -185,15 +202,20 @@ def lines(report: Report) -> Iterator[str]:
     yield from _section(f"{WRK}: near 1 it is wrk that was measured", _by_column(report, table, WRK))
     yield from _section("seconds", _by_column(report, table, SECONDS))
     yield from _section(f"the same, times {LIMIT}", _ratios(report, table, SECONDS, [LIMIT]))
-    yield from _section(FIRST_BUILD, _by_column(report, table, FIRST_BUILD))
-    yield from _section(f"the same, times {STRAIGHT}", _ratios(report, table, FIRST_BUILD, [STRAIGHT]))
-    for what in (METADATA, UPSTREAM, LINK):
-        yield from _section(f"{what}, in first builds", _by_column(report, table, what))
+    yield from first_builds(report, table)
     yield from _section("the rest", list(_rest(report)))
     yield from _section("memory of the process tree, MB", list(_memory(report)))
     yield from _section("targets", list(_verdicts(report)))
     if report.notes:
         yield from ("", "NOTES", *report.notes)
+
+
+def first_builds(report: Report, table: Table) -> Iterator[str]:
+    """Write what was measured of first builds."""
+    yield from _section(FIRST_BUILD, _by_column(report, table, FIRST_BUILD))
+    yield from _section(f"the same, times {STRAIGHT}", _ratios(report, table, FIRST_BUILD, [STRAIGHT]))
+    for what in (SERVER_CPU, METADATA, UPSTREAM, LINK):
+        yield from _section(f"{what}, in first builds", _by_column(report, table, what))
 
 
 def _section(title: str, rows: list[list[str]]) -> list[str]:
