@@ -17,6 +17,7 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from typing import Any, Final
 
+import sniffio
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
@@ -94,6 +95,7 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
     """Return the application in a worker, and make the worker end when its parent does."""
     threading.Thread(target=watch, args=(parent,), daemon=True).start()
     _bound_memory()
+    sniffio.thread_local.name = "asyncio"  # anyio and httpcore ask at every step, and sniffio asks the system
     ending = Ending(settings.port, settings.max_clients)
     app = build(settings, adapters, ending.over)
 

@@ -199,7 +199,8 @@ class UpstreamClient:
                 if response.status_code not in REDIRECTS or location is None:
                     body = _body(response, here, pace)
                     kept |= _links(response.headers, here)
-                    final, first = read_url(here).url, read_url(url).url
+                    first = read_url(url).url
+                    final = first if here == url else read_url(here).url
                     yield UpstreamResponse(
                         response.status_code, response.headers, final, body, level, here, kept, requested=first
                     )

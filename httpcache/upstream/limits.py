@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -30,14 +31,14 @@ class Slots:
     """
 
     def __init__(self, total: int, each: int) -> None:
-        self._total = anyio.Semaphore(total)
+        self._total = anyio.Semaphore(total, fast_acquire=True)
         self._each = each
         self._origins: dict[str, _Origin] = {}
 
     @asynccontextmanager
     async def turn(self, origin: str) -> AsyncIterator[None]:
         """Wait for a slot and hold it inside the block. Raises Busy."""
-        here = self._origins.setdefault(origin, _Origin(anyio.Semaphore(self._each)))
+        here = self._origins.setdefault(origin, _Origin(anyio.Semaphore(self._each, fast_acquire=True)))
         if here.users >= self._each * QUEUE:
             raise Busy(f"too many downloads from {origin} at once: try again later")
         here.users += 1
@@ -63,7 +64,8 @@ class Pace:
     """
 
     def __init__(self, deadline: float, stall: float, rate: int) -> None:
-        self._end = anyio.current_time() + deadline
+        self._clock = asyncio.get_running_loop().time  # what anyio.current_time looks for at each call
+        self._end = self._clock() + deadline
         self._deadline = deadline
         self._stall = stall
         self._rate = rate
@@ -72,12 +74,12 @@ class Pace:
 
     async def wait(self, work: Callable[[], Awaitable[T]]) -> T:
         """Wait for the upstream. Raises TimedOut."""
-        started = anyio.current_time()
+        started = self._clock()
         with anyio.move_on_at(min(started + self._stall, self._end)):
             result = await work()
-            self._waited += anyio.current_time() - started
+            self._waited += self._clock() - started
             return result
-        if anyio.current_time() >= self._end:
+        if self._clock() >= self._end:
             raise TimedOut(f"it took longer than {self._deadline:g} seconds (--deadline)")
         raise TimedOut(f"no data arrived for {self._stall:g} seconds (--stall-timeout)")
 

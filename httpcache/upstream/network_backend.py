@@ -10,6 +10,7 @@ import asyncio
 import socket
 import ssl
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from typing import Any
 
@@ -56,8 +57,25 @@ class SocketBackend(httpcore.AsyncNetworkBackend):
 class _Stream(AnyIOStream):
     """httpcore's own stream over an anyio stream, with larger reads."""
 
+    def __init__(self, stream: ByteStream) -> None:
+        super().__init__(stream)
+        self._tls: ssl.SSLObject | None = self.get_extra_info("ssl_object")
+
     async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
-        return await super().read(max_bytes if IN_HEAD.get() else max(max_bytes, READ), timeout)
+        if IN_HEAD.get():
+            return await super().read(max_bytes, timeout)
+        wanted = max(max_bytes, READ)
+        data = await super().read(wanted, timeout)
+        return data + self._decrypted(wanted - len(data)) if data and self._tls else data
+
+    def _decrypted(self, wanted: int) -> bytes:
+        """Return what has been received besides, up to `wanted` bytes: a read of TLS gives one record of 16 KiB."""
+        records: list[bytes] = []
+        with suppress(ssl.SSLError):  # there is no whole record any more, or an error that the next read meets again
+            while self._tls and wanted and (record := self._tls.read(wanted)):
+                records.append(record)
+                wanted -= len(record)
+        return b"".join(records)
 
     async def start_tls(
         self,

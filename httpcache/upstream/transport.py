@@ -23,7 +23,6 @@ from httpcache.target import DEFAULT_PORTS
 from .guard import Guard, GuardedBackend
 from .network_backend import IN_HEAD, SocketBackend
 
-MAX_IDLE_CONNECTIONS = 32
 IDLE_SECONDS = 30.0
 CHECK_INTERVAL = 1.0  # seconds between two checks of an idle connection
 TARGET = "httpcache.target"  # request extension: the path and query as sent on the wire
@@ -92,12 +91,44 @@ def trusted(settings: Settings) -> Transport:
     return Transport(_pool(settings, SocketBackend()))
 
 
-class _Pool(httpcore.AsyncConnectionPool):
+class _Assigning(httpcore.AsyncConnectionPool):
+    """A pool that looks at each connection once for each request, and lets any number of idle ones wait.
+
+    For each idle connection, httpcore asks all connections whether they are idle, and once there are more than may wait
+    idle, it closes each that becomes so: with 50 requests at once, most of the time went into that and TLS handshakes.
+    """
+
+    def _assign_requests_to_connections(self) -> list[httpcore.AsyncConnectionInterface]:
+        """Give connections to waiting requests; return those to close."""
+        self._connections[:] = [each for each in self._connections if not each.is_closed()]
+        closing = [each for each in self._connections if each.has_expired()]
+        self._connections[:] = [each for each in self._connections if each not in closing]
+        for waiting in self._requests:
+            if not waiting.is_queued():
+                continue
+            origin = waiting.request.url.origin
+            free = next(
+                (each for each in self._connections if each.can_handle_request(origin) and each.is_available()), None
+            )
+            if free is None and len(self._connections) >= self._max_connections:
+                idle = next((each for each in self._connections if each.is_idle()), None)
+                if idle is None:
+                    continue
+                self._connections.remove(idle)
+                closing.append(idle)
+            if free is None:
+                free = self.create_connection(origin)
+                self._connections.append(free)
+            waiting.assign_to_connection(free)
+        return closing
+
+
+class _Pool(_Assigning):
     def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
         return _Connection(super().create_connection(origin))
 
 
-class _ProxyPool(httpcore.AsyncHTTPProxy):
+class _ProxyPool(_Assigning, httpcore.AsyncHTTPProxy):
     def create_connection(self, origin: httpcore.Origin) -> httpcore.AsyncConnectionInterface:
         return _Connection(super().create_connection(origin))
 
@@ -108,8 +139,8 @@ class _Connection(httpcore.AsyncConnectionInterface):
     They would be taken for the response to the next request (RFC 9112 section 9.2), and frozen under its URL. httpcore
     only notices those that are still in the socket.
 
-    For each request, the pool asks every idle connection twice whether it has expired, and httpcore checks the socket
-    each time. Here, that is done once per second, and for the connection that is about to be used.
+    For each request, the pool asks every connection twice whether it has expired, and httpcore checks the socket each
+    time. Here, that is done once per second, and for the connection that is about to be used.
     """
 
     def __init__(self, inner: httpcore.AsyncConnectionInterface) -> None:
@@ -175,7 +206,6 @@ def _pool(settings: Settings, backend: httpcore.AsyncNetworkBackend) -> httpcore
     return kind(
         ssl_context=tls,
         max_connections=settings.max_connections,
-        max_keepalive_connections=min(MAX_IDLE_CONNECTIONS, settings.max_connections),
         keepalive_expiry=IDLE_SECONDS,
         retries=1,
         network_backend=backend,

@@ -87,6 +87,8 @@ class Upstream:
         self.clock: Callable[[], float] | None = time.time
         """What its `Date` is of, in seconds since the epoch; None: it sends no `Date`."""
         self.requests: list[Request] = []
+        self.connections = 0
+        """How many were ever opened."""
         self.errors: list[BaseException] = []
         self.port = 0
         self._arrival = threading.Condition()
@@ -221,6 +223,7 @@ class _Server(ThreadingHTTPServer):
 
     def get_request(self) -> tuple[socket.socket, object]:
         connection, peer = super().get_request()
+        self.upstream.connections += 1
         tls = self.upstream.tls  # the handshake is made by the first read, in the thread of the connection
         return (tls.wrap_socket(connection, True, do_handshake_on_connect=False) if tls else connection), peer
 

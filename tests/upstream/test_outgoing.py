@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import random
 import ssl
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import httpx
 import pytest
 import trustme
 
@@ -16,7 +18,7 @@ from tests.support.command import run, told
 from tests.support.mirror import Mirror, free_port
 from tests.support.proxy import Proxy
 from tests.support.registries import PyPI
-from tests.support.upstream import Response, Upstream
+from tests.support.upstream import CUT, Request, Response, Upstream
 
 BODY = b"the bytes"
 USER, PASSWORD = "proxy-user", "pr0xy p@ss:w0rd"
@@ -62,6 +64,22 @@ def test_the_system_does_not_know_the_authority(secure: Upstream, server: Mirror
 def test_a_bundle(secure: Upstream, bundle: Path, mirror: Callable[..., Mirror]) -> None:
     running: Mirror = mirror("--ca-bundle", str(bundle))
     assert http.get(running.pin("a", f"{secure.url}/file")).content == BODY
+
+
+@pytest.mark.parametrize("size", [16 * 1024, 16 * 1024 + 1, 3_000_000])
+def test_a_body_of_many_records(size: int, secure: Upstream, bundle: Path, mirror: Callable[..., Mirror]) -> None:
+    """TLS comes in records of 16 KiB, several of which are read at once; also if the connection is broken off."""
+    body = random.Random(size).randbytes(size)
+    secure.pages |= {
+        "/whole": body,
+        "/chunks": Response([body[:1], body[1:20_000], body[20_000:]]),
+        "/cut": Response([body, CUT], headers={"Content-Length": str(size + 1)}),
+    }
+    running: Mirror = mirror("--ca-bundle", str(bundle))
+    for path in ("/whole", "/chunks"):
+        assert http.get(running.pin("a", f"{secure.url}{path}")).content == body
+    with pytest.raises(httpx.RemoteProtocolError):
+        http.get(running.pin("a", f"{secure.url}/cut"))
 
 
 def test_a_certificate_of_another_host(
@@ -235,6 +253,26 @@ def test_a_slow_origin_keeps_no_other_waiting(
 
 
 # An idle connection
+
+
+def test_connections_are_used_again(upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]) -> None:
+    """Also if many were in use at once, as when a resolver asks for the metadata of many versions."""
+    many = 50
+    upstream: Upstream = upstreams()
+    running: Mirror = mirror("--max-connections-per-origin", str(many))
+    together = threading.Barrier(many)
+
+    def page(request: Request) -> Response:
+        together.wait(10)
+        return Response(request.path.encode())
+
+    upstream.otherwise = page
+    with ThreadPoolExecutor(many) as threads:
+        for name in ("first", "second", "third"):
+            paths = [f"/{name}-{number}" for number in range(many)]
+            answers = threads.map(http.get, [running.pin("a", f"{upstream.url}{path}") for path in paths])
+            assert [answer.content.decode() for answer in answers] == paths
+    assert upstream.connections == many
 
 
 def test_a_connection_that_was_closed_meanwhile(upstream: Upstream, server: Mirror, pin: str) -> None:
