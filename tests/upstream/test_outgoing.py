@@ -216,7 +216,7 @@ def test_exchanges_at_once(
                 now[0] += 1
                 most[0] = max(most[0], now[0])
             yield b"x"
-            threading.Event().wait(0.02)
+            threading.Event().wait(0.2)
             with lock:
                 now[0] -= 1
             yield b"y"
