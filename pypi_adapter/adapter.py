@@ -28,6 +28,7 @@ from pypi_adapter.simple.negotiation import MediaType, choose
 from pypi_adapter.web.dated import Dated
 from pypi_adapter.web.groups import Source
 from pypi_adapter.web.pinned import Pinned
+from pypi_adapter.web.read_ahead import ReadAhead
 
 from .addresses import meant
 from .commands import COMMANDS
@@ -51,6 +52,11 @@ class PypiAdapter:
             "how long a project, or nearly all of its files, must be missing before the loss counts, if nothing else "
             f"confirms it (default: {LOSS_SECONDS // 60})",
         ),
+        Option(
+            "pypi-read-ahead",
+            "WHETHER",
+            "off: fetch nothing before a client asks for it; on (the default): also what pip and uv will ask for next",
+        ),
         Option("pypi-config", "FILE", "withholding rules, further registries, and groups of registries (TOML)"),
     )
 
@@ -67,24 +73,27 @@ class PypiAdapter:
         _config(settings)
         _scope(settings)
         _second_look(settings)
+        _reads_ahead(settings)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter bound to a mirror."""
         config, loss_seconds = _config(mirror.settings), _second_look(mirror.settings)
         builtin = Registry(PYPI, _index(mirror.settings), mirror, loss_seconds=loss_seconds)
-        registries = [(builtin, config.policy, _scope(mirror.settings))]
+        registries = [(builtin, config.policy, _scope(mirror.settings), True)]
         for named in config.registries:
             registry = Registry(named.name, named.index, mirror, named.credentials, loss_seconds)
-            registries.append((registry, config.named_policy, named.capture))
+            registries.append((registry, config.named_policy, named.capture, named.read_ahead))
         sources, captures = {}, []
-        for registry, policy, scope in registries:
-            source = Source(registry, ProjectListLog(registry, mirror), CurrentPolicy(mirror.store, policy))
+        for registry, policy, scope, may in registries:
+            current = CurrentPolicy(mirror.store, policy)
+            source = Source(registry, ProjectListLog(registry, mirror), current, read_ahead=may)
             sources[registry.name] = source
             captures.append(Capture(registry, source.project_list, _rescue(source, mirror), scope))
-        served = [Dated(source.registry.path, [source], mirror.store) for source in sources.values()]
+        ahead = ReadAhead(mirror) if _reads_ahead(mirror.settings) else None
+        served = [Dated(source.registry.path, [source], mirror.store, ahead) for source in sources.values()]
         for group in config.groups:
             members = [sources[name] for name in group.registries]
-            served.append(Dated(f"/{group.name}", members, mirror.store))
+            served.append(Dated(f"/{group.name}", members, mirror.store, ahead))
         return _Bound([*served, Pinned(mirror)], captures)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
@@ -136,6 +145,14 @@ def _second_look(settings: Settings) -> int:
     if not (text.isascii() and text.isdecimal() and len(text) < 6):
         raise MirrorError(f"--pypi-second-look {text!r} is not a number of minutes: use up to five digits")
     return int(text) * 60
+
+
+def _reads_ahead(settings: Settings) -> bool:
+    """Whether to fetch what clients will probably ask for next. Raises MirrorError."""
+    text = settings.adapters.get("pypi_read_ahead", "on")
+    if text not in ("on", "off"):
+        raise MirrorError(f"--pypi-read-ahead takes on or off, not {text!r}")
+    return text == "on" and not settings.offline
 
 
 class _Bound:

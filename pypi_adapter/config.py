@@ -6,6 +6,7 @@
     user = "ci"                            # Basic (RFC 7617); instead of user and password:
     password = { env = "GITLAB_TOKEN" }    #     header = "Private-Token"
     capture = "requested"                  #     value = { file = "/run/secrets/token" }
+    read-ahead = true                      # false: fetch nothing before a client asks for it
 
     [[group]]
     name = "everything"
@@ -45,12 +46,16 @@ _HOW = 'write { env = "VARIABLE" } or { file = "PATH" }: secrets are not written
 
 @dataclass(frozen=True)
 class RegistryConfig:
-    """A registry besides the built-in one: its index, the operator's credentials, and the scope of its capture."""
+    """A registry besides the built-in one: its index, the operator's credentials, and the scope of its capture.
+
+    `read_ahead`: whether it is asked for what installers will probably want next.
+    """
 
     name: str
     index: str
     credentials: Credentials = field(repr=False)
     capture: Scope
+    read_ahead: bool = True
 
 
 @dataclass(frozen=True)
@@ -82,6 +87,7 @@ class _Registry(msgspec.Struct, forbid_unknown_fields=True):
     header: str | None = None
     value: object = None
     capture: str = REQUESTED
+    read_ahead: bool = msgspec.field(default=True, name="read-ahead")
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True):
@@ -136,6 +142,7 @@ def _registry(table: _Registry, folder: Path, environment: Mapping[str, str]) ->
             _index(table.index),
             _credentials(table, folder, environment),
             read_scope(table.capture, folder),
+            table.read_ahead,
         )
     except MirrorError as error:
         raise MirrorError(f"[[registry]] {table.name!r}: {error.text}") from None

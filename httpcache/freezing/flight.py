@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from copy import copy
 from dataclasses import dataclass, field
 
@@ -132,7 +132,7 @@ class FlightReader:
             await self._flight.changed()
         return True
 
-    async def read(self, start: int = 0, stop: int | None = None) -> AsyncIterator[bytes]:
+    async def read(self, start: int = 0, stop: int | None = None) -> AsyncGenerator[bytes]:
         """Yield the bytes from `start` to `stop` (exclusive) as they arrive, the last one after the record is stored.
 
         Raises MirrorError if the download fails; the connection to the client must then be broken.

@@ -122,6 +122,11 @@ class UpstreamClient:
             "pool": settings.stall_timeout,
         }
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether all connections to the operator's upstreams are in use."""
+        return self._trusted_slots.are_taken
+
     async def aclose(self) -> None:
         """Close every connection."""
         await self._guarded.aclose()

@@ -35,6 +35,11 @@ class Slots:
         self._each = each
         self._origins: dict[str, _Origin] = {}
 
+    @property
+    def are_taken(self) -> bool:
+        """Whether all are in use, so that who comes next has to wait."""
+        return self._total.value == 0
+
     @asynccontextmanager
     async def turn(self, origin: str) -> AsyncIterator[None]:
         """Wait for a slot and hold it inside the block. Raises Busy."""

@@ -20,9 +20,10 @@ from pypi_adapter.instants import now
 from pypi_adapter.policy.rule_log import RuleLog
 from pypi_adapter.registry.client import RetryLater
 from pypi_adapter.registry.registry import Registry
+from pypi_adapter.registry.rest import Rest
 from pypi_adapter.simple.model import File, ProjectStatus
 
-from .retry import Rest, SharedBackoff
+from .retry import SharedBackoff
 
 log = logging.getLogger("httpcache")
 

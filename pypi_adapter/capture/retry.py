@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-import time
 from collections.abc import Awaitable, Callable
-from email.utils import parsedate_to_datetime
 from typing import TypeVar
 
 import anyio
@@ -14,12 +12,12 @@ import anyio
 from httpcache.errors import BadUpstream, Busy, MirrorError, TimedOut, Unreachable
 from pypi_adapter.history.history import Doubtful, StaleObservation
 from pypi_adapter.registry.client import RetryLater
+from pypi_adapter.registry.rest import LONGEST, Rest, seconds_in
 
 log = logging.getLogger("httpcache")
 
 TRIES = 5
 FIRST = 1.0  # seconds; each pause is twice the one before, minus up to half of it at random
-LONGEST = 600.0  # seconds, even if the registry asks for more
 HOPELESS = 50  # failures in a row, of all tasks together
 
 T = TypeVar("T")
@@ -29,24 +27,6 @@ _PASSING = (RetryLater, TimedOut, Unreachable, Busy, StaleObservation)
 
 class GaveUp(BadUpstream):
     """HOPELESS requests in a row have failed."""
-
-
-class Rest:
-    """The rest that a registry has asked for. It holds for its pages and its files alike."""
-
-    def __init__(self) -> None:
-        self._end = 0.0
-
-    def extend(self, seconds: float) -> None:
-        """Let the rest last at least so many seconds from now on."""
-        self._end = max(self._end, anyio.current_time() + seconds)
-
-    async def over(self) -> None:
-        """Wait for the end of the rest, also if it is extended in the meantime."""
-        left = self._end - anyio.current_time()
-        if left > 0:
-            await anyio.sleep(left)
-            await self.over()
 
 
 class SharedBackoff:
@@ -97,10 +77,4 @@ class SharedBackoff:
 
 def retry_after(error: MirrorError) -> float:
     """Return the seconds in the `Retry-After` of an error (RFC 9110 section 10.2.3), 0 if it has none."""
-    text = error.headers.get("Retry-After", "")
-    if text.isdecimal() and len(text) < 10:
-        return float(text)
-    try:
-        return max(0.0, parsedate_to_datetime(text).timestamp() - time.time())
-    except (ValueError, OverflowError):
-        return 0.0
+    return seconds_in(error.headers.get("Retry-After", ""))

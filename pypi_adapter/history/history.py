@@ -290,6 +290,11 @@ class History:
         """
         return (life.spans() for life in self._lives.values())
 
+    def last_listing(self, key: Identity) -> File | None:
+        """Return the newest listing of a file, None if no observation showed it."""
+        life = self._lives.get(key)
+        return next((showing.file for _, showing in reversed(life.changes) if showing), None) if life else None
+
     def named(self, filename: str) -> list[File]:
         """Return every listing of the files with that name, for each file the newest first."""
         lives = (life for (name, _), life in self._lives.items() if name == filename)

@@ -135,6 +135,11 @@ class ProjectLog:
             history = await self._recalled()
             return await off_loop(lambda: what(history), history.size)
 
+    async def last_listing(self, key: Identity) -> File | None:
+        """Return the newest listing of a file, None if no observation showed it. Raises StoreError."""
+        async with self._working:
+            return (await self._recalled()).last_listing(key)
+
     async def read_log(self) -> None:
         """Read what other processes have appended. Raises StoreError."""
         async with self._working:

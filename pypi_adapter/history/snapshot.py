@@ -8,7 +8,7 @@ without creating or rendering a file.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain, compress
 from operator import itemgetter
@@ -158,6 +158,15 @@ class SnapshotPage:
                 for file, mark in zip(files, marks, strict=True)
             )
         return self._page(files, shown)
+
+    def releases(self) -> Iterator[tuple[str, Sequence[File]]]:
+        """Yield the versions with their files, which have the mirror's links, the newest first."""
+        rows = self.snapshot.rows
+        found: dict[int, list[bytes]] = {}
+        for place, text in compress(zip(rows.versions, rows.files, strict=True), self._shown()):
+            found.setdefault(place, []).append(text)
+        for place in sorted(found.keys() - {-1}, reverse=True):
+            yield self.snapshot.versions[place], files_from_json(found[place])
 
     def _shown(self) -> list[bool]:
         """Return for each row whether it holds."""

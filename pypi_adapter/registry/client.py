@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from httpcache.credentials import Credentials
-from httpcache.errors import BadUpstream, redact
+from httpcache.errors import BadUpstream, Busy, TimedOut, Unreachable, redact
 from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.target import canonical_url, origin, read_url
 from httpcache.upstream.client import Headers, UpstreamResponse
@@ -25,6 +25,7 @@ from pypi_adapter.simple.parser import parse
 
 from .clock import shown_at
 from .index_url import IndexUrlLog
+from .rest import Rest, seconds_in
 
 # Sent to every registry, whatever the client accepts: one representation of a page is observed and frozen.
 INDEX_ACCEPT = "application/vnd.pypi.simple.v1+json, application/vnd.pypi.simple.v1+html;q=0.2, text/html;q=0.01"
@@ -34,6 +35,8 @@ _HEADERS = (("Accept", INDEX_ACCEPT), ("Accept-Encoding", "gzip"), ("Cache-Contr
 
 # Some registries, such as devpi, show their index only to installers.
 INSTALLER = "pip/25.0"
+
+TROUBLE = 10.0  # seconds for which a registry that has failed is only asked for what somebody waits for
 
 _SERIAL = re.compile(r"[0-9]{1,18}")
 _RETRY_AFTER = re.compile(r"[0-9]{1,9}|[A-Za-z]{3,9}, [A-Za-z0-9: -]{1,40}")  # RFC 9110 section 10.2.3
@@ -65,6 +68,8 @@ class RegistryClient:
     ) -> None:
         self.requests = 0
         """The number of requests made."""
+        self.rest = Rest()
+        """The rest from requests that nobody waits for, after a 429, a 5xx or no answer."""
         self.private = bool(credentials.given or credentials.basic)
         """Whether requests have credentials: then a refusal does not mean that something does not exist."""
         self._index = index
@@ -157,10 +162,16 @@ class RegistryClient:
         self.requests += 1
         address = read_url(url).wire
         credentials = self._credentials if origin(address) == origin(self._index) else NOBODY
-        async with self._upstream.ask(
-            address, headers=headers, credentials=credentials, agent=agent, trusted=True
-        ) as answer:
-            yield replace(answer, sent=())
+        try:
+            async with self._upstream.ask(
+                address, headers=headers, credentials=credentials, agent=agent, trusted=True
+            ) as answer:
+                if answer.status == 429 or answer.status >= 500:
+                    self.rest.extend(max(TROUBLE, seconds_in(answer.headers.get("retry-after", ""))))
+                yield replace(answer, sent=())
+        except (TimedOut, Unreachable, Busy):
+            self.rest.extend(TROUBLE)
+            raise
 
 
 @dataclass(frozen=True)

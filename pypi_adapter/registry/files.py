@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -27,6 +28,8 @@ Find: TypeAlias = Callable[[], Awaitable[File]]
 """Finds the listing of a file."""
 Renew: TypeAlias = Callable[[str, File], Awaitable[str | None]]
 """Finds an address of a project's file that differs from the known one, None if there is none."""
+
+_EMPTY_LINE = re.compile(rb"\n\r?\n")
 
 REFUSED = frozenset({400, 401, 403, 404, 410})  # statuses of file hosts for an expired link
 
@@ -65,9 +68,33 @@ class Files:
         self, project: str, file: File, find: Find | None = None
     ) -> Record | FlightReader | PassedThrough:
         """Return the metadata file of a wheel (PEP 658). For `find` see `open`. Raises MirrorError."""
+        target, want = self._target(project, file, SUFFIX), self._metadata_want(project, file, find)
+        return await soon(self._mirror.answer(target, want), file.filename)
+
+    async def metadata_head(self, project: str, file: File, find: Find | None, limit: int) -> tuple[bytes, bool]:
+        """Return the fields of a metadata file, at most `limit` bytes, and whether the registry was asked for them.
+
+        They are returned as soon as they have arrived, before they are checked and frozen. They are empty if the
+        registry has none. For `find` see `open`. Raises MirrorError.
+        """
+        asked: list[bool] = []
+        target = self._target(project, file, SUFFIX)
+        want = self._metadata_want(project, file, find, lambda: asked.append(True))
+        outcome = await self._mirror.answer(target, want)
+        if isinstance(outcome, FlightReader):
+            body = await _head(outcome, limit)
+        else:
+            body = await self._mirror.read(outcome, limit) if isinstance(outcome, Record) else b""
+        return body, bool(asked)
+
+    def _metadata_want(
+        self, project: str, file: File, find: Find | None, on_ask: Callable[[], None] = lambda: None
+    ) -> Want:
+        """Return how to get a metadata file. `on_ask` is called if that takes a request to the registry."""
 
         @asynccontextmanager
         async def source(_: Credentials) -> AsyncIterator[UpstreamResponse]:
+            on_ask()
             async with self._metadata_source(project, await listing())() as answer:
                 yield answer
 
@@ -77,11 +104,11 @@ class Files:
         async def on_frozen(record: Record) -> None:
             wheel = await self._mirror.kept(self._target(project, file), Want())
             if wheel and not metadata_digests(await listing()):
+                target = self._target(project, file, SUFFIX)
                 await confirm(self._mirror, target, Want(), file.filename, wheel)
 
-        listing, target = find or _given(file), self._target(project, file, SUFFIX)
-        want = Want(source=source, expect=expect, on_frozen=on_frozen)
-        return await soon(self._mirror.answer(target, want), file.filename)
+        listing = find or _given(file)
+        return Want(source=source, expect=expect, on_frozen=on_frozen)
 
     async def freeze(self, project: str, file: File) -> Record | PassedThrough:
         """Return a file once it is frozen and checked, or the registry's current answer. Raises MirrorError."""
@@ -153,6 +180,20 @@ async def detached(answer: UpstreamResponse) -> UpstreamResponse:
 
 async def _again(body: bytes) -> AsyncIterator[bytes]:
     yield body
+
+
+async def _head(flight: FlightReader, limit: int) -> bytes:
+    """Return what arrives up to the first empty line, or without the last byte, which comes when all is frozen."""
+    body, enough = b"", limit if flight.head.length is None else min(limit, flight.head.length - 1)
+    try:
+        async with aclosing(flight.read(0, limit)) as chunks:
+            async for chunk in chunks:
+                body += chunk
+                if len(body) >= enough or _EMPTY_LINE.search(body):
+                    break
+    finally:
+        flight.close()
+    return body
 
 
 def _given(file: File) -> Find:

@@ -41,6 +41,7 @@ class Ranges:
         """Grows whenever this process learns of a host that ignores ranges."""
         self._store = store
         self._noted: SizedLRU[str, tuple[bool, float]] = SizedLRU(NOTED)
+        self._seen: SizedLRU[str, float] = SizedLRU(NOTED)
 
     async def ignoring(self, urls: dict[str, str], ask: AskFor) -> frozenset[str]:
         """Return the origins that ignore ranges; `urls` maps each origin to the address of a file there.
@@ -57,6 +58,10 @@ class Ranges:
     async def known_to_ignore(self, hosts: Iterable[str]) -> frozenset[str]:
         """Return the origins that are known to ignore ranges, without a request to any. Raises StoreError."""
         return frozenset([host for host in hosts if await self._known(host)])
+
+    def are_served_by(self, host: str) -> bool:
+        """Whether this process has lately received a range from an origin."""
+        return (self._seen.get(host) or 0.0) > time.monotonic()
 
     @asynccontextmanager
     async def watching(
@@ -86,6 +91,7 @@ class Ranges:
                 self._learn(host)
         else:
             self._remember(host, ignored=False, seconds=GOOD_FOR)
+            self._seen.put(host, time.monotonic() + GOOD_FOR)
 
     async def _known(self, host: str) -> bool | None:
         ignored, until = self._noted.get(host) or (False, 0.0)

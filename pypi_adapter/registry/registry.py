@@ -31,14 +31,14 @@ from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.history.snapshot_cache import SnapshotCache
 from pypi_adapter.instants import date_from, now, to_segment
-from pypi_adapter.simple.model import QUARANTINED, File, Page, ProjectStatus
+from pypi_adapter.simple.model import QUARANTINED, SHA256, File, Page, ProjectStatus
 
 from .client import RegistryClient
 from .clock import ahead, is_ahead
 from .files import Files
 from .index_url import IndexUrlLog
 from .passes import Passes
-from .requested_projects import RequestedProjects
+from .requested_projects import AHEAD, RequestedProjects
 
 log = logging.getLogger("httpcache")
 
@@ -120,6 +120,7 @@ class Registry:
         self.files = Files(self.path, self.client, mirror, self._renewed)
         self.passes = Passes(mirror.store, name)
         self.requested = RequestedProjects(mirror.store, name)
+        self.ahead = RequestedProjects(mirror.store, name, AHEAD)
         self._proofs = Proofs(mirror.store, name)
         self.on_missed: OnMissed | None = None
         self._store = mirror.store
@@ -127,12 +128,12 @@ class Registry:
         self._snapshots = SnapshotCache(mirror.settings.data / "cache", mirror.start)
         self._logs: SizedLRU[str, ProjectLog] = SizedLRU(HISTORIES)
 
-    async def as_of(self, project: str, instant: int) -> View:
+    async def as_of(self, project: str, instant: int, *, requested: bool = True) -> View:
         """Return a project's page as it stood at an instant (microseconds).
 
-        `project` is normalised (PEP 503). The registry is observed now if it was not observed at or after the instant.
-        Raises BadAddress if nothing can be known of the instant, and MirrorError if the registry cannot be observed:
-        the answer is never a guess.
+        `project` is normalised (PEP 503), and noted as `requested` unless no client has requested it. The registry is
+        observed now if it was not observed at or after the instant. Raises BadAddress if nothing can be known of the
+        instant, and MirrorError if the registry cannot be observed: the answer is never a guess.
         """
         project_log = await self._project_log(project)
         observed = False
@@ -143,7 +144,8 @@ class Registry:
                 if not project_log.covers(instant):
                     await self._observe_for(project_log)
                     observed = True
-        await self._note(project_log)
+        if requested:
+            await self._note(project_log)
         _check_instant(project_log, instant)
         try:
             page = await project_log.as_of(instant)
@@ -176,9 +178,9 @@ class Registry:
         """
         project_log = await self._project_log(project)
         for attempt in range(2):
-            for file in await project_log.work(lambda history: history.named(filename)):
-                if token(file) == content:
-                    return project_log.addressed(file)
+            file = await _listing(project_log, content, filename)
+            if file:
+                return project_log.addressed(file)
             if attempt:
                 break
             async with project_log.observing:
@@ -370,6 +372,14 @@ class Registry:
         if not project_log.covers(instant):
             return False
         return await project_log.as_of(instant) is not None
+
+
+async def _listing(project_log: ProjectLog, content: str, filename: str) -> File | None:
+    """Return the newest listing of a file by its token and its name, None if there is none. Raises StoreError."""
+    if SHA256.fullmatch(content):
+        return await project_log.last_listing((filename, content))
+    named = await project_log.work(lambda history: history.named(filename))
+    return next((file for file in named if token(file) == content), None)
 
 
 def _check_instant(project_log: ProjectLog, instant: int) -> None:

@@ -7,15 +7,18 @@ import anyio
 from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
 
+AHEAD = "ahead"
+"""The log of the projects that were observed before a client requested them, and that none has requested since."""
+
 
 class RequestedProjects:
-    """The names (normalised), which all processes share.
+    """The names (normalised), which all processes share; with another `log`, those of other projects.
 
     An entry of the log has the names of all projects that were noted at the same time, which takes one commit.
     """
 
-    def __init__(self, store: Store, registry: str) -> None:
-        self._log = TypedLog(store, f"{registry}/ logged", "requested projects", _encode, _decode)
+    def __init__(self, store: Store, registry: str, log: str = "logged") -> None:
+        self._log = TypedLog(store, f"{registry}/ {log}", "requested projects", _encode, _decode)
         self._entries = 0  # of the log that are in `_positions`
         self._positions: dict[str, int] = {}
         self._waiting: list[str] = []  # names that are being noted

@@ -18,7 +18,7 @@ from pypi_adapter.history.serials import Proofs
 
 from .passes import LISTED, Passes
 from .project_list import projects_log
-from .requested_projects import RequestedProjects
+from .requested_projects import AHEAD, RequestedProjects
 
 T = TypeVar("T")
 
@@ -52,8 +52,11 @@ async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[s
 
 
 async def _projects(store: Store, registry: str) -> set[str]:
-    """Return the names of all projects that can have a log: requested, listed, or in the file of a capture's scope."""
-    names = set(await RequestedProjects(store, registry).all())
+    """Return the names of all projects that can have a log.
+
+    They were requested or read ahead, are on the list, or in the file of a capture's scope.
+    """
+    names = {*await RequestedProjects(store, registry).all(), *await RequestedProjects(store, registry, AHEAD).all()}
     for change in await projects_log(store, registry).all():
         names.update(change.added)
     for done in await Passes(store, registry).all():

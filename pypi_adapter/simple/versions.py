@@ -43,7 +43,7 @@ def _file_version(filename: str, spellings: dict[str, str]) -> str | None:
         if (spelling := spellings.get(_key(text))) is not None:
             return spelling
     listed = _listed_version(stem, spellings.values())
-    return listed or next((str(version) for text in texts if (version := _version(text))), None)
+    return listed or next((str(version) for text in texts if (version := parse_version(text))), None)
 
 
 def _spellings(versions: Iterable[str]) -> dict[str, str]:
@@ -86,7 +86,7 @@ def _listed_version(stem: str, versions: Iterable[str]) -> str | None:
 
 
 @lru_cache(maxsize=1 << 16)
-def _version(text: str) -> Version | None:
+def parse_version(text: str) -> Version | None:
     """Parse a version (PEP 440), reading `_` as `-`, as in file names; None if it is not a version."""
     try:
         return Version(text.replace("_", "-"))
@@ -98,7 +98,7 @@ def _key(text: str) -> str:
     """Return a text that is the same for equal versions (PEP 440), and for others only if they are the same text."""
     if _RELEASE.fullmatch(text):
         return _TRAILING_ZEROS.sub("", text)
-    version = _version(text)
+    version = parse_version(text)
     return text if version is None else canonicalize_version(version)
 
 
@@ -106,7 +106,7 @@ def by_version(text: str) -> tuple[object, ...]:
     """Sort key: versions in their order (PEP 440), then texts that are not versions."""
     if _RELEASE.fullmatch(text):
         return (False, 0, tuple(map(int, _TRAILING_ZEROS.sub("", text).split("."))), *_FINAL, text)
-    version = _version(text)
+    version = parse_version(text)
     if version is None:
         return True, text
     release = tuple(map(int, canonicalize_version(version.base_version).rpartition("!")[2].split(".")))
@@ -128,10 +128,10 @@ def _stage(version: Version) -> tuple[object, ...]:
 
 def is_final(text: str) -> bool:
     """Whether a text is a version, and neither a pre-release nor a development release (PEP 440)."""
-    version = _version(text)
+    version = parse_version(text)
     return version is not None and not version.is_prerelease
 
 
 def same_version(one: str, other: str) -> bool:
     """Whether two texts are the same version, or the same text."""
-    return one == other or (_version(one) is not None and _version(one) == _version(other))
+    return one == other or (parse_version(one) is not None and parse_version(one) == parse_version(other))

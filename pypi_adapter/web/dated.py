@@ -39,6 +39,7 @@ from pypi_adapter.simple.model import SHA256, File, ProjectList, is_derived, is_
 from .groups import Source, all_names, first_with
 from .index_response import chosen, index_response, page_response
 from .page_cache import PASSING
+from .read_ahead import ReadAhead
 
 SIMPLE = "simple"
 """What some clients append to the address of an index, because PyPI's address ends with it."""
@@ -53,12 +54,14 @@ class Dated:
     """The dated and live views of one registry, or of several in their order of precedence.
 
     `path` is the prefix of its addresses below the root path: "" for the built-in registry, or "/<name>".
+    `read_ahead` is told what clients ask for.
     """
 
-    def __init__(self, path: str, sources: Sequence[Source], store: Store) -> None:
+    def __init__(self, path: str, sources: Sequence[Source], store: Store, read_ahead: ReadAhead | None = None) -> None:
         self._path = path
         self._sources = sources
         self._store = store
+        self._read_ahead = read_ahead
         own = [source for source in sources if source.registry.path == path]
         self._own = own[0] if own else None  # a group has no files of its own
 
@@ -71,7 +74,7 @@ class Dated:
                 return None
         base = f"{request.root}{self._path}"
         if parts[:1] == ["files"] and self._own:
-            return await self._file(self._own, base, [unquote(part) for part in parts[1:]])
+            return await self._file(request, self._own, base, [unquote(part) for part in parts[1:]])
         first, *rest = [part for part in parts if part] or [""]
         when = parse_when(_COLON.sub(":", first), now())
         if when is None and self._path:  # below a name there are no pins of the generic mirror
@@ -124,6 +127,8 @@ class Dated:
             return await self._list(request, when, f"{prefix}{SIMPLE}/")
         if page is None:
             raise self._none(name, when, source, view)
+        if self._read_ahead:
+            self._read_ahead.page(_agent(request), self._path, self._sources, when, name, source, view)
         policy, ranges = await source.policy.current(), source.registry.files.ranges
         if isinstance(page, SnapshotPage):
             media_type = chosen(request.accept)
@@ -194,7 +199,7 @@ class Dated:
             lasting=isinstance(when, AsOf) and not observed,
         )
 
-    async def _file(self, source: Source, base: str, parts: list[str]) -> ASGIApp:
+    async def _file(self, request: Request, source: Source, base: str, parts: list[str]) -> ASGIApp:
         if len(parts) != 3:
             raise NotFound(f"a file is at {base}/files/<project>/<sha256>/<filename>")
         project, content, filename = canonicalize_name(parts[0]), *parts[1:]
@@ -219,6 +224,8 @@ class Dated:
             return answer_with(self._store, outcome, vary=None)
         if not wanted.endswith(".whl"):
             raise NotFound("only wheels have a metadata file here (PEP 658)")
+        if self._read_ahead:
+            self._read_ahead.metadata(_agent(request), source, project, file, find)
         return answer_with(self._store, await registry.files.open_metadata(project, file, find), vary=None)
 
 
@@ -227,6 +234,10 @@ def _normal(project: str) -> str:
     if not _PROJECT.fullmatch(project):
         raise NotFound(f"{project[:100]!r} is not a valid project name (PEP 508)")
     return canonicalize_name(project)
+
+
+def _agent(request: Request) -> str:
+    return request.headers.get("user-agent", "")
 
 
 def _absolute(file: File, request: Request) -> File:

@@ -32,11 +32,16 @@ class Source:
     project_list: ProjectListLog
     policy: CurrentPolicy
     page_cache: PageCache = field(default_factory=PageCache)
+    read_ahead: bool = True
+    """Whether the registry is asked for what installers are expected to want next."""
 
-    async def view(self, project: str, when: When) -> View:
-        """Return what the registry had of a project, by its normalised name. Raises MirrorError."""
+    async def view(self, project: str, when: When, *, requested: bool = True) -> View:
+        """Return what the registry had of a project, by its normalised name. Raises MirrorError.
+
+        For `requested` see `Registry.as_of`.
+        """
         if isinstance(when, AsOf):
-            return await self.registry.as_of(project, when.instant)
+            return await self.registry.as_of(project, when.instant, requested=requested)
         exempt = (await self.policy.current()).exempt
         return await self.registry.live(project, 0 if project in exempt else when.days)
 
@@ -53,14 +58,16 @@ class Source:
         return {name for name in page.names if not rules.project(name)}, observed
 
 
-async def first_with(sources: Sequence[Source], project: str, when: When) -> tuple[Source, View]:
+async def first_with(
+    sources: Sequence[Source], project: str, when: When, *, requested: bool = True
+) -> tuple[Source, View]:
     """Return the first source that had a project (by its normalised name) by then, else the last one, and its view.
 
-    Raises MirrorError if a source that precedes it cannot tell.
+    For `requested` see `Registry.as_of`. Raises MirrorError if a source that precedes it cannot tell.
     """
     for source in sources:
         with _named(source, sources):
-            view = await source.view(project, when)
+            view = await source.view(project, when, requested=requested)
         if view.owned:
             break
     return source, view

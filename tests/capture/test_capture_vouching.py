@@ -14,6 +14,7 @@ from httpcache.errors import MirrorError
 from httpcache.store.local import LocalStore
 from pypi_adapter.capture.retry import retry_after
 from pypi_adapter.registry.passes import ALL, Pass, Passes, Scope
+from pypi_adapter.registry.rest import Rest
 from tests.support import http
 from tests.support.capture import Here
 from tests.support.command import run
@@ -313,7 +314,7 @@ def test_a_longer_rest_holds_for_those_who_rest_already() -> None:
     from pypi_adapter.registry import client
 
     async def work() -> list[float]:
-        shared, asked = retry.SharedBackoff(retry.Rest()), []
+        shared, asked = retry.SharedBackoff(Rest()), []
         retry.FIRST, retry.TRIES = 0.01, 2
         begun = anyio.current_time()
 

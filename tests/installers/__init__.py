@@ -1,0 +1,1 @@
+"""Tests of `pypi_adapter.installers`."""
