@@ -61,7 +61,7 @@ fuzz: .venv/fuzz
 bench-capture: .venv/dev
 	.venv/bin/python -m benchmarks.capture $(ARGS)
 
-# The speed of this mirror beside nginx, proxpi and devpi: 15 minutes. ARGS=--small takes two.
+# The speed of this mirror beside nginx, proxpi and devpi: 15 minutes, and first builds. ARGS=--small is short.
 bench: .venv/dev .clients/current/ready bench-tools
 	.venv/bin/python -m benchmarks.speed $(ARGS)
 

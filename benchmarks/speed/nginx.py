@@ -1,4 +1,4 @@
-"""nginx three times, a process tree each: the upstream, the same files served statically, and a caching mirror.
+"""nginx in several roles, a process tree each: an upstream, the same files served statically, and a caching mirror.
 
 All have what Debian's configuration has (sendfile, tcp_nopush), as many workers as this mirror, connections that stay
 open, and, but for the upstream, no access log. The static one is the limit: the kernel sends files that nobody has to
@@ -38,7 +38,7 @@ def executable() -> str:
 
 
 class Nginx:
-    """An nginx on a port of its own, that is ended with `stack`; it can be run as one of three things."""
+    """An nginx on a port of its own, that is ended with `stack`; it can be run in one of these roles."""
 
     def __init__(self, folder: Path, workers: int, stack: ExitStack) -> None:
         self.folder = folder
