@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import gc
 import logging
 import os
 import resource
@@ -98,6 +99,7 @@ def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIA
     sniffio.thread_local.name = "asyncio"  # anyio and httpcore ask at every step, and sniffio asks the system
     ending = Ending(settings.port, settings.max_clients)
     app = build(settings, adapters, ending.over)
+    gc.freeze()  # what a worker starts with stays: the garbage collector need not look at it again
 
     async def application(scope: Scope, receive: Receive, send: Send) -> None:
         """Run the application, shortening its startup errors to one line: Starlette sends a traceback."""

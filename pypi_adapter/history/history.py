@@ -134,12 +134,8 @@ class Missing(msgspec.Struct, frozen=True):
     gone: int
 
 
-class Span(NamedTuple):
-    """A period, from `start` to before `end`, in which a file is listed in the same way."""
-
-    start: int
-    end: int
-    showing: Showing
+Span: TypeAlias = tuple[int, int, Showing]
+"""A period in which a file is listed in the same way: its start, its end (exclusive), and how."""
 
 
 def encode_entry(entry: Entry) -> bytes:
@@ -248,7 +244,7 @@ class History:
         for key in missed:
             filename, _ = key
             gone = min(births.get(filename, entry.instant), entry.instant)
-            self._lives[key].changes.append((gone, None))
+            self._lives[key].changes += ((gone, None),)
         self.changes += len(entry.shown) + len(missed)
         if entry.gone or entry.project:
             self._projects.append((entry.instant, entry.project))
@@ -365,17 +361,20 @@ class History:
                     self.earliest = entry.instant
                 birth = _birth(uploaded, entry.instant, self.instant)
                 births[name] = min(birth, births.get(name, birth))
-                life = self._lives[key] = _Life(birth, [(entry.instant, showing)])
+                life = self._lives[key] = _Life(birth, ((entry.instant, showing),))
             else:
-                life.changes.append((entry.instant, _sharing(showing, life.shown)))
+                life.changes += ((entry.instant, _sharing(showing, life.shown)),)
         return births
 
 
 class _Life(msgspec.Struct, gc=False):
-    """When a file was born, and each change since it was first shown; None stands for missed."""
+    """When a file was born, and each change since it was first shown; None stands for missed.
+
+    Tuples all the way down, which the garbage collector does not look at again.
+    """
 
     birth: int
-    changes: list[tuple[int, Showing | None]]
+    changes: tuple[tuple[int, Showing | None], ...]
 
     @property
     def latest(self) -> Showing | None:
@@ -406,11 +405,11 @@ class _Life(msgspec.Struct, gc=False):
 
     def spans(self) -> list[Span]:
         """Return what `at` gives from the birth on, as spans in which it is the same, without those of None."""
-        if len(self.changes) == 1 and self.latest:  # nearly all files
-            return [Span(self.birth, FOREVER, self.latest)]
+        if len(self.changes) == 1 and (latest := self.latest):  # nearly all files
+            return [(self.birth, FOREVER, latest)]
         starts = [self.birth, *(max(instant, self.birth) for instant, _ in self.changes[1:])]
         spans = zip(starts, [*starts[1:], FOREVER], self.changes, strict=True)
-        return [Span(start, end, showing) for start, end, (_, showing) in spans if showing and start < end]
+        return [(start, end, showing) for start, end, (_, showing) in spans if showing and start < end]
 
 
 def _sharing(showing: Showing, before: Showing) -> Showing:
