@@ -1,4 +1,4 @@
-"""Executors whose threads are started before there is work.
+"""Executors whose threads are started before there is work, and that can be shut down thread by thread.
 
 ThreadPoolExecutor queues the work first and then starts a thread for it. If the system has no threads left, it raises
 but leaves the work queued: another thread would do it later, on file descriptors that may have been reused by then.
@@ -7,6 +7,7 @@ but leaves the work queued: another thread would do it later, on file descriptor
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 from .errors import StoreError
@@ -24,3 +25,17 @@ def prestarted_executor(count: int, name: str) -> ThreadPoolExecutor:
     finally:
         all_there.set()
     return executor
+
+
+def shut_down(executor: ThreadPoolExecutor, count: int, last: Callable[[], object]) -> None:
+    """Wait for all pending work, and then call `last` in each of the `count` threads of an executor before they end."""
+    all_there = threading.Barrier(count)
+
+    def end() -> None:
+        all_there.wait()  # so that no thread does this twice
+        last()
+
+    ends = [executor.submit(end) for _ in range(count)]
+    executor.shutdown()
+    for each in ends:
+        each.result()

@@ -6,11 +6,12 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import pytest
 
-from httpcache.executors import prestarted_executor
+from httpcache.executors import prestarted_executor, shut_down
 
 pytestmark = pytest.mark.alone
 
@@ -42,6 +43,22 @@ def test_all_threads_are_there() -> None:
         assert len(there) == 5
         assert executor.submit(lambda: threading.current_thread().name).result() in there
         assert sorted(names()) == there
+    assert names() == []
+
+
+def test_each_thread_ends_with_the_last_work() -> None:
+    """Also where one of them has work to do until then."""
+    executor, done = prestarted_executor(5, "five"), list[str]()
+    executor.submit(time.sleep, 0.1)
+    there = sorted(names())
+    shut_down(executor, 5, lambda: done.append(threading.current_thread().name))
+    assert sorted(done) == there
+    assert names() == []
+
+
+def test_a_mistake_in_the_last_work_is_told() -> None:
+    with pytest.raises(ZeroDivisionError):
+        shut_down(prestarted_executor(5, "five"), 5, lambda: 1 / 0)
     assert names() == []
 
 

@@ -19,7 +19,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import diskcache
 
-from httpcache.executors import prestarted_executor
+from httpcache.executors import prestarted_executor, shut_down
 
 from .generation import Generation
 
@@ -102,8 +102,8 @@ class Commits:
         return outcomes
 
     def close(self) -> None:
-        """Stop, after all changes have been made."""
-        self._thread.shutdown()
+        """Stop, and close the thread's connection, after all changes have been made."""
+        shut_down(self._thread, 1, self._index.close)
 
 
 def _made(change: _Change) -> Outcome[Any] | Exception:

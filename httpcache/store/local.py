@@ -19,7 +19,7 @@ from typing import TypeVar
 import diskcache
 
 from httpcache.errors import Damaged, StoreError
-from httpcache.executors import prestarted_executor
+from httpcache.executors import prestarted_executor, shut_down
 
 from .base import Condition
 from .blobs import Blobs
@@ -33,6 +33,7 @@ from .layout import is_read_only, open_index
 from .locks import PATIENCE, locked
 
 CHECKSUM = 8  # bytes of sha256 before each value: SQLite has no checksums of its own
+READERS, WRITERS = 4, 8  # threads
 REMOVED_AT_ONCE = 100  # blobs; freezing waits meanwhile
 
 T = TypeVar("T")
@@ -58,8 +59,8 @@ class LocalStore:
         self._opened: list[Reader] = []
         # diskcache keeps a connection for each thread that ever used it, so the threads must be few and long-lived.
         # Those that put blobs wait for locks and the disk, so they have their own.
-        self._readers = prestarted_executor(4, "store-read")
-        self._writers = prestarted_executor(8, "store-write")
+        self._readers = prestarted_executor(READERS, "store-read")
+        self._writers = prestarted_executor(WRITERS, "store-write")
         self._commits = Commits(self._index, self._generation, self._checked)
 
     async def get(self, key: str) -> bytes | None:
@@ -237,8 +238,8 @@ class LocalStore:
 
     def close(self) -> None:
         """Close the index, after all pending writes have ended."""
-        self._readers.shutdown()
-        self._writers.shutdown()
+        shut_down(self._readers, READERS, self._index.close)  # closes the connection of the thread that calls it
+        shut_down(self._writers, WRITERS, self._index.close)
         self._commits.close()
         for reader in self._opened:
             reader.close()
