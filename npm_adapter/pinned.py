@@ -28,12 +28,12 @@ from httpcache.store.record import Record
 from httpcache.target import Address, Target, canonical_url, looks_like_url, split_path
 from httpcache.upstream.decoding import BadCoding, decoded
 from httpcache.web.content_coding import Body
+from httpcache.web.page_cache import PageCache
 from httpcache.web.responses import FOREVER, HIT, STORED, BytesResponse, answer_with
 
 from . import packument
 from .announcements import Announcements, Tarball
 
-RENDERED_BYTES = 12 * 1024 * 1024  # of rendered packuments kept in memory
 SNIFFED = 64  # bytes at the start of an answer that show whether it can be a packument
 OTHERS = 10_000  # answers remembered as not being packuments
 WHOLE = "application/json, */*;q=0.1"
@@ -56,7 +56,7 @@ class Pinned:
     def __init__(self, mirror: Mirror) -> None:
         self._mirror = mirror
         self._announcements = Announcements(mirror.store)
-        self._bodies: SizedLRU[tuple[str, ...], Body] = SizedLRU(RENDERED_BYTES)
+        self._cache: PageCache[tuple[str, ...], Body] = PageCache()
         self._others: SizedLRU[str, bool] = SizedLRU(OTHERS)
         self._reading = anyio.CapacityLimiter(1)  # parsing a packument takes many times its size in memory
 
@@ -138,7 +138,7 @@ class Pinned:
         pinned, short = request.origin + request.pinned, packument.ABBREVIATED in request.accept.lower()
         pin = request.target.pin
         key = (record.digest, record.final, record.headers.get("content-encoding", ""), pinned, str(short))
-        body = self._bodies.get(key)
+        body = self._cache.get(key)
         if body is None or not self._announcements.is_noted(pin, record.digest, record.final):
             made = None
             if record.size <= self._mirror.settings.max_page:
@@ -149,8 +149,9 @@ class Pinned:
             await self._announcements.note(pin, record.digest, canonical_url(record.final), made.tarballs)
             if made.registry:
                 await self._announcements.note_registry(pin, canonical_url(made.registry))
-            body = body or Body(made.body)
-        self._bodies.put(key, body, body.size)
+            if body is None:
+                body = Body(made.body)
+                self._cache.put(key, body)
         kind = packument.ABBREVIATED if short else "application/json"
         headers = {"vary": "Accept, Accept-Encoding", "cache-status": status}
         return BytesResponse(body, kind, f"private, {FOREVER}", headers)

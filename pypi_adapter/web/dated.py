@@ -36,9 +36,9 @@ from pypi_adapter.registry.registry import View
 from pypi_adapter.simple.json_api import project_json
 from pypi_adapter.simple.model import SHA256, File, ProjectList, is_derived, is_distribution, map_files
 
+from .dated_pages import PASSING
 from .groups import Source, all_names, first_with
 from .index_response import chosen, index_response, page_response
-from .page_cache import PASSING
 from .read_ahead import ReadAhead
 
 SIMPLE = "simple"
@@ -134,7 +134,7 @@ class Dated:
             media_type = chosen(request.accept)
             slow = await ranges.known_to_ignore(page.snapshot.hosts)
             derived = not slow or len(slow) < len(page.snapshot.hosts)
-            body, cache_control = await source.page_cache.body(
+            body, cache_control = await source.pages.rendered(
                 name, page, media_type, policy, view.status, derived=derived
             )
             status = STORED if view.observed else HIT

@@ -21,7 +21,7 @@ from pypi_adapter.policy.rule_log import CurrentPolicy
 from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import Registry, View
 
-from .page_cache import PageCache
+from .dated_pages import DatedPages
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Source:
     registry: Registry
     project_list: ProjectListLog
     policy: CurrentPolicy
-    page_cache: PageCache = field(default_factory=PageCache)
+    pages: DatedPages = field(default_factory=DatedPages)
     read_ahead: bool = True
     """Whether the registry is asked for what installers are expected to want next."""
 

@@ -20,12 +20,12 @@ from httpcache.credentials import Credentials
 from httpcache.errors import BadUpstream
 from httpcache.freezing.flight import FlightReader, PassedThrough
 from httpcache.freezing.mirror import ANY, NOBODY, Expected, Mirror, Want
-from httpcache.lru import SizedLRU
 from httpcache.request import Request
 from httpcache.store.record import Record
 from httpcache.target import Target, looks_like_url, origin, read_url, split_path
 from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.web.content_coding import Body
+from httpcache.web.page_cache import PageCache
 from httpcache.web.responses import FOREVER, HIT, STORED, answer_with, fetched
 from pypi_adapter.addresses import advertised
 from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
@@ -41,8 +41,6 @@ from .frozen_pages import SNIFFED, FrozenPages, admitted, bad_page, begins_as_pa
 from .index_response import chosen, page_response, rendered
 from .listings import Listings, filename_of, link
 
-RENDERED_BYTES = 12 * 1024 * 1024  # of rendered pages kept in memory
-
 
 class Pinned:
     """Answers `/<pin>/<upstream-url>` as Python installers need it."""
@@ -53,7 +51,7 @@ class Pinned:
         self._listings = Listings(mirror.store)
         self._links = LinkedFiles(mirror, self._pages, self._listings)
         self._ranges = Ranges(mirror.store)
-        self._bodies: SizedLRU[tuple[str, str, MediaType, bool, int], Body] = SizedLRU(RENDERED_BYTES)
+        self._cache: PageCache[tuple[str, str, MediaType, bool, int], Body] = PageCache()
 
     async def answer(self, request: Request) -> ASGIApp | None:
         """Answer a request for an address behind a pin, or return None for any other address. Raises MirrorError."""
@@ -175,8 +173,8 @@ class Pinned:
         installer = is_installer(request.accept)
         media_type = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
         pinned = f"{request.root}/{target.pin}/"
-        kept = (page_key(record), pinned, media_type, installer, self._ranges.learned)
-        body = self._bodies.get(kept)
+        key = (page_key(record), pinned, media_type, installer, self._ranges.learned)
+        body = self._cache.get(key)
         if body is None or not self._listings.is_noted(record):
             reading = await self._pages.read(record)
             if reading.is_refused(installer=installer):
@@ -185,11 +183,11 @@ class Pinned:
                 return None
             if isinstance(reading.page, Page):
                 await self._note(target, want, record, reading.page)
-            others = () if installer or media_type is MediaType.JSON else await self._pages.others(record)
-            slow = await self._slow(request, reading.page)
-            kept = (*kept[:4], self._ranges.learned)
-            body = body or await _body(reading.page, media_type, pinned, record.final, others, slow)
-        self._bodies.put(kept, body, body.size)
+            if body is None:
+                others = () if installer or media_type is MediaType.JSON else await self._pages.others(record)
+                slow = await self._slow(request, reading.page)
+                body = await _body(reading.page, media_type, pinned, record.final, others, slow)
+                self._cache.put((*key[:4], self._ranges.learned), body)
         return page_response(
             media_type,
             body,

@@ -11,7 +11,6 @@ import pytest
 
 from httpcache.lru import SizedLRU
 from httpcache.store.local import LocalStore
-from httpcache.web.content_coding import Body
 from pypi_adapter.addresses import linked
 from pypi_adapter.history.history import History, Observation
 from pypi_adapter.history.snapshot import take_snapshot
@@ -19,7 +18,7 @@ from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rules import Rule, Rules
 from pypi_adapter.simple.model import File, Page, ProjectStatus
 from pypi_adapter.simple.negotiation import MediaType
-from pypi_adapter.web.page_cache import PageCache
+from pypi_adapter.web.dated_pages import DatedPage, DatedPages
 from tests.support import http
 from tests.support.index import BROWSER, PIP, ask, filenames, instant
 from tests.support.mirror import Mirror
@@ -54,14 +53,14 @@ class Client:
     """Asks for pages."""
 
     def __init__(self) -> None:
-        self._moments = PageCache()
+        self._pages = DatedPages()
 
     def body(
         self, at: int, policy: Policy, status: ProjectStatus | None = None, form: MediaType = MediaType.JSON
-    ) -> tuple[Body, str]:
+    ) -> DatedPage:
         snapshot_page = COMPACT.at(at)
         assert snapshot_page
-        return anyio.run(self._moments.body, "p", snapshot_page, form, policy, status)
+        return anyio.run(self._pages.rendered, "p", snapshot_page, form, policy, status)
 
     def read(
         self, at: int, policy: Policy, status: ProjectStatus | None = None, form: MediaType = MediaType.JSON

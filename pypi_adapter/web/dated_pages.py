@@ -7,10 +7,10 @@ change the page, the project's status is part of the key too.
 
 from __future__ import annotations
 
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
-from httpcache.lru import SizedLRU
 from httpcache.web.content_coding import Body
+from httpcache.web.page_cache import PageCache
 from httpcache.web.responses import FOREVER
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.offload import off_loop
@@ -20,7 +20,6 @@ from pypi_adapter.simple.json_page import to_json
 from pypi_adapter.simple.model import Page, ProjectStatus
 from pypi_adapter.simple.negotiation import MediaType
 
-LIMIT = 12 * 1024 * 1024  # bytes of pages per registry
 DATED = f"public, {FOREVER}"
 PASSING = "public, max-age=60"
 _QUICK = 20  # joining rendered files is so many times as fast as rendering them
@@ -28,14 +27,26 @@ _QUICK = 20  # joining rendered files is so many times as fast as rendering them
 _Key: TypeAlias = tuple[str, int | None, MediaType, tuple[ProjectStatus | None] | None, bool]
 
 
-class PageCache:
+class DatedPage(NamedTuple):
+    """A rendered page, and its `Cache-Control`."""
+
+    body: Body
+    cache_control: str
+
+    @property
+    def size(self) -> int:
+        """See PageCache."""
+        return self.body.size
+
+
+class DatedPages:
     """The rendered dated pages of the projects of a registry."""
 
     def __init__(self) -> None:
         self._policy = Policy()
-        self._kept: SizedLRU[_Key, tuple[Body, str]] = SizedLRU(LIMIT)
+        self._cache: PageCache[_Key, DatedPage] = PageCache()
 
-    async def body(
+    async def rendered(
         self,
         project: str,
         snapshot_page: SnapshotPage,
@@ -44,31 +55,32 @@ class PageCache:
         status: ProjectStatus | None,
         *,
         derived: bool = True,
-    ) -> tuple[Body, str]:
-        """Return the page of a project at an instant, without what is withheld, and its `Cache-Control`.
+    ) -> DatedPage:
+        """Return the page of a project at an instant, without what is withheld.
 
         `status` is the project's status as last observed. For `derived` see SnapshotPage.page.
         """
         if policy is not self._policy:
-            self._policy, self._kept = policy, SizedLRU(LIMIT)
-        pages = self._kept
+            self._policy, self._cache = policy, PageCache()
+        cache = self._cache
         ruled = (status,) if policy.may_change(snapshot_page.name, snapshot_page.contents, status) else None
         key = (project, snapshot_page.since, media_type, ruled, derived)
-        found = pages.get(key)
-        if found is None:
-            joined = media_type is MediaType.JSON and not ruled and derived
+        found = cache.get(key)
+        if found is not None:
+            return found
+        joined = media_type is MediaType.JSON and not ruled and derived
 
-            def make() -> tuple[Body, str]:
-                if joined:
-                    return Body(snapshot_page.json()), DATED
-                plain, cache_control = _changed(snapshot_page.page(derived=derived), media_type, policy, status)
-                if not derived:  # what is known of a host is only kept for a while
-                    cache_control = PASSING
-                return Body(plain), cache_control
+        def make() -> DatedPage:
+            if joined:
+                return DatedPage(Body(snapshot_page.json()), DATED)
+            plain, cache_control = _changed(snapshot_page.page(derived=derived), media_type, policy, status)
+            if not derived:  # what is known of a host is only kept for a while
+                cache_control = PASSING
+            return DatedPage(Body(plain), cache_control)
 
-            found = await off_loop(make, snapshot_page.size // _QUICK if joined else snapshot_page.size)
-        pages.put(key, found, found[0].size)  # the size grows with each content coding that is requested
-        return found
+        made = await off_loop(make, snapshot_page.size // _QUICK if joined else snapshot_page.size)
+        cache.put(key, made)
+        return made
 
 
 def _changed(page: Page, media_type: MediaType, policy: Policy, status: ProjectStatus | None) -> tuple[bytes, str]:
