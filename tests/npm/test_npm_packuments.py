@@ -182,7 +182,7 @@ def test_what_is_no_packument_is_not_frozen_as_one(
     registry.upstream.pages["/npm/left"] = Response(body, headers={"Content-Type": kind})
     answer = get(server.pin(pin, registry.url + "left"))
     assert answer.status_code == 502
-    assert "no packument" in answer.text
+    assert "is not a packument" in answer.text
     del registry.upstream.pages["/npm/left"]
     assert len(links(get(server.pin(pin, registry.url + "left")))) == 1
 
