@@ -130,7 +130,7 @@ class Downloads:
         error = MirrorError("the mirror was stopped during a download: try again")
         try:
             while not flight.done:
-                claim = await anyio.to_thread.run_sync(self._spool.claim, key)
+                claim = self._spool.claim(key)  # no thread: the client is waiting, and so short a piece of work is not
                 if claim is None:
                     await self._follow(key, flight)
                 else:

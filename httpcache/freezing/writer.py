@@ -16,13 +16,15 @@ BATCH = 1024 * 1024  # bytes of a body that may wait to be written; smaller batc
 WAITING = 32 * BATCH  # bytes of all bodies that may wait; the threads may hold as many again
 SYNCED = 64 * BATCH  # bytes between two fdatasync calls, so that the final one does not stall everything
 PIECE = 256  # overhead of a piece, in bytes
+AT_ONCE = 64 * 1024  # bytes of a first piece that are written on the event loop: a thread would take longer to wake up
 
 
 class Writer:
     """Writes a body to its part file in a thread while buffering more of it, up to BATCH bytes or its share of WAITING.
 
     Whatever is buffered when the thread becomes free is the next batch. Another thread syncs to disk in the meantime,
-    so that at most twice SYNCED bytes are not on the disk.
+    so that at most twice SYNCED bytes are not on the disk. Only a first piece of up to AT_ONCE bytes, which a client
+    waits for, and which may be all of a small file, is written without a thread.
     """
 
     _count = 0
@@ -37,8 +39,8 @@ class Writer:
     ) -> None:
         """`threads` is an executor from `prestarted_executor`.
 
-        In the thread, `first`, if given, is called before anything is written, and `on_piece` with every piece. Outside
-        it, `on_written` is called with the number of bytes written so far.
+        Where a piece is written, `first`, if given, is called before anything is, and `on_piece` with every piece. On
+        the event loop, `on_written` is called with the number of bytes written so far.
         """
         self.taken = 0
         self._threads = threads
@@ -68,10 +70,14 @@ class Writer:
 
     async def take(self, piece: bytes) -> None:
         """Accept a piece, and wait while too much is buffered. Raises OSError for this piece or an earlier one."""
+        is_first = not self.taken
         self.taken += len(piece)
         self._waiting += len(piece) + PIECE
         self._work.append(partial(self._write, piece))
-        if self._batch is None and self._error is None:
+        if is_first and len(piece) <= AT_ONCE:
+            _do(self._taken_over())
+            self._on_written(self.taken)
+        elif self._batch is None and self._error is None:
             self._start()
         await self._until(min(BATCH, WAITING // Writer._count), 2 * SYNCED)
         await asyncio.sleep(0)  # an upstream with many small pieces must not starve the others
@@ -85,9 +91,13 @@ class Writer:
             raise self._error
 
     def _start(self) -> None:
-        work, self._work, self._waiting = self._work, [], 0
-        self._batch = asyncio.get_running_loop().run_in_executor(self._threads, _do, work)
+        self._batch = asyncio.get_running_loop().run_in_executor(self._threads, _do, self._taken_over())
         self._batch.add_done_callback(partial(self._ended, self.taken))
+
+    def _taken_over(self) -> list[Callable[[], object]]:
+        """Return the buffered work, to be done by the caller."""
+        work, self._work, self._waiting = self._work, [], 0
+        return work
 
     def _ended(self, written: int, batch: asyncio.Future[None]) -> None:
         self._batch, self._error = None, self._error or batch.exception()

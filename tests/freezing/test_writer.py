@@ -12,9 +12,9 @@ from pathlib import Path
 import anyio
 import pytest
 
-from httpcache.freezing.writer import BATCH, SYNCED, WAITING, Writer
+from httpcache.freezing.writer import AT_ONCE, BATCH, SYNCED, WAITING, Writer
 
-PIECE = 64 * 1024
+PIECE = AT_ONCE + 1  # a first piece of this size is left to the thread
 
 
 @pytest.fixture
@@ -42,6 +42,31 @@ def test_all_pieces_are_written_in_order_and_told_of(tmp_path: Path, threads: Th
     assert done[0] == "first"
     assert done[1:] == sorted(done[1:])  # type: ignore[type-var]
     assert done[-1] == len(whole)
+
+
+@pytest.mark.parametrize(("size", "is_at_once"), [(1, True), (AT_ONCE, True), (AT_ONCE + 1, False)])
+def test_only_a_small_first_piece_is_written_without_a_thread(
+    tmp_path: Path, threads: ThreadPoolExecutor, size: int, is_at_once: bool
+) -> None:
+    """And the thread may be as busy as it likes meanwhile: the client has the first bytes."""
+    writers: list[int] = []
+    told: list[int] = []
+    piece = os.urandom(size)
+
+    async def write() -> None:
+        with (tmp_path / "part").open("xb", buffering=0) as file:
+            writer = Writer(
+                threads, file.fileno(), None, lambda piece: writers.append(threading.get_ident()), told.append
+            )
+            async with writer.running():
+                await writer.take(piece)
+                assert (told == [size]) is is_at_once
+                await writer.take(piece)
+
+    anyio.run(write)
+    assert [thread == threading.get_ident() for thread in writers] == [is_at_once, False]
+    assert told[-1] == 2 * size
+    assert (tmp_path / "part").read_bytes() == 2 * piece
 
 
 @pytest.mark.parametrize("count", [1, 2, 2 * WAITING // BATCH])
@@ -73,7 +98,8 @@ def test_what_waits_for_a_slow_disk_is_bounded(tmp_path: Path, threads: ThreadPo
     assert {part.stat().st_size for part in parts} == {50 * PIECE}
 
 
-def test_a_disk_that_fails_ends_the_download(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
+@pytest.mark.parametrize("size", [1, PIECE])
+def test_a_disk_that_fails_ends_the_download(tmp_path: Path, threads: ThreadPoolExecutor, size: int) -> None:
     (tmp_path / "part").touch()
     told: list[int] = []
 
@@ -81,7 +107,7 @@ def test_a_disk_that_fails_ends_the_download(tmp_path: Path, threads: ThreadPool
         with (tmp_path / "part").open("rb", buffering=0) as file:  # which cannot be written to
             writer = Writer(threads, file.fileno(), lambda: None, lambda piece: None, told.append)
             async with writer.running():
-                await writer.take(b"one")
+                await writer.take(bytes(size))
 
     with pytest.raises(OSError, match="descriptor") as failed:
         anyio.run(write)
@@ -159,17 +185,18 @@ def test_a_fault_that_the_disk_tells_of_late_ends_the_download(threads: ThreadPo
 def test_nothing_is_written_after_the_download_was_cut_off(tmp_path: Path, threads: ThreadPoolExecutor) -> None:
     disk = threading.Event()
     seen: list[bytes] = []
+    begun = bytes(PIECE)
 
     async def write() -> None:
         with (tmp_path / "part").open("xb", buffering=0) as file:
             writer = Writer(threads, file.fileno(), disk.wait, seen.append, lambda written: None)
             async with writer.running():
-                await writer.take(b"begun")
+                await writer.take(begun)
                 await writer.take(b"waiting")
                 threading.Timer(0.05, disk.set).start()
                 raise ConnectionError
 
     with pytest.raises(ConnectionError):
         anyio.run(write)
-    assert seen == [b"begun"]
-    assert (tmp_path / "part").read_bytes() == b"begun"
+    assert seen == [begun]
+    assert (tmp_path / "part").read_bytes() == begun
