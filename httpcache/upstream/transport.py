@@ -20,6 +20,7 @@ from httpcache.errors import BadAddress
 from httpcache.settings import Settings
 from httpcache.target import DEFAULT_PORTS
 
+from .bulk import Body
 from .guard import Guard, GuardedBackend
 from .network_backend import IN_HEAD, SocketBackend
 
@@ -134,9 +135,9 @@ class _ProxyPool(_Assigning, httpcore.AsyncHTTPProxy):
 
 
 class _Connection(httpcore.AsyncConnectionInterface):
-    """A connection that is not reused if extra bytes followed a response.
+    """A connection that reads large bodies fast (see `bulk`), and is not reused if extra bytes followed a response.
 
-    They would be taken for the response to the next request (RFC 9112 section 9.2), and frozen under its URL. httpcore
+    These would be taken for the response to the next request (RFC 9112 section 9.2), and frozen under its URL. httpcore
     only notices those that are still in the socket.
 
     For each request, the pool asks every connection twice whether it has expired, and httpcore checks the socket each
@@ -158,16 +159,24 @@ class _Connection(httpcore.AsyncConnectionInterface):
         return self._inner.has_expired() or (self._inner.is_idle() and self._has_leftover())
 
     def _has_leftover(self) -> bool:
+        connection = self._http11()
+        return connection is not None and bool(connection._h11_state.trailing_data[0])
+
+    def _http11(self) -> httpcore.AsyncHTTP11Connection | None:
+        """Return the connection itself, inside those that connect first; None while it is not connected."""
         inner: Any = self._inner
         while hasattr(inner, "_connection"):
             inner = inner._connection
-        return inner is not None and bool(inner._h11_state.trailing_data[0])
+        return inner  # type: ignore[no-any-return]
 
     async def handle_async_request(self, request: httpcore.Request) -> httpcore.Response:
         if self._inner.is_idle() and self._is_spent():
             await self._inner.aclose()
             raise httpcore.ConnectionNotAvailable  # makes the pool take another one
-        return await self._inner.handle_async_request(request)
+        response = await self._inner.handle_async_request(request)
+        if connection := self._http11():
+            response.stream = Body(response.stream, connection, request.extensions["timeout"]["read"])
+        return response
 
     async def aclose(self) -> None:
         await self._inner.aclose()

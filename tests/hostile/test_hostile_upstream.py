@@ -24,6 +24,7 @@ import pytest
 
 from httpcache.store.local import LocalStore
 from httpcache.store.record import Record, decode
+from httpcache.upstream.network_backend import READ
 from tests.support.clients import NOWHERE
 from tests.support.inside import checked_records, processes, until
 from tests.support.mirror import Mirror
@@ -235,6 +236,17 @@ LARGE = [
     broken("a file too large in chunks", [head(CHUNKED), chunks(RANDOM, b"!"), End.KEEP], text="--max-file"),
     broken("a file without end in chunks", endless(head(CHUNKED), chunks(BODY * 32).removesuffix(b"0\r\n\r\n"))),
     broken("a file without end and length", endless(head(), BODY * 32)),
+    # All but the end of these is read past the parser (bulk.py).
+    whole("a large file in two pieces", [answer(RANDOM)[:-5], Drip([RANDOM[-5:]], 0.1), End.KEEP], body=RANDOM),
+    whole("another answer behind a large file", [answer(RANDOM) + POISON, End.KEEP], body=RANDOM),
+    whole("more than was announced of a large file", [answer(RANDOM[:-9]) + RANDOM[-9:], End.KEEP], body=RANDOM[:-9]),
+    refused("a large file and chunked too", [head(CHUNKED, f"Content-Length: {len(RANDOM)}"), RANDOM, End.KEEP]),
+    *(
+        broken(f"a large file that ends after {size} bytes: {end.value}", [answer(RANDOM)[: size - MEGABYTE], end])
+        for size in (1, READ, MEGABYTE - READ - 1, MEGABYTE - READ, MEGABYTE - READ + 1, MEGABYTE - 1)
+        for end in (End.FIN, End.RST)
+    ),
+    broken("a large file that stalls", [answer(RANDOM)[: -MEGABYTE // 2], End.STALL], status=504),
     whole("a head that is not too large", headed("X-Padding: " + "x" * 12000)),
     refused("a head of one long line", headed("X-Padding: " + "x" * 20000), text="--max-header"),
     refused("a head of many lines", headed(*[f"X-{number}: y" for number in range(2500)]), text="--max-header"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import ssl
 import threading
@@ -13,10 +14,12 @@ import httpx
 import pytest
 import trustme
 
+from httpcache.upstream.network_backend import READ
 from tests.support import http
 from tests.support.command import run, told
 from tests.support.mirror import Mirror, free_port
 from tests.support.proxy import Proxy
+from tests.support.rawupstream import RawUpstream
 from tests.support.registries import PyPI
 from tests.support.upstream import CUT, Request, Response, Upstream
 
@@ -255,6 +258,12 @@ def test_a_slow_origin_keeps_no_other_waiting(
 # An idle connection
 
 
+@pytest.fixture
+def raw() -> Iterator[RawUpstream]:
+    with RawUpstream() as found:
+        yield found
+
+
 def test_connections_are_used_again(upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]) -> None:
     """Also if many were in use at once, as when a resolver asks for the metadata of many versions."""
     many = 50
@@ -282,3 +291,21 @@ def test_a_connection_that_was_closed_meanwhile(upstream: Upstream, server: Mirr
         assert http.get(server.pin(pin, f"{upstream.url}/{number}")).status_code == 200
         upstream.stop()
         upstream.start()
+
+
+@pytest.mark.parametrize("size", [0, 1, READ, READ + 1, 3 * READ, 3 * READ + 1])
+def test_a_connection_is_used_again_after_a_body_of_any_size(
+    size: int, raw: RawUpstream, server: Mirror, pin: str
+) -> None:
+    """The bulk of a large one is read past httpcore, which has to know all the same that it has ended."""
+    bodies = {f"/{number}": os.urandom(size) for number in range(3)}
+    for path, body in bodies.items():
+        raw.honest(path, body)
+        assert http.get(server.pin(pin, raw.url + path)).content == body
+    assert [request.connection for request in raw.requests] == [1, 1, 1]
+
+
+def test_a_large_file_through_tls(secure: Upstream, bundle: Path, mirror: Callable[..., Mirror]) -> None:
+    secure.pages["/large"] = body = os.urandom(5 * READ + 7)
+    running: Mirror = mirror("--ca-bundle", str(bundle))
+    assert http.get(running.pin("a", f"{secure.url}/large")).content == body
