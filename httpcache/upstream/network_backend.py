@@ -94,7 +94,7 @@ class _Socket(ByteStream):
         self._socket = connected
         self._loop = asyncio.get_running_loop()
 
-    async def receive(self, max_bytes: int = 65536) -> bytes:
+    async def receive(self, max_bytes: int = READ) -> bytes:  # a TLS stream does not say how many
         try:
             data = await self._loop.sock_recv(self._socket, max_bytes)
         except OSError as error:
