@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from collections.abc import AsyncIterator, Callable
 from functools import partial
 from typing import TypeVar
@@ -17,9 +18,19 @@ from .errors import guarded
 T = TypeVar("T")
 
 NO_WAIT: int | None = getattr(os, "RWF_NOWAIT", None)  # Linux only
-CHUNK = 128 * 1024  # bytes for each read; a client that does not receive holds about ten times as many
+CHUNK = 256 * 1024  # bytes for each read; a client that does not receive holds about ten times as many
 LEAST = 16 * 1024  # bytes for each read when there are many clients
-READ_AHEAD = 4 * 1024 * 1024  # bytes for the reads of all clients together, but at least LEAST for each
+READ_AHEAD = 8 * 1024 * 1024  # bytes for the reads of all clients together, but at least LEAST for each
+
+
+class _Buffer(threading.local):
+    """A thread's buffer for reads from memory: to allocate and clear one for each takes longer than the read itself."""
+
+    def __init__(self) -> None:
+        self.view = memoryview(bytearray(CHUNK))
+
+
+_BUFFER = _Buffer()
 
 
 class _Reading:
@@ -60,9 +71,9 @@ def _read_cached(fd: int, count: int, at: int) -> bytes:
     """Read data from the page cache without blocking. Returns b"" if it is not there, or if reading fails."""
     if NO_WAIT is None:
         return b""
-    buffer = bytearray(count)
+    view = _BUFFER.view[:count]
     try:
-        return bytes(memoryview(buffer)[: os.preadv(fd, [buffer], at, NO_WAIT)])
+        return bytes(view[: os.preadv(fd, [view], at, NO_WAIT)])
     except OSError:  # EAGAIN, or an error that the thread will meet again and report
         return b""
 
