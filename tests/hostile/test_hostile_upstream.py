@@ -497,8 +497,8 @@ REDIRECTS = [
         more=CHAIN | {"/hop8": headed()},
         text="redirects more than 5 times (--max-redirects)",
     ),
-    refused("a loop of one", to("/dir/file"), text="redirects in a circle"),
-    refused("a loop of two", to("/hop"), more={"/hop": to("/dir/file")}, text="redirects in a circle"),
+    refused("a loop of one", to("/dir/file"), text="redirects in a loop"),
+    refused("a loop of two", to("/hop"), more={"/hop": to("/dir/file")}, text="redirects in a loop"),
     refused("to nowhere on this machine", to(f"{NOWHERE}/hop")),
     *(
         refused(f"to {location[:30]!r}", to(location))
