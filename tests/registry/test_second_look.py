@@ -246,7 +246,7 @@ def test_a_page_that_is_older_by_its_serial(old: str, proved: bool, project: str
     assert filenames(server.at(instant()) + f"{project}/") == now
     assert "not the newest" not in ask(server.at("live") + f"{project}/").headers["cache-status"]
     assert before
-    assert f"the page of {project} is not accepted" in server.log()
+    assert f"the page of {project} was not accepted" in server.log()
 
 
 @pytest.fixture
