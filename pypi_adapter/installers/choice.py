@@ -7,7 +7,7 @@ and pre-releases count only if the specifiers name one or nothing else is there 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import lru_cache
 from itertools import islice, product
 
@@ -44,25 +44,25 @@ def wheel_version(filename: str) -> str:
 def newest(
     found: Iterable[tuple[str, Sequence[File]]],
     environment: Environment,
-    specifiers: SpecifierSet,
+    specifiers: Collection[SpecifierSet],
     usable: Callable[[File], bool] = lambda _: True,
 ) -> Iterator[tuple[Version, File]]:
-    """Yield the versions within `specifiers`, the newest first, each with its best wheel.
+    """Yield the versions within all of `specifiers`, the newest first, each with its best wheel.
 
     `found` has the versions of a project with their files, the newest first. `usable` can exclude files.
     """
     held: list[tuple[Version, File]] = []
-    any_final = False
+    any_final, pre_releases = False, any(each.prereleases for each in specifiers)
     for text, files in islice(found, EXAMINED):
         version = parse_version(text)
-        if version is None or not specifiers.contains(version, prereleases=True):
+        if version is None or not all(each.contains(version, prereleases=True) for each in specifiers):
             continue
-        if version.is_prerelease and not specifiers.prereleases and any_final:
+        if version.is_prerelease and not pre_releases and any_final:
             continue
         wheel = best_wheel(filter(usable, files), environment)
         if wheel is None:
             continue
-        if version.is_prerelease and not specifiers.prereleases:
+        if version.is_prerelease and not pre_releases:
             held.append((version, wheel))
         else:
             any_final = True

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain, islice
@@ -99,17 +99,15 @@ class _Project:
     depth: int = DEPTH + 1
     extras: frozenset[str] = frozenset()
     specifiers: dict[str, SpecifierSet] = field(default_factory=dict)
-    chosen: set[str] = field(default_factory=set)
+    chosen: set[frozenset[str]] = field(default_factory=set)
     asked: set[Version] = field(default_factory=set)
     requires: dict[str, Sequence[Need]] = field(default_factory=dict)
     older: deque[tuple[Version, Source, File]] = field(default_factory=deque)
 
-    def within(self, parent: str, specifiers: SpecifierSet) -> SpecifierSet:
-        """Return the versions that `parent` allows by these specifiers, and all others by their own."""
-        for name, others in self.specifiers.items():
-            if name != parent:
-                specifiers &= others
-        return specifiers
+    def within(self, parent: str, specifiers: SpecifierSet) -> Mapping[str, SpecifierSet]:
+        """Return what `parent` allows by these specifiers, and all others by their own, by their texts."""
+        others = (each for name, each in self.specifiers.items() if name != parent)
+        return {str(each): each for each in (specifiers, *others)}
 
     def add(self, parent: str, need: Need) -> None:
         """Note what `parent` requires of it."""
@@ -241,7 +239,8 @@ class ReadAhead:
         for need in required:
             child = walk.project(need.project)
             child.add(project.name, need)
-            self._later(walk, depth, partial(self._choose, walk, child, project.name, need.specifiers, None))
+            if frozenset(child.within(project.name, need.specifiers)) not in child.chosen:
+                self._later(walk, depth, partial(self._choose, walk, child, project.name, need.specifiers, None))
             self._reach(walk, child, depth)
 
     async def _choose(
@@ -254,11 +253,11 @@ class ReadAhead:
     ) -> None:
         """Read the page of a project, and METADATA of its newest version that `parent` and all others allow."""
         within = project.within(parent, specifiers)
-        if str(within) in project.chosen:
+        if frozenset(within) in project.chosen:
             return
-        project.chosen.add(str(within))
+        project.chosen.add(frozenset(within))
         source, view = found or await self._look(walk, project.name)
-        for _, file in await self._files(walk, project.name, source, view, within, 1):
+        for _, file in await self._files(walk, project.name, source, view, within.values(), 1):
             await self._read_listed(walk, project, source, file)
 
     async def _read_older(self, walk: _Walk, project: _Project) -> None:
@@ -268,7 +267,7 @@ class ReadAhead:
         if not project.older:
             source, view = await self._look(walk, project.name)
             within = project.within("", SpecifierSet(f"<{min(project.asked)}"))
-            files = await self._files(walk, project.name, source, view, within, LADDER)
+            files = await self._files(walk, project.name, source, view, within.values(), LADDER)
             project.older.extend((version, source, file) for version, file in files)
         for _, source, file in islice(project.older, min(len(project.asked) - 1, BATCH)):
             self._later(walk, 1, partial(self._read_listed, walk, project, source, file))
@@ -287,7 +286,7 @@ class ReadAhead:
         return source, view
 
     async def _files(
-        self, walk: _Walk, project: str, source: Source, view: View, within: SpecifierSet, count: int
+        self, walk: _Walk, project: str, source: Source, view: View, within: Collection[SpecifierSet], count: int
     ) -> list[tuple[Version, File]]:
         """Return the `count` newest versions that an installer would use, with their wheels."""
         page = view.page

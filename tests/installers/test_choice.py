@@ -51,7 +51,7 @@ def wheel(version: str, tag: str = TAGS[0], build: str = "") -> str:
 
 def chosen(files: Sequence[File], specifiers: str) -> Version | None:
     """The version that is chosen of a page."""
-    found = newest(releases(Page("demo", tuple(files))), HERE, SpecifierSet(specifiers))
+    found = newest(releases(Page("demo", tuple(files))), HERE, [SpecifierSet(specifiers), SpecifierSet()])
     return next((version for version, _ in found), None)
 
 
@@ -123,5 +123,5 @@ def test_only_the_newest_versions_are_examined() -> None:
 
 def test_what_is_withheld_is_passed_over() -> None:
     files = [file(wheel("1.0")), file(wheel("2.0"))]
-    found = newest(releases(Page("demo", tuple(files))), HERE, SpecifierSet(), lambda each: "2.0" not in each.filename)
+    found = newest(releases(Page("demo", tuple(files))), HERE, [], lambda each: "2.0" not in each.filename)
     assert [str(version) for version, _ in found] == ["1.0"]
