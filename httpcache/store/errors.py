@@ -19,6 +19,7 @@ P = ParamSpec("P")
 
 RESTORE = "stop the mirror and restore the data folder from a backup"
 _HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+_FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # there is no room for the index, or for its -shm file
 _CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
@@ -35,13 +36,14 @@ def store_error(error: Exception) -> StoreError:
     """Return the mirror's error for one of the file system or SQLite. Clients see its text, so it names no path."""
     if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, sqlite3.Error):
         error = error.__context__  # diskcache reports every failure to begin a transaction as a timeout
-    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "disk is full" in str(error):
+    code = getattr(error, "sqlite_errorcode", None)
+    if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or code in _FULL:
         return StoreFull("the mirror's store is full: make room on its disk")
     if getattr(error, "errno", None) == errno.EROFS:
         return StoreError("the mirror's data folder is read-only: it serves what is frozen, but cannot freeze more")
-    if getattr(error, "sqlite_errorcode", None) in _CORRUPT:
+    if code in _CORRUPT:
         return Damaged(f"the index of the mirror's store is damaged ({error}): {RESTORE}")
-    if getattr(error, "sqlite_errorcode", None) in _HELD:
+    if code in _HELD:
         return held()
     return StoreError(f"the mirror's store cannot be used: {getattr(error, 'strerror', None) or error}")
 

@@ -148,7 +148,9 @@ def test_a_transaction_that_fails_fails_for_all(store: LocalStore) -> None:
     """Nothing of it is kept; each has an error of its own, since whoever has told of it notes that; then it goes on."""
 
     def full() -> Outcome[None]:
-        raise sqlite3.OperationalError("database or disk is full")
+        error = sqlite3.OperationalError("database or disk is full")
+        error.sqlite_errorcode = sqlite3.SQLITE_FULL
+        raise error
 
     before = count(store)
     with held_back(store):
