@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from hashlib import sha256
@@ -12,8 +11,8 @@ from urllib.parse import quote
 import msgspec
 
 from httpcache.errors import BadAddress
-from httpcache.target import Target, origin
-from pypi_adapter.simple.model import SHA256, File, identity, is_derived
+from httpcache.target import Target
+from pypi_adapter.simple.model import SHA256, File, identity
 
 from .instants import to_date, to_instant
 
@@ -137,15 +136,12 @@ def _quoted(filename: str) -> str:
     return filename if _UNRESERVED.fullmatch(filename) else quote(filename, safe="")
 
 
-def linked(file: File, base: str, project: str, slow: Collection[str] = ()) -> File:
-    """Return a file with its address on the mirror, under `base`; every wheel has a metadata file there (PEP 658).
-
-    The metadata file is not advertised for a wheel on a `slow` host if METADATA would have to be read from the wheel.
-    """
+def linked(file: File, base: str, project: str) -> File:
+    """Return a file with its address on the mirror, under `base`; every wheel has a metadata file there (PEP 658)."""
     return msgspec.structs.replace(
         file,
         url=f"{base}/files/{project}/{token(file)}/{_quoted(file.filename)}",
-        core_metadata=None if slow and is_derived(file) and origin(file.url) in slow else advertised(file),
+        core_metadata=advertised(file),
         gpg_sig=None if file.gpg_sig else file.gpg_sig,  # the mirror serves no .asc files
     )
 

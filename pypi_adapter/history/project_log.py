@@ -17,11 +17,13 @@ import msgspec
 from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
 from pypi_adapter.addresses import linked
+from pypi_adapter.instants import now
 from pypi_adapter.offload import in_parser_thread, off_loop
 from pypi_adapter.simple.model import File, Identity, ProjectStatus, identity
 
 from .doubts import Doubts
 from .history import Entry, History, Observation, Serials, StaleObservation, decode_entry, encode_entry
+from .live_page import LivePage
 from .snapshot import Snapshot, SnapshotPage, take_snapshot
 from .snapshot_cache import SnapshotCache, StoredSnapshot
 
@@ -128,6 +130,14 @@ class ProjectLog:
             async with self._working:
                 snapshot = self._snapshot or await self._take_snapshot()
         return snapshot.at(instant)
+
+    async def live(self, days: int) -> LivePage | None:
+        """Return the project now, without files younger than `days` days; None if it does not exist.
+
+        Raises StoreError.
+        """
+        page = await self.work(lambda history: history.cooled(now(), days) if days else history.latest())
+        return LivePage(page, self._link) if page else None
 
     async def work(self, what: Callable[[History], T]) -> T:
         """Run something on the history, off the event loop if the history is long. Raises StoreError."""

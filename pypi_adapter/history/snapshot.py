@@ -119,6 +119,11 @@ class SnapshotPage:
         self._project = project
 
     @property
+    def hosts(self) -> tuple[str, ...]:
+        """The origins of the wheels, at any instant, whose METADATA has to be read from the wheel."""
+        return self.snapshot.hosts
+
+    @property
     def size(self) -> int:
         """How many rows have to be examined."""
         return len(self.snapshot.rows.files)

@@ -26,12 +26,13 @@ from pypi_adapter.history.history import (
     Serials,
     StaleObservation,
 )
+from pypi_adapter.history.live_page import LivePage
 from pypi_adapter.history.project_log import ProjectLog
 from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.history.snapshot_cache import SnapshotCache
 from pypi_adapter.instants import date_from, now, to_segment
-from pypi_adapter.simple.model import QUARANTINED, SHA256, File, Page, ProjectStatus
+from pypi_adapter.simple.model import QUARANTINED, SHA256, File, ProjectStatus
 
 from .client import RegistryClient
 from .clock import ahead, is_ahead
@@ -60,12 +61,12 @@ OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
 class View:
     """A project's page, None if the project does not exist, and whether the registry was asked for it just now.
 
-    The links of a page as of an instant go to the mirror, those of a live page to the registry. `owned`: the project
-    existed at the instant or at any time before. `status` is the project's as last observed, whatever the instant.
-    `stale` is why a live page is not the registry's newest, None if it is.
+    The links of the page lead to the mirror. `owned`: the project existed at the instant or at any time before.
+    `status` is the project's as last observed, whatever the instant. `stale` is why a live page is not the registry's
+    newest, None if it is.
     """
 
-    page: Page | SnapshotPage | None
+    page: SnapshotPage | LivePage | None
     observed: bool
     owned: bool
     status: ProjectStatus | None = None
@@ -167,7 +168,7 @@ class Registry:
                 with suppress(StaleObservation):  # what is known is newer
                     await self._observe(project_log, always=False)
         await self._note(project_log)
-        page = await project_log.work(lambda history: history.cooled(now(), days) if days else history.latest())
+        page = await project_log.live(days)
         self._keep(project_log)
         return View(page, True, project_log.owned_by(project_log.instant), project_log.status, project_log.stale)
 

@@ -25,16 +25,14 @@ from httpcache.errors import BadAddress, NotFound
 from httpcache.request import Request
 from httpcache.store.base import Store
 from httpcache.store.record import Record
-from httpcache.target import origin
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
-from pypi_adapter.addresses import AsOf, Now, When, linked, meant, parse_when
-from pypi_adapter.history.snapshot import SnapshotPage
+from pypi_adapter.addresses import AsOf, Now, When, meant, parse_when
 from pypi_adapter.instants import now
 from pypi_adapter.registry.metadata_source import SUFFIX
 from pypi_adapter.registry.registry import View
 from pypi_adapter.simple.json_api import project_json
-from pypi_adapter.simple.model import SHA256, File, ProjectList, is_derived, is_distribution, map_files
+from pypi_adapter.simple.model import SHA256, File, ProjectList, is_distribution, map_files
 
 from .dated_pages import PASSING
 from .groups import Source, all_names, first_with
@@ -129,26 +127,12 @@ class Dated:
             raise self._none(name, when, source, view)
         if self._read_ahead:
             self._read_ahead.page(_agent(request), self._path, self._sources, when, name, source, view)
-        policy, ranges = await source.policy.current(), source.registry.files.ranges
-        if isinstance(page, SnapshotPage):
-            media_type = chosen(request.accept)
-            slow = await ranges.known_to_ignore(page.snapshot.hosts)
-            derived = not slow or len(slow) < len(page.snapshot.hosts)
-            body, cache_control = await source.pages.rendered(
-                name, page, media_type, policy, view.status, derived=derived
-            )
-            status = STORED if view.observed else HIT
-            return page_response(media_type, body, cache_control, status, lasting=not view.observed)
-        slow = await ranges.known_to_ignore({origin(file.url) for file in page.files if is_derived(file)})
-        return await index_response(
-            policy.page(page, view.status),
-            request.accept,
-            link=lambda file: linked(file, request.root + source.registry.path, name, slow),
-            prefix=prefix,
-            cache_control=PASSING,
-            cache_status=_renewed(view.stale),
-            lasting=False,
-        )
+        media_type, policy = chosen(request.accept), await source.policy.current()
+        slow = await source.registry.files.ranges.known_to_ignore(page.hosts)
+        derived = not slow or len(slow) < len(page.hosts)
+        body, cache_control = await source.pages.rendered(name, page, media_type, policy, view.status, derived=derived)
+        status = _status(when, view.observed, view.stale)
+        return page_response(media_type, body, cache_control, status, lasting=not view.observed)
 
     async def _json(self, request: Request, when: When, project: str, version: str | None) -> ASGIApp:
         """Answer as PyPI's JSON API does, from the same history: pip-compile reads the digests from it.
@@ -161,15 +145,9 @@ class Dated:
         if view.page is None:
             raise self._none(name, when, source, view)
         page, policy = view.page, await source.policy.current()
-        base = request.root + source.registry.path
 
         def render() -> bytes | None:
-            whole = (
-                page.page()
-                if isinstance(page, SnapshotPage)
-                else map_files(page, lambda file: linked(file, base, name))
-            )
-            kept = policy.page(whole, view.status)
+            kept = policy.page(page.page(), view.status)
             if not all("sha256" in file.hashes for file in kept.files):
                 raise NotFound(
                     f"the registry does not announce a sha256 for every file of {name}, as this API requires: "
@@ -180,7 +158,7 @@ class Dated:
         body = await anyio.to_thread.run_sync(render)
         if body is None:
             raise NotFound(f"{name} has no version {version!r} {_phrase(when)}")
-        status = _status(when, observed=view.observed)
+        status = _status(when, view.observed, view.stale)
         return BytesResponse(Body(body), "application/json", "no-store", {"cache-status": status}, lasting=False)
 
     def _none(self, name: str, when: When, source: Source, view: View) -> NotFound:
@@ -192,10 +170,9 @@ class Dated:
         return await index_response(
             ProjectList(tuple(sorted(names))),
             request.accept,
-            link=lambda file: file,
             prefix=prefix,
             cache_control=_LIST if isinstance(when, AsOf) else PASSING,
-            cache_status=_status(when, observed=observed),
+            cache_status=_status(when, observed),
             lasting=isinstance(when, AsOf) and not observed,
         )
 
@@ -248,15 +225,13 @@ def _absolute(file: File, request: Request) -> File:
     return msgspec.structs.replace(file, url=address + file.url)
 
 
-def _status(when: When, *, observed: bool) -> str:
-    """Return what the mirror did, for `Cache-Status` (RFC 9211): a live page is always requested again."""
-    if isinstance(when, Now):
-        return RENEWED
-    return STORED if observed else HIT
+def _status(when: When, observed: bool, stale: str | None = None) -> str:
+    """Return what the mirror did, for `Cache-Status` (RFC 9211).
 
-
-def _renewed(stale: str | None) -> str:
-    """Return what the mirror did for a live page (RFC 9211), with the reason if it is outdated (section 2.7)."""
+    A live page is always requested again; if it is outdated, there is the reason (section 2.7).
+    """
+    if isinstance(when, AsOf):
+        return STORED if observed else HIT
     if stale is None:
         return RENEWED
     detail = "".join(letter for letter in stale if " " <= letter <= "~" and letter not in '"\\')

@@ -20,22 +20,20 @@ PAGE_POLICY = "default-src 'none'; frame-ancestors 'none'; sandbox allow-downloa
 
 
 async def index_response(
-    page: Page | ProjectList,
+    names: ProjectList,
     accept: str,
     *,
-    link: Callable[[File], File | None],
     prefix: str,
     cache_control: str,
     cache_status: str,
     lasting: bool,
 ) -> ASGIApp:
-    """Return a page as a response in the media type that `accept` prefers (PEP 691).
+    """Return a project list as a response in the media type that `accept` prefers (PEP 691).
 
-    `link` returns a file with the address at which the mirror serves it, or None to leave it out. `prefix` is the
-    address of the index, for the links of a project list. For `lasting` see BytesResponse. Raises NotAcceptable.
+    `prefix` is the address of the index. For `lasting` see BytesResponse. Raises NotAcceptable.
     """
     media_type = chosen(accept)
-    body = await rendered(page, media_type, link, prefix)
+    body = await rendered(names, media_type, lambda file: file, prefix)
     return page_response(media_type, body, cache_control, cache_status, lasting=lasting)
 
 
@@ -46,7 +44,11 @@ async def rendered(
     prefix: str,
     others: Sequence[str] = (),
 ) -> Body:
-    """Render a page in a media type. For `link` and `prefix` see `index_response`, for `others` see `to_html`."""
+    """Render a page in a media type.
+
+    `link` returns a file with the address at which the mirror serves it, or None to leave it out. `prefix` is the
+    address of the index, for the links of a project list. For `others` see `to_html`.
+    """
     return Body(await anyio.to_thread.run_sync(_render, page, media_type, link, prefix, others))
 
 

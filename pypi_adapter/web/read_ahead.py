@@ -294,7 +294,7 @@ class ReadAhead:
             return []
         policy = await source.policy.current()
         chosen = newest(
-            page.releases() if isinstance(page, SnapshotPage) else releases(page),
+            page.releases() if isinstance(page, SnapshotPage) else releases(page.observed),
             walk.environment,
             within,
             lambda file: policy.withheld(project, file, view.status) is None,
@@ -305,7 +305,7 @@ class ReadAhead:
         """Read METADATA of a file on a page. Raises MirrorError."""
         if file.filename in project.requires or file.filename in walk.reading:
             return
-        if isinstance(walk.when, AsOf):  # the links are those of the mirror
+        if isinstance(walk.when, AsOf):  # the links lead to the mirror
             file = await source.registry.file(project.name, file.url.split("/")[-2], file.filename)
         await self._read(walk, project, source, file, None)
 
