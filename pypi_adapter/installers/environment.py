@@ -18,7 +18,7 @@ from packaging.tags import compatible_tags, cpython_tags, mac_platforms
 MAX_AGENT = 2000  # characters of a User-Agent that is read
 AGENTS = 64  # different ones that are remembered
 
-_AGENT = re.compile(r"(?:pip|uv)/\S+ (\{.*\})")
+_AGENT = re.compile(r"(pip|uv)/\S+ (\{.*\})")
 _PYTHON = re.compile(r"3\.[0-9]{1,2}(?:\.[0-9]{1,2})?(?:[a-z0-9+]{0,12})", re.ASCII)
 _LIBC = re.compile(r"([0-9])\.([0-9]{1,2})(?:[.-].{0,20})?", re.ASCII)
 _MAC = re.compile(r"([0-9]{1,2})(?:\.([0-9]{1,2})(?:\..{0,20})?)?", re.ASCII)
@@ -62,7 +62,8 @@ class Environment:
     """A Python on a machine. `version` is the version of the libc on Linux, of the system on macOS, or None.
 
     `python` is a version such as `3.12.1`, `implementation` a name such as `CPython`, `system` one of Linux, Darwin,
-    Windows, `machine` what Python's `platform.machine()` gives, `libc` is glibc, musl or "".
+    Windows, `machine` what Python's `platform.machine()` gives, `libc` is glibc, musl or "". `concurrent`: the
+    installer asks for pages and METADATA as soon as it knows that it needs them, many at once.
     """
 
     python: str
@@ -71,6 +72,7 @@ class Environment:
     machine: str
     libc: str = ""
     version: tuple[int, int] | None = None
+    concurrent: bool = False
 
     @cached_property
     def release(self) -> tuple[int, int]:
@@ -130,7 +132,7 @@ def read_environment(agent: str) -> Environment | None:
     if not found:
         return None
     try:
-        told = msgspec.json.decode(found[1], type=_Told)
+        told = msgspec.json.decode(found[2], type=_Told)
     except (msgspec.MsgspecError, UnicodeError, RecursionError):
         return None
     python, machine = told.python or "", told.cpu or ""
@@ -140,7 +142,7 @@ def read_environment(agent: str) -> Environment | None:
     if not right or system not in _SYS_PLATFORMS:
         return None
     libc, version = _version(system, told.distro or _Distro())
-    return Environment(python, implementation, system, machine, libc, version)
+    return Environment(python, implementation, system, machine, libc, version, concurrent=found[1] == "uv")
 
 
 def _version(system: str, distro: _Distro) -> tuple[str, tuple[int, int] | None]:

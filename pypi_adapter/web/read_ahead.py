@@ -1,8 +1,10 @@
 """Reads ahead: fetches what an installer will probably ask for next, before it asks.
 
-When pip or uv asks for a project's page, METADATA of the newest version that it can use is fetched, and the pages and
-METADATA of the projects that this requires. All comes by the same way as for a client's request, which finds it frozen
-or joins its download. So a wrong guess costs a request, and changes no answer.
+When pip asks for a project's page, METADATA of the newest version that it can use is fetched, and the pages and
+METADATA of the projects that this requires. uv asks for many things at once, which is as fast as to guess, and costs
+less. But when a resolver, be it pip's or uv's, goes back through the versions of a project, METADATA of the next older
+ones is fetched. All comes by the same way as for a client's request, which finds it frozen or joins its download. So a
+wrong guess costs a request, and changes no answer.
 
 A *walk* is all that installers in one environment ask for in one index at one instant. It goes `DEPTH` projects beyond
 those that a client has asked for. So it stops by itself when nobody follows. Nothing waits for its turn when there is
@@ -47,6 +49,7 @@ DEPTH = 2  # projects between one that a client has asked for and the last one t
 AT_ONCE = 16  # projects of all walks of a process
 SHARE = 4  # of the connections of a process, at most one in so many is for reading ahead
 WAITING = 500  # projects of all walks of a process that wait for a turn
+FIRST = 8  # pages and METADATA of a walk that are read ahead before a client has asked for one of them
 UNFOLLOWED = 100  # pages and METADATA of a walk that no client has asked for yet
 UNFOLLOWED_BYTES = 32 * 1024 * 1024  # of these, as they are in memory
 BATCH = 5  # older versions of a project that are read ahead at once
@@ -158,7 +161,8 @@ class _Walk:
     def may_go_on(self) -> bool:
         """Whether clients follow, and the registries answer."""
         unfollowed = [item.size for item in self.items if item.is_open]
-        followed = len(unfollowed) < UNFOLLOWED and sum(unfollowed) < UNFOLLOWED_BYTES
+        right = sum(item.ahead and item.followed for item in self.items)
+        followed = len(unfollowed) < min(FIRST + right, UNFOLLOWED) and sum(unfollowed) < UNFOLLOWED_BYTES
         return followed and not self.is_full and all(each.registry.client.rest.left <= 0 for each in self.sources)
 
 
@@ -193,6 +197,8 @@ class ReadAhead:
         self._last.put((source.registry.path, project, environment), key)
         walk.page(project).followed = True
         known = walk.project(project)
+        if environment.concurrent:
+            return
         if not known.asked:
             self._later(walk, 0, partial(self._choose, walk, known, "", _ANY, (source, view)))
         self._reach(walk, known, 0)
@@ -213,9 +219,11 @@ class ReadAhead:
         version = parse_version(wheel_version(file.filename))
         if version is not None:
             known.asked.add(version)
-        self._later(walk, 0, partial(self._read, walk, known, source, file, find))
         if len(known.asked) > 1 and isinstance(walk.when, AsOf):
             self._later(walk, 0, partial(self._read_older, walk, known))
+        if walk.environment.concurrent:
+            return
+        self._later(walk, 0, partial(self._read, walk, known, source, file, find))
         self._reach(walk, known, 0)
 
     # --- from one project to those that it requires
@@ -234,7 +242,7 @@ class ReadAhead:
         what they require is not wanted.
         """
         depth = project.depth + 1
-        if depth > DEPTH or len(project.asked) > 1 or not isinstance(walk.when, AsOf):
+        if depth > DEPTH or len(project.asked) > 1 or not isinstance(walk.when, AsOf) or walk.environment.concurrent:
             return
         for need in required:
             child = walk.project(need.project)

@@ -12,9 +12,8 @@ import anyio
 import pytest
 
 from httpcache.store.local import LocalStore
-from pypi_adapter.installers.requirements import REQUIRED
 from pypi_adapter.registry.requested_projects import AHEAD, RequestedProjects
-from pypi_adapter.web.read_ahead import DEPTH, UNFOLLOWED
+from pypi_adapter.web.read_ahead import AT_ONCE, DEPTH, FIRST
 from tests.support import http
 from tests.support.agents import agent
 from tests.support.clients import Clients
@@ -30,6 +29,7 @@ from tests.support.upstream import NOT_FOUND, Request, Response, Upstream
 OLD = "2023-06-01T00:00:00Z"
 DATE = "2024-01-02"
 AGENT = agent()
+UV = agent("uv/0.13.9")
 SETTLED = 0.5
 """Seconds without a request after which nothing more is expected."""
 
@@ -177,12 +177,15 @@ def test_what_the_environment_needs(index: PyPI, mirror: Callable[..., Mirror]) 
     )
 
 
-def test_the_next_older_versions_if_the_newest_are_refused(index: PyPI, mirror: Callable[..., Mirror]) -> None:
+@pytest.mark.parametrize("user_agent", [AGENT, UV])
+def test_the_next_older_versions_if_the_newest_are_refused(
+    user_agent: str, index: PyPI, mirror: Callable[..., Mirror]
+) -> None:
     upload(index, *(wheel("demo", f"{number}.0") for number in range(1, 10)))
     server = mirror(index)
-    links = ask(server, "demo")
+    links = ask(server, "demo", user_agent=user_agent)
     for number, expected in ((9, {9}), (8, {9, 8, 7}), (7, {9, 8, 7, 6, 5}), (6, {9, 8, 7, 6, 5, 4, 3})):
-        ask_metadata(server, links[f"demo-{number}.0-py3-none-any.whl"])
+        ask_metadata(server, links[f"demo-{number}.0-py3-none-any.whl"], user_agent)
         assert settled(index) == ({"demo"}, {f"demo-{each}.0" for each in expected})
 
 
@@ -297,7 +300,7 @@ def test_metadata_that_requires_the_world(index: PyPI, mirror: Callable[..., Mir
     server = mirror(index)
     ask(server, "top")
     pages, files = settled(index)
-    assert 2 < len(pages) <= min(REQUIRED, UNFOLLOWED + 16)
+    assert 2 < len(pages) <= FIRST + AT_ONCE
     assert files == {"top-1.0"}
     assert counted(server)[1] == 0
 
@@ -309,7 +312,32 @@ def test_projects_that_require_one_another(index: PyPI, mirror: Callable[..., Mi
     server = mirror(index)
     ask(server, "p0")
     pages, files = settled(index)
-    assert len(pages) + len(files) <= UNFOLLOWED + 40
+    assert 2 < len(pages) + len(files) <= FIRST + 2 * AT_ONCE
+
+
+def test_as_much_is_read_as_was_right(index: PyPI, mirror: Callable[..., Mirror]) -> None:
+    """What a client follows lets more be read ahead than at first."""
+    for top in "ab":
+        names = [f"{top}{number}" for number in range(60)]
+        upload(index, wheel(f"{top}-top", "1.0", names), *(wheel(name, "1.0") for name in names))
+    server = mirror(index)
+    ask(server, "a-top")
+    pages, files = settled(index)
+    assert len(pages) + len(files) <= FIRST + 2 * AT_ONCE
+    for name in sorted(pages):
+        ask_metadata(server, *ask(server, name).values())
+    followed = sum(map(len, settled(index)))
+    ask(server, "b-top")
+    assert sum(map(len, settled(index))) - followed > len(pages) + len(files)
+
+
+def test_uv_asks_for_itself(index: PyPI, mirror: Callable[..., Mirror]) -> None:
+    """It asks for many things at once, so nothing is read ahead from a page or from METADATA."""
+    upload(index, *chain(4))
+    server = mirror(index)
+    (link,) = ask(server, "p0", user_agent=UV).values()
+    ask_metadata(server, link, UV)
+    assert settled(index) == ({"p0"}, {"p0-1.0"})
 
 
 @pytest.mark.parametrize(
@@ -372,4 +400,5 @@ def test_real_clients_are_followed(client: str, index: PyPI, mirror: Callable[..
     metadata = [seen.path for seen in index.files.requests if seen.path.endswith(".metadata")]
     assert len(metadata) == len(set(metadata)) == 6
     fetched, followed = counted(server)
-    assert fetched == followed > 0
+    assert fetched == followed
+    assert (fetched > 0) is (client == "pip")
