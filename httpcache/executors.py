@@ -35,7 +35,11 @@ def shut_down(executor: ThreadPoolExecutor, count: int, last: Callable[[], objec
         all_there.wait()  # so that no thread does this twice
         last()
 
-    ends = [executor.submit(end) for _ in range(count)]
+    try:
+        ends = [executor.submit(end) for _ in range(count)]
+    except RuntimeError:  # the interpreter is exiting, and has shut down all executors before
+        all_there.abort()
+        return
     executor.shutdown()
     for each in ends:
         each.result()

@@ -62,6 +62,29 @@ def test_a_mistake_in_the_last_work_is_told() -> None:
     assert names() == []
 
 
+EXITING = """
+import threading
+from contextlib import suppress
+from httpcache.executors import prestarted_executor, shut_down
+executor = prestarted_executor(3, "three")
+def late():
+    with suppress(RuntimeError):
+        while True:
+            executor.submit(int).result()
+    shut_down(executor, 3, lambda: print("closed"))
+    print("went on")
+threading.Thread(target=late).start()
+"""
+
+
+def test_an_interpreter_that_exits_has_ended_the_threads_before() -> None:
+    """The threads of all executors are joined first; then there is nobody to do the last work, and nobody waits."""
+    done = subprocess.run(
+        [sys.executable, "-c", EXITING], cwd=ROOT, capture_output=True, text=True, check=False, timeout=60
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "went on\n", "")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root, to become a user with a limit")
 def test_where_the_system_has_none_left_it_is_told_at_the_start() -> None:
     done = subprocess.run(
