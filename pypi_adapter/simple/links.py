@@ -22,6 +22,8 @@ _API_VERSION_1 = re.compile(r"\s*1(?:\.\d+)*\s*")
 _LOWER_HEX = re.compile(r"[0-9a-f]+")
 # An address that needs neither resolving nor quoting, like nearly all addresses.
 _PLAIN_URL = re.compile(rf"https?://[a-z0-9.-]+(?::{PORT})?/[\w.~!$&'()*+,;=:@%/?-]*", re.ASCII)
+# One that `urljoin` would leave as it is, but for an empty query and empty parameters, which it drops.
+_ABSOLUTE = re.compile(r"https?://[^/?#][^#]*")
 _USER = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://|//)[^/?#]*@")
 _ILLEGAL_IN_URL = re.compile(r"[^!-~]|[\"<>\\^`{|}]")
 
@@ -49,7 +51,8 @@ def resolve(base: str, link: str) -> str | None:
         return link
     link = re.sub(r"[\t\r\n]", "", link.strip())
     try:
-        url = urljoin(base, _ILLEGAL_IN_URL.sub(lambda match: quote(match[0]), link))
+        quoted = _ILLEGAL_IN_URL.sub(lambda match: quote(match[0]), link)
+        url = quoted if _ABSOLUTE.fullmatch(quoted) else urljoin(base, quoted)
         parts = urlsplit(url)
         if not link or parts.scheme not in ("http", "https") or not parts.hostname:
             return None

@@ -21,6 +21,12 @@ def test_the_short_way_is_the_same_as_the_long_one(url: str) -> None:
     assert resolve("https://example.com/simple/", f" {url}") == url  # a space in front goes the long way
 
 
+@pytest.mark.parametrize("end", ["", "?", ";", ";?", ";a", "?a", "?;", "??", "?a?", ";/", "/;/b", ";a?b;"])
+def test_what_urljoin_would_leave_out(end: str) -> None:
+    url = f"https://files.example/a{end}"
+    assert resolve("https://example.com/simple/", url) == url == resolve("https://example.com/simple/", f" {url}")
+
+
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize("port", PORTS)
 def test_every_port_can_be_linked(port: int, scheme: str) -> None:
