@@ -11,12 +11,15 @@ FULL: Final = 100
 
 
 def register() -> None:
-    """Define the profiles `ci`, the one that is used if no other is named, and `quick`.
+    """Define the profiles `ci`, the one that is used if no other is named, `quick` and `explore`.
 
-    No example has a deadline: other tests run beside it, and a slow machine is no fault of the code.
+    `ci` and `quick` try the same examples in each run, so that a failure is the doing of the change that is tested.
+    `explore` looks for new ones. No example has a deadline: other tests run beside it, and a slow machine is no fault
+    of the code.
     """
-    settings.register_profile("ci", max_examples=FULL, deadline=None, print_blob=True)
+    settings.register_profile("ci", max_examples=FULL, deadline=None, print_blob=True, derandomize=True)
     settings.register_profile("quick", parent=settings.get_profile("ci"), max_examples=FULL // 20)
+    settings.register_profile("explore", parent=settings.get_profile("ci"), max_examples=5 * FULL, derandomize=False)
     settings.load_profile("ci")
 
 
