@@ -16,6 +16,8 @@ from pypi_adapter.simple.model import SHA256, File, identity
 
 from .instants import to_date, to_instant
 
+TOKEN = re.compile(rf"(?:id-)?{SHA256.pattern}")
+"""The shape of a `token`."""
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")  # characters that need no quoting (RFC 3986 section 2.3)
 _DATE = re.compile(r"\d{4}-\d{1,2}-\d{1,2}")
 _INSTANT = re.compile(r"\d{4}-\d{1,2}-\d{1,2}[Tt ].*")
@@ -144,6 +146,11 @@ def linked(file: File, base: str, project: str) -> File:
         core_metadata=advertised(file),
         gpg_sig=None if file.gpg_sig else file.gpg_sig,  # the mirror serves no .asc files
     )
+
+
+def token_in(address: str) -> str:
+    """Return the token in the address of a file on the mirror."""
+    return address.rsplit("/", 2)[1]
 
 
 def file_target(path: str, project: str, content: str, filename: str) -> Target:

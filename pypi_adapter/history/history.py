@@ -282,19 +282,10 @@ class History:
     def spans(self) -> Iterator[list[Span]]:
         """Yield the spans of each file ever shown, the files in the order in which they were first shown.
 
-        `as_of` lists a file at an instant as it is in the span that contains the instant.
+        `as_of` lists a file at an instant as it is in the span that contains the instant. The last one is how the file
+        was shown last, and may be empty.
         """
         return (life.spans() for life in self._lives.values())
-
-    def last_listing(self, key: Identity) -> File | None:
-        """Return the newest listing of a file, None if no observation showed it."""
-        life = self._lives.get(key)
-        return next((showing.file for _, showing in reversed(life.changes) if showing), None) if life else None
-
-    def named(self, filename: str) -> list[File]:
-        """Return every listing of the files with that name, for each file the newest first."""
-        lives = (life for (name, _), life in self._lives.items() if name == filename)
-        return [showing.file for life in lives for _, showing in reversed(life.changes) if showing]
 
     def addresses(self, page: Page) -> dict[Identity, str]:
         """Return the addresses on a page that differ from those in the log, of files that the log contains."""
@@ -404,12 +395,18 @@ class _Life(msgspec.Struct, gc=False):
         return self.changes[max(known - 1, 0)][1]
 
     def spans(self) -> list[Span]:
-        """Return what `at` gives from the birth on, as spans in which it is the same, without those of None."""
+        """Return what `at` gives from the birth on, as spans in which it is the same, without those of None.
+
+        Nothing is seen of what changed before the birth, so its span is empty; only the last showing is kept even so.
+        """
         if len(self.changes) == 1 and (latest := self.latest):  # nearly all files
             return [(self.birth, FOREVER, latest)]
         starts = [self.birth, *(max(instant, self.birth) for instant, _ in self.changes[1:])]
         spans = zip(starts, [*starts[1:], FOREVER], self.changes, strict=True)
-        return [(start, end, showing) for start, end, (_, showing) in spans if showing and start < end]
+        last = self.shown
+        return [
+            (start, end, showing) for start, end, (_, showing) in spans if showing and (start < end or showing is last)
+        ]
 
 
 def _sharing(showing: Showing, before: Showing) -> Showing:

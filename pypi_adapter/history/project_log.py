@@ -1,8 +1,9 @@
 """What is known of a project: the part of its log that has been read, and how the log grows.
 
-Dates are answered from a snapshot of the history. It is taken from the history or comes from the snapshot cache, in
-which case the log is read from the last entry that the snapshot includes. The history itself is read only when it is
-needed: to observe, for live pages, to find a file by its name, and to take a new snapshot after a change.
+Dates are answered from a snapshot of the history, and files are found in it. It is taken from the history or comes
+from the snapshot cache, in which case the log is read from the last entry that the snapshot includes. The history
+itself is read only when it is needed: to observe, for live pages, and to take a new snapshot after a change. It takes
+more memory than the snapshot, and is dropped when one has been taken of it.
 """
 
 from __future__ import annotations
@@ -125,11 +126,21 @@ class ProjectLog:
 
     async def as_of(self, instant: int) -> SnapshotPage | None:
         """Return the project at an instant, None if it did not exist. Raises NotObserved and StoreError."""
-        snapshot = self._snapshot
-        if snapshot is None:
-            async with self._working:
-                snapshot = self._snapshot or await self._take_snapshot()
-        return snapshot.at(instant)
+        return (await self._taken()).at(instant)
+
+    async def listing(self, content: str, filename: str) -> File | None:
+        """Return the newest listing of a file by its token and name, with the newest address seen: a registry may
+        sign its links anew for each request. None if no observation showed it. Raises StoreError.
+        """
+        file = (await self._taken()).listing(content, filename)
+        return file and self.addressed(file)
+
+    async def _taken(self) -> Snapshot:
+        """Return a snapshot of all entries read so far."""
+        if self._snapshot:
+            return self._snapshot
+        async with self._working:
+            return self._snapshot or await self._take_snapshot()
 
     async def live(self, days: int) -> LivePage | None:
         """Return the project now, without files younger than `days` days; None if it does not exist.
@@ -144,11 +155,6 @@ class ProjectLog:
         async with self._working:
             history = await self._recalled()
             return await off_loop(lambda: what(history), history.size)
-
-    async def last_listing(self, key: Identity) -> File | None:
-        """Return the newest listing of a file, None if no observation showed it. Raises StoreError."""
-        async with self._working:
-            return (await self._recalled()).last_listing(key)
 
     async def read_log(self) -> None:
         """Read what other processes have appended. Raises StoreError."""
@@ -182,7 +188,7 @@ class ProjectLog:
         return await self._extend(observation.instant, make)
 
     def addressed(self, file: File) -> File:
-        """Return a file with the newest address seen: a registry may sign its links anew for each request."""
+        """Return a file with the newest address seen."""
         url = self._addresses.get(identity(file))
         return msgspec.structs.replace(file, url=url) if url else file
 
@@ -245,14 +251,14 @@ class ProjectLog:
         values, history = await self._log.raw.read(), History()
         await self._grow(history, await self._decoded(values))
         snapshot = self._snapshot if len(values) == self._length else None
-        self._hold(history, snapshot, len(values), sha256(values[-1]).digest())
+        self._hold(history, snapshot, len(values), sha256(values[-1]).digest() if values else b"")
         return history
 
     async def _take_snapshot(self) -> Snapshot:
         """Take a new snapshot of the history and return it."""
         history = await self._recalled()
         snapshot = await off_loop(lambda: take_snapshot(history, self._link), history.size)
-        self._hold(history, snapshot, self._length, self._last)
+        self._hold(None, snapshot, self._length, self._last)
         if self._length > LONG or history.size > MANY:
             self._store_snapshot(snapshot)
         return snapshot

@@ -22,7 +22,7 @@ from pypi_adapter.offload import in_parser_thread
 
 from .snapshot import Snapshot
 
-FORMAT = 3
+FORMAT = 4
 """Raise it with every change to what a snapshot contains: its fields, the rules of histories, links, rendering."""
 LIMIT = 1024**3  # bytes on disk of all snapshots, which may be exceeded a little
 ROOM = 256 * 1024**2  # bytes that stay free on the disk: with less, no snapshot is written

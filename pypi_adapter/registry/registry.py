@@ -15,7 +15,6 @@ from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
 from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.lru import SizedLRU
-from pypi_adapter.addresses import token
 from pypi_adapter.history.history import (
     Doubtful,
     Entry,
@@ -32,7 +31,7 @@ from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.history.snapshot_cache import SnapshotCache
 from pypi_adapter.instants import date_from, now, to_segment
-from pypi_adapter.simple.model import QUARANTINED, SHA256, File, ProjectStatus
+from pypi_adapter.simple.model import QUARANTINED, File, ProjectStatus
 
 from .client import RegistryClient
 from .clock import ahead, is_ahead
@@ -179,9 +178,10 @@ class Registry:
         """
         project_log = await self._project_log(project)
         for attempt in range(2):
-            file = await _listing(project_log, content, filename)
+            file = await project_log.listing(content, filename)
             if file:
-                return project_log.addressed(file)
+                self._keep(project_log)
+                return file
             if attempt:
                 break
             async with project_log.observing:
@@ -373,14 +373,6 @@ class Registry:
         if not project_log.covers(instant):
             return False
         return await project_log.as_of(instant) is not None
-
-
-async def _listing(project_log: ProjectLog, content: str, filename: str) -> File | None:
-    """Return the newest listing of a file by its token and its name, None if there is none. Raises StoreError."""
-    if SHA256.fullmatch(content):
-        return await project_log.last_listing((filename, content))
-    named = await project_log.work(lambda history: history.named(filename))
-    return next((file for file in named if token(file) == content), None)
 
 
 def _check_instant(project_log: ProjectLog, instant: int) -> None:

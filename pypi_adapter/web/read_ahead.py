@@ -30,7 +30,7 @@ from httpcache.errors import MirrorError, StoreError
 from httpcache.freezing.mirror import Mirror
 from httpcache.lru import SizedLRU
 from httpcache.target import origin
-from pypi_adapter.addresses import AsOf, When
+from pypi_adapter.addresses import AsOf, When, token_in
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.installers.choice import newest, releases, wheel_version
 from pypi_adapter.installers.environment import Environment, read_environment
@@ -314,7 +314,7 @@ class ReadAhead:
         if file.filename in project.requires or file.filename in walk.reading:
             return
         if isinstance(walk.when, AsOf):  # the links lead to the mirror
-            file = await source.registry.file(project.name, file.url.split("/")[-2], file.filename)
+            file = await source.registry.file(project.name, token_in(file.url), file.filename)
         await self._read(walk, project, source, file, None)
 
     async def _read(self, walk: _Walk, project: _Project, source: Source, file: File, find: Find | None) -> None:

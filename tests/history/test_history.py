@@ -301,13 +301,6 @@ def test_a_file_listed_twice_counts_once_and_one_name_may_have_two_contents() ->
     assert page.files == (one, other)
 
 
-def test_named() -> None:
-    old, moved, other = make_file("1"), make_file("1", url="https://example.org/moved"), make_file("1", content="bb")
-    history = seen({1: make_page(old), 2: None, 3: make_page(moved, other, make_file("2"))})
-    assert history.named("p-1.tar.gz") == [moved, old, other]
-    assert history.named("p-3.tar.gz") == []
-
-
 # --- versions
 
 

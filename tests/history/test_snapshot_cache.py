@@ -15,7 +15,7 @@ import pytest
 
 from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
-from pypi_adapter.addresses import linked
+from pypi_adapter.addresses import linked, token
 from pypi_adapter.history import snapshot_cache as shelves
 from pypi_adapter.history.history import UNPROVED, Entry, History, Observation, encode_entry
 from pypi_adapter.history.project_log import LONG, MANY, ProjectLog, entries_log
@@ -136,6 +136,23 @@ def test_what_comes_after_a_form_is_followed_at_once(tmp_path: Path) -> None:
             for number in (0, LONG, LONG + 1, LONG + 3):
                 assert await early.json(number) == await early.truth(number) == await late.json(number)
             assert await early.known.as_of(look(LONG + 2)) is None
+
+    anyio.run(work)
+
+
+@pytest.mark.parametrize("where", ["memory", "disk"])
+def test_a_file_is_found_without_the_log_before(where: str, tmp_path: Path) -> None:
+    """In a process that has answered a date, and in one that knows nothing yet."""
+
+    async def work() -> None:
+        async with logged(tmp_path, 5, LONG + 1) as process:
+            one = process()
+            await one.json(0)
+            await lose(one.store, 0)
+            known = one.known if where == "memory" else process().known
+            await known.read_log()
+            for file in page(5, LONG % 5).files:
+                assert await known.listing(token(file), file.filename) == file
 
     anyio.run(work)
 
