@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
 
-import anyio
 import msgspec
 
 from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
 from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.lru import SizedLRU
-from pypi_adapter.history.history import (
-    Doubtful,
-    Entry,
-    History,
-    Missing,
-    NotObserved,
-    Observation,
-    Serials,
-    StaleObservation,
-)
+from pypi_adapter.history.doubts import Doubts
+from pypi_adapter.history.history import Doubtful, History, Missing, NotObserved, Serials, StaleObservation
 from pypi_adapter.history.live_page import LivePage
 from pypi_adapter.history.project_log import ProjectLog
-from pypi_adapter.history.serials import Proof, Proofs
+from pypi_adapter.history.serials import Proofs
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.history.snapshot_cache import SnapshotCache
 from pypi_adapter.instants import date_from, now, to_segment
@@ -38,20 +28,18 @@ from .clock import ahead, is_ahead
 from .files import Files
 from .index_url import IndexUrlLog
 from .passes import Passes
+from .project_observer import ProjectObserver
 from .requested_projects import AHEAD, RequestedProjects
-
-log = logging.getLogger("httpcache")
 
 PYPI = "pypi"
 """The name of the built-in registry."""
 
-RECHECK_SECONDS = 1.0  # seconds before a page that shows a loss is fetched once more
 LOSS_SECONDS = 15 * 60  # seconds after which a loss that lasts counts
 RENEWED = 1_000_000  # microseconds before a registry is asked again for newer links
 RECENTLY = 5_000_000  # microseconds before a registry is asked again for a file that was not on its page
 COME_BACK = {"Retry-After": "60"}
 LAG = 3_600_000_000  # microseconds by which a cached page can be older than the list in a pass
-HISTORIES = 24 * 1024 * 1024  # bytes of memory for the project logs of one registry
+HISTORIES = 24 * 1024 * 1024  # bytes of memory for the projects of one registry
 
 OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
 
@@ -126,7 +114,7 @@ class Registry:
         self._store = mirror.store
         self._base = mirror.settings.root_path + self.path
         self._snapshots = SnapshotCache(mirror.settings.data / "cache", mirror.start)
-        self._logs: SizedLRU[str, ProjectLog] = SizedLRU(HISTORIES)
+        self._observers: SizedLRU[str, ProjectObserver] = SizedLRU(HISTORIES)
 
     async def as_of(self, project: str, instant: int, *, requested: bool = True) -> View:
         """Return a project's page as it stood at an instant (microseconds).
@@ -135,14 +123,14 @@ class Registry:
         observed now if it was not observed at or after the instant. Raises BadAddress if nothing can be known of the
         instant, and MirrorError if the registry cannot be observed: the answer is never a guess.
         """
-        project_log = await self._project_log(project)
-        observed = False
+        observer = await self._observer(project)
+        project_log, observed = observer.log, False
         if not project_log.covers(instant):
-            async with project_log.observing:
+            async with observer.lock:
                 await project_log.read_log()
                 await self._confirm(project_log, instant)
                 if not project_log.covers(instant):
-                    await self._observe_for(project_log)
+                    await self._observe_for_date(observer)
                     observed = True
         if requested:
             await self._note(project_log)
@@ -155,49 +143,50 @@ class Registry:
                 "(from a cache in between): try again in a few minutes",
                 headers=COME_BACK,
             ) from None
-        self._keep(project_log)
+        self._keep(observer)
         return View(page, observed, project_log.owned_by(instant), project_log.status)
 
     async def live(self, project: str, days: int) -> View:
         """Return a project's page now, without files younger than `days` days. Raises MirrorError."""
         asked = now()
-        project_log = await self._project_log(project)
-        async with project_log.observing:
-            if project_log.asked < asked:  # else another request has fetched it since this one arrived
+        observer = await self._observer(project)
+        async with observer.lock:
+            if observer.asked < asked:  # else another request has fetched it since this one arrived
                 with suppress(StaleObservation):  # what is known is newer
-                    await self._observe(project_log, always=False)
+                    await self._observe(observer, always=False)
+        project_log = observer.log
         await self._note(project_log)
         page = await project_log.live(days)
-        self._keep(project_log)
-        return View(page, True, project_log.owned_by(project_log.instant), project_log.status, project_log.stale)
+        self._keep(observer)
+        return View(page, True, project_log.owned_by(project_log.instant), project_log.status, observer.stale)
 
     async def file(self, project: str, content: str, filename: str) -> File:
         """Return the listing of a file from any observation; observe the registry now if none showed it.
 
         `content` is the file's `token`. Raises NotFound and other MirrorErrors.
         """
-        project_log = await self._project_log(project)
+        observer = await self._observer(project)
         for attempt in range(2):
-            file = await project_log.listing(content, filename)
+            file = await observer.log.listing(content, filename)
             if file:
-                self._keep(project_log)
-                return file
+                self._keep(observer)
+                return observer.addressed(file)
             if attempt:
                 break
-            async with project_log.observing:
-                if project_log.asked < now() - RECENTLY:
+            async with observer.lock:
+                if observer.asked < now() - RECENTLY:
                     with suppress(StaleObservation):
-                        await self._observe(project_log, always=False)
+                        await self._observe(observer, always=False)
         raise NotFound(f"the registry was never seen to list {filename} of {project} with {content}")
 
     async def _renewed(self, project: str, file: File) -> str | None:
         """Return a new address of a file whose known address is refused, None if the page has none."""
-        project_log = await self._project_log(project)
-        async with project_log.observing:
-            if project_log.asked < now() - RENEWED and await project_log.work(lambda history: history.lists(file)):
+        observer = await self._observer(project)
+        async with observer.lock:
+            if observer.asked < now() - RENEWED and await observer.log.work(lambda history: history.lists(file)):
                 with suppress(StaleObservation):
-                    await self._observe(project_log, always=False, whole=True)
-        url = project_log.addressed(file).url
+                    await self._observe(observer, always=False, whole=True)
+        url = observer.addressed(file).url
         return url if url != file.url else None
 
     async def capture(self, project: str, list_entry: ListEntry, since: int) -> Captured:
@@ -206,7 +195,8 @@ class Registry:
         The history is not kept in memory, because a pass covers many projects. Raises StaleObservation if the page does
         not match the list, because one of them is from a cache on the way. Raises MirrorError.
         """
-        project_log = ProjectLog(self._store, self.name, project, pause=self.pause)
+        observer = self._new_observer(ProjectLog(self._store, self.name, project))
+        project_log = observer.log
         await project_log.read_log()
         self._check_past(project_log)
         serials = await self.serials()
@@ -217,7 +207,7 @@ class Registry:
                 list_entry.serial is not None and seen < list_entry.serial
             )  # that is new, whatever its entity tag says
             believed = list_entry.left and serials.proved
-            instant, _ = await self._fetch(project_log, always=False, whole=whole, believed=believed)
+            instant, _ = await observer.fetch(always=False, whole=whole, believed=believed)
             if not self._matches(project_log, list_entry, instant, since):
                 raise StaleObservation(f"the page of {project} does not match the list: one of them is outdated")
         list_decides = list_entry.serial is not None and serials.proved
@@ -232,26 +222,31 @@ class Registry:
 
     async def status(self, project: str) -> ProjectStatus | None:
         """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
-        return (await self._project_log(project)).status
+        return (await self._observer(project)).log.status
 
-    async def _project_log(self, project: str) -> ProjectLog:
-        project_log = self._logs.get(project) or ProjectLog(
-            self._store, self.name, project, self._base, self._snapshots, self.pause
+    async def _observer(self, project: str) -> ProjectObserver:
+        """Return the observer of a project, with its log read up to now. Raises StoreError."""
+        observer = self._observers.get(project) or self._new_observer(
+            ProjectLog(self._store, self.name, project, self._base, self._snapshots)
         )
-        self._keep(project_log)  # so that concurrent requests share it
-        await project_log.read_log()
-        self._keep(project_log)
-        self._check_past(project_log)
-        return project_log
+        self._keep(observer)  # so that concurrent requests share it
+        await observer.log.read_log()
+        self._keep(observer)
+        self._check_past(observer.log)
+        return observer
+
+    def _new_observer(self, project_log: ProjectLog) -> ProjectObserver:
+        doubts = Doubts(self._store, f"{self.name}/{project_log.project}", self.pause)
+        return ProjectObserver(project_log, doubts, self.client, self._proofs)
 
     def _check_past(self, project_log: ProjectLog) -> None:
         """Raise StoreError if the last observation is in the future: nothing can be answered until it is removed."""
         if is_ahead(project_log.instant, now()):
             raise StoreError(ahead(f"an observation of {project_log.project}", project_log.instant, self.name))
 
-    def _keep(self, project_log: ProjectLog) -> None:
-        """Keep a project's log in memory, with its current size."""
-        self._logs.put(project_log.project, project_log, project_log.size)
+    def _keep(self, observer: ProjectObserver) -> None:
+        """Keep an observer in memory, with its current size."""
+        self._observers.put(observer.log.project, observer, observer.size)
 
     async def _confirm(self, project_log: ProjectLog, instant: int) -> None:
         """Append that a project had not changed, if a pass of the capture says so and an answer needs it.
@@ -267,92 +262,34 @@ class Registry:
         if unchanged is not None and unchanged >= instant:
             await project_log.confirm(unchanged)
 
-    async def _observe_for(self, project_log: ProjectLog) -> None:
+    async def _observe_for_date(self, observer: ProjectObserver) -> None:
         """Observe a project for a date, which must not be answered from a stale page. Raises MirrorError."""
         for attempt in range(2):  # another process may have made a later observation at the same time
             try:
-                return await self._observe(project_log, always=True)
+                return await self._observe(observer, always=True)
             except StaleObservation as error:
                 if attempt or isinstance(error, Doubtful):
                     raise BadUpstream(
-                        f"the registry's page of {project_log.project} was not accepted: {error}", headers=COME_BACK
+                        f"the registry's page of {observer.log.project} was not accepted: {error}", headers=COME_BACK
                     ) from error
         raise AssertionError("the last try returns or raises")
 
-    async def _observe(self, project_log: ProjectLog, *, always: bool, whole: bool = False) -> None:
+    async def _observe(self, observer: ProjectObserver, *, always: bool, whole: bool = False) -> None:
         """Observe a project for a request; call `on_missed` for new losses. Raises StaleObservation and MirrorError."""
-        try:
-            _, entry = await self._fetch(project_log, always=always, whole=whole)
-        except StaleObservation as error:
-            if project_log.stale is None:
-                log.warning("%s: the page of %s was not accepted: %s", self.name, project_log.project, error)
-            project_log.stale = str(error)
-            raise
-        project_log.stale = None
+        entry = await observer.observe(always=always, whole=whole)
         if self.on_missed and entry and (entry.missed or entry.gone):
-            missing = await project_log.work(History.missing)
-            addressed = [msgspec.structs.replace(each, file=project_log.addressed(each.file)) for each in missing]
-            self.on_missed(project_log.project, addressed, project_log.status)
-
-    async def _fetch(
-        self, project_log: ProjectLog, *, always: bool, whole: bool = False, believed: bool = False
-    ) -> tuple[int, Entry | None]:
-        """Fetch the page and append what changed, or with `always` that nothing did.
-
-        `whole`: the page itself is needed even if it has not changed. `believed`: a loss counts at once.
-
-        Returns the instant (microseconds) that the answer shows, and what was appended, None if nothing was. Raises
-        StaleObservation and MirrorError.
-        """
-        instant, observation = await self._ask(project_log, None if always or whole else project_log.etag)
-        try:
-            return instant, await self._take(project_log, instant, observation, always=always, believed=False)
-        except Doubtful as error:
-            doubt = error
-        if await project_log.doubts.begun() is None:  # a single bad answer of a proxy must not begin one
-            await anyio.sleep(RECHECK_SECONDS)
-            instant, observation = await self._ask(project_log)
-            try:
-                return instant, await self._take(project_log, instant, observation, always=always, believed=believed)
-            except Doubtful as error:
-                doubt = error
-        if not believed:
-            await project_log.doubts.settle(instant, doubt)
-        return instant, await self._take(project_log, instant, observation, always=always, believed=True)
-
-    async def _ask(self, project_log: ProjectLog, etag: str | None = None) -> tuple[int, Observation | None]:
-        """Fetch the page; None if it still has that entity tag. Raises MirrorError."""
-        started = now()
-        found = await self.client.page(project_log.project, etag)
-        project_log.asked = started
-        return found
-
-    async def _take(
-        self, project_log: ProjectLog, instant: int, observation: Observation | None, *, always: bool, believed: bool
-    ) -> Entry | None:
-        """Append what an observation changed and return it, None if nothing. Raises StaleObservation and StoreError."""
-        if observation is None:
-            await project_log.doubts.clear(instant)
-            return None
-        serials = await self.serials()
-        if serials.proved and observation.page and observation.page.serial is not None:
-            observation = msgspec.structs.replace(observation, etag=None)  # the list says what has changed
-        before = project_log.serial_since(serials.since)
-        entry = await project_log.append(observation, serials, always=always, believed=believed)
-        await project_log.doubts.clear(instant)
-        if entry and entry.changed and not serials.proved and 0 <= before < (entry.serial or 0):
-            await self._proofs.append(Proof(entry.instant, project_log.project, before, entry.serial or 0))
-        return entry
+            missing = await observer.log.work(History.missing)
+            addressed = [msgspec.structs.replace(each, file=observer.addressed(each.file)) for each in missing]
+            self.on_missed(observer.log.project, addressed, observer.log.status)
 
     async def _note(self, project_log: ProjectLog) -> None:
         """Record that a project was requested, if it exists."""
-        if project_log.has_page and not project_log.noted:
+        if project_log.has_page:
             await self.requested.note(project_log.project)
-            project_log.noted = True
 
     async def has(self, project: str) -> bool:
         """Whether the last observation found the project (normalised). Asks no upstream."""
-        return (await self._project_log(project)).has_page
+        return (await self._observer(project)).log.has_page
 
     def _matches(self, project_log: ProjectLog, list_entry: ListEntry, instant: int, since: int) -> bool:
         """Whether a fetched page matches a list of the instant `since`; if not, one of the two is old.
@@ -369,7 +306,7 @@ class Registry:
 
     async def had(self, project: str, instant: int) -> bool:
         """Whether the project existed at an instant (microseconds) according to its log. Asks no upstream."""
-        project_log = await self._project_log(project)
+        project_log = (await self._observer(project)).log
         if not project_log.covers(instant):
             return False
         return await project_log.as_of(instant) is not None

@@ -27,6 +27,8 @@ class RequestedProjects:
 
     async def note(self, project: str) -> None:
         """Record that a project was requested. Raises StoreError."""
+        if project in self._positions:
+            return
         self._waiting.append(project)
         try:
             async with self._writing:

@@ -17,8 +17,9 @@ from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
 from pypi_adapter.addresses import linked, token
 from pypi_adapter.history import snapshot_cache as shelves
-from pypi_adapter.history.history import UNPROVED, Entry, History, Observation, encode_entry
-from pypi_adapter.history.project_log import LONG, MANY, ProjectLog, entries_log
+from pypi_adapter.history.cached_snapshot import LONG, MANY
+from pypi_adapter.history.history import Entry, History, Observation, encode_entry
+from pypi_adapter.history.project_log import ProjectLog, entries_log
 from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.history.snapshot import take_snapshot
 from pypi_adapter.history.snapshot_cache import FORMAT, SnapshotCache, StoredSnapshot
@@ -73,8 +74,9 @@ class Process:
 
 
 async def observe(process: Process, number: int, seen: Page | None) -> None:
+    observation = Observation(look(number), seen)
     await process.known.read_log()
-    assert await process.known.append(Observation(look(number), seen), UNPROVED, always=True, believed=True)
+    assert await process.known.append(look(number), lambda history: history.observe(observation, believed=True))
 
 
 @asynccontextmanager

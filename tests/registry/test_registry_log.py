@@ -181,10 +181,10 @@ def test_a_slow_registry_behind_a_cache_is_asked_once_for_all_who_wait(
                 async with anyio.create_task_group() as tasks:
                     tasks.start_soon(read)
                     await anyio.to_thread.run_sync(upstream.wait, PROJECT)
-                    known = await registry._project_log("thing")
+                    observer = await registry._observer("thing")
                     for _ in range(19):
                         tasks.start_soon(read)
-                    while known.observing.statistics().tasks_waiting < 19:
+                    while observer.lock.statistics().tasks_waiting < 19:
                         await anyio.lowlevel.checkpoint()
                     assert upstream.count(PROJECT) == 1
                     release.set()

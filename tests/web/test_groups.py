@@ -21,7 +21,7 @@ from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
 from httpcache.web.app import Front
 from pypi_adapter import adapter
-from pypi_adapter.registry import registry as registry_module
+from pypi_adapter.registry import project_observer
 from tests.support.clients import ClientError, Clients, pins
 from tests.support.config import configured, table
 from tests.support.examples import examples
@@ -265,7 +265,7 @@ def test_an_answer_for_an_instant_never_changes(tmp_path: Path, monkeypatch: pyt
 
     And what the first registry has, or has once shown, is never seen to be the second's.
     """
-    monkeypatch.setattr(registry_module, "RECHECK_SECONDS", 0)
+    monkeypatch.setattr(project_observer, "RECHECK_SECONDS", 0)
     world = World(tmp_path)
     with start_blocking_portal() as portal, portal.wrap_async_context_manager(world.group()) as client:
 
