@@ -24,9 +24,10 @@ from pypi_adapter.instants import now
 from pypi_adapter.registry.clock import WrongClock
 from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Pass, Scope
 from pypi_adapter.registry.project_list import ProjectListLog
-from pypi_adapter.registry.registry import ListEntry, Registry
+from pypi_adapter.registry.registry import Registry
 from pypi_adapter.simple.model import ProjectList
 
+from .project_capture import ListEntry, capture_project
 from .rescue import Rescue
 from .retry import GaveUp, SharedBackoff
 
@@ -201,7 +202,7 @@ class _Work:
 
     async def _observe(self, project: str, due: int | ListEntry) -> None:
         entry = due if isinstance(due, ListEntry) else ListEntry(listed=True, serial=due, always=False)
-        captured = await self._backoff.run(lambda: self._registry.capture(project, entry, self._since))
+        captured = await self._backoff.run(lambda: capture_project(self._registry, project, entry, self._since))
         if captured.instant is not None:
             self.instant = min(self.instant, captured.instant)
         self.asked += captured.asked

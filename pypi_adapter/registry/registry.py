@@ -21,7 +21,7 @@ from pypi_adapter.history.serials import Proofs
 from pypi_adapter.history.snapshot import SnapshotPage
 from pypi_adapter.history.snapshot_cache import SnapshotCache
 from pypi_adapter.instants import date_from, now, to_segment
-from pypi_adapter.simple.model import QUARANTINED, File, ProjectStatus
+from pypi_adapter.simple.model import File, ProjectStatus
 
 from .client import RegistryClient
 from .clock import ahead, is_ahead
@@ -38,7 +38,6 @@ LOSS_SECONDS = 15 * 60  # seconds after which a loss that lasts counts
 RENEWED = 1_000_000  # microseconds before a registry is asked again for newer links
 RECENTLY = 5_000_000  # microseconds before a registry is asked again for a file that was not on its page
 COME_BACK = {"Retry-After": "60"}
-LAG = 3_600_000_000  # microseconds by which a cached page can be older than the list in a pass
 HISTORIES = 24 * 1024 * 1024  # bytes of memory for the projects of one registry
 
 OnMissed: TypeAlias = Callable[[str, list[Missing], ProjectStatus | None], None]
@@ -58,33 +57,6 @@ class View:
     owned: bool
     status: ProjectStatus | None = None
     stale: str | None = None
-
-
-class ListEntry(msgspec.Struct, frozen=True):
-    """What a pass of the capture knows of a project from the list: whether it is listed, and with which serial.
-
-    `always`: fetch its page whatever serial its log has. `left`: there is a list, and the project is not on it.
-    """
-
-    listed: bool
-    serial: int | None
-    always: bool = True
-    left: bool = False
-
-
-@dataclass(frozen=True)
-class Captured:
-    """What a pass of the capture found of a project: whether its page was fetched (`asked`), and had `changed`.
-
-    `instant` (microseconds) is the instant as of which the log is known to be right, None if the list says so.
-    `missing` are the files that have disappeared, `status` is the project's as last observed.
-    """
-
-    asked: bool
-    changed: bool
-    instant: int | None
-    missing: list[Missing]
-    status: ProjectStatus | None
 
 
 class Registry:
@@ -189,33 +161,6 @@ class Registry:
         url = observer.addressed(file).url
         return url if url != file.url else None
 
-    async def capture(self, project: str, list_entry: ListEntry, since: int) -> Captured:
-        """Observe a project for a pass of the capture whose list shows the instant `since`, unless its log is as new.
-
-        The history is not kept in memory, because a pass covers many projects. Raises StaleObservation if the page does
-        not match the list, because one of them is from a cache on the way. Raises MirrorError.
-        """
-        observer = self._new_observer(ProjectLog(self._store, self.name, project))
-        project_log = observer.log
-        await project_log.read_log()
-        self._check_past(project_log)
-        serials = await self.serials()
-        seen, before, instant = project_log.serial_since(serials.since), project_log.instant, None
-        asked = list_entry.always or not project_log.has_page or seen < (list_entry.serial or 0)
-        if asked:
-            whole = (
-                list_entry.serial is not None and seen < list_entry.serial
-            )  # that is new, whatever its entity tag says
-            believed = list_entry.left and serials.proved
-            instant, _ = await observer.fetch(always=False, whole=whole, believed=believed)
-            if not self._matches(project_log, list_entry, instant, since):
-                raise StaleObservation(f"the page of {project} does not match the list: one of them is outdated")
-        list_decides = list_entry.serial is not None and serials.proved
-        instant = instant if list_entry.listed and not list_decides and project_log.instant < since else None
-        return Captured(
-            asked, project_log.instant != before, instant, await project_log.work(History.missing), project_log.status
-        )
-
     async def serials(self) -> Serials:
         """Return what is known of the registry's serials, as far as it has been asked. Raises StoreError."""
         return await self._proofs.known(self.client.since)
@@ -223,6 +168,24 @@ class Registry:
     async def status(self, project: str) -> ProjectStatus | None:
         """Return a project's status as last observed (PEP 792). Asks no upstream. Raises StoreError."""
         return (await self._observer(project)).log.status
+
+    async def has(self, project: str) -> bool:
+        """Whether the last observation found the project (normalised). Asks no upstream."""
+        return (await self._observer(project)).log.has_page
+
+    async def had(self, project: str, instant: int) -> bool:
+        """Whether the project existed at an instant (microseconds) according to its log. Asks no upstream."""
+        project_log = (await self._observer(project)).log
+        if not project_log.covers(instant):
+            return False
+        return await project_log.as_of(instant) is not None
+
+    async def unkept_observer(self, project: str) -> ProjectObserver:
+        """Return an observer that is not kept in memory, for a pass that covers many projects. Raises StoreError."""
+        observer = self._new_observer(ProjectLog(self._store, self.name, project))
+        await observer.log.read_log()
+        self._check_past(observer.log)
+        return observer
 
     async def _observer(self, project: str) -> ProjectObserver:
         """Return the observer of a project, with its log read up to now. Raises StoreError."""
@@ -286,30 +249,6 @@ class Registry:
         """Record that a project was requested, if it exists."""
         if project_log.has_page:
             await self.requested.note(project_log.project)
-
-    async def has(self, project: str) -> bool:
-        """Whether the last observation found the project (normalised). Asks no upstream."""
-        return (await self._observer(project)).log.has_page
-
-    def _matches(self, project_log: ProjectLog, list_entry: ListEntry, instant: int, since: int) -> bool:
-        """Whether a fetched page matches a list of the instant `since`; if not, one of the two is old.
-
-        `instant` is what the page's answer shows. A project that is no longer listed must be gone or quarantined.
-        """
-        quarantined = project_log.status is not None and project_log.status.status == QUARANTINED
-        if not list_entry.listed:
-            return instant >= since or not project_log.has_page or quarantined
-        if list_entry.serial is None:
-            return instant >= since - LAG
-        numbered = project_log.serial_since(self.client.since) >= list_entry.serial
-        return project_log.has_page and numbered and (instant >= since or not quarantined)
-
-    async def had(self, project: str, instant: int) -> bool:
-        """Whether the project existed at an instant (microseconds) according to its log. Asks no upstream."""
-        project_log = (await self._observer(project)).log
-        if not project_log.covers(instant):
-            return False
-        return await project_log.as_of(instant) is not None
 
 
 def _check_instant(project_log: ProjectLog, instant: int) -> None:

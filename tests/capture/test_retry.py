@@ -15,11 +15,12 @@ from httpcache.command.progress import Lines
 from httpcache.errors import TimedOut
 from pypi_adapter.capture import retry
 from pypi_adapter.capture.capture import Capture
+from pypi_adapter.capture.project_capture import ListEntry, capture_project
 from pypi_adapter.capture.rescue import Rescue
 from pypi_adapter.capture.retry import GaveUp, SharedBackoff
 from pypi_adapter.registry.passes import ALL, Scope
 from pypi_adapter.registry.project_list import ProjectListLog
-from pypi_adapter.registry.registry import ListEntry, Registry
+from pypi_adapter.registry.registry import Registry
 from pypi_adapter.registry.rest import Rest
 from pypi_adapter.simple.model import File, ProjectStatus
 from tests.support.inprocess import running
@@ -79,7 +80,7 @@ def test_the_rest_that_a_registry_asks_for_holds_for_its_pages_and_its_files(
             await capture.run(Lines())
             path = pypi.release(TWO).path
             unlist(pypi, TWO)
-            missing = (await registry.capture("demo", ListEntry(listed=True, serial=None), 0)).missing
+            missing = (await capture_project(registry, "demo", ListEntry(listed=True, serial=None), 0)).missing
             index = pypi.index.otherwise
 
             def file(_: Request) -> Response:

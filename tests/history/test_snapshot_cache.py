@@ -16,6 +16,7 @@ import pytest
 from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
 from pypi_adapter.addresses import linked, token
+from pypi_adapter.capture.project_capture import ListEntry, capture_project
 from pypi_adapter.history import snapshot_cache as shelves
 from pypi_adapter.history.cached_snapshot import LONG, MANY
 from pypi_adapter.history.history import Entry, History, Observation, encode_entry
@@ -23,7 +24,7 @@ from pypi_adapter.history.project_log import ProjectLog, entries_log
 from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.history.snapshot import take_snapshot
 from pypi_adapter.history.snapshot_cache import FORMAT, SnapshotCache, StoredSnapshot
-from pypi_adapter.registry.registry import ListEntry, Registry
+from pypi_adapter.registry.registry import Registry
 from pypi_adapter.simple.model import File, Page
 from tests.support.inprocess import running
 
@@ -299,7 +300,7 @@ def test_a_capture_writes_no_form(tmp_path: Path) -> None:
                 assert await log.append(number, encode_entry(entry))
             registry = Registry("pypi", "http://127.0.0.1:9/simple/", mirror)
             await Proofs(mirror.store, "pypi").append(Proof(look(1), "p", 0, 1))
-            captured = await registry.capture("p", ListEntry(listed=True, serial=LONG, always=False), 0)
+            captured = await capture_project(registry, "p", ListEntry(listed=True, serial=LONG, always=False), 0)
             assert not captured.asked
             await anyio.wait_all_tasks_blocked()
             assert forms(tmp_path / "data") == []
