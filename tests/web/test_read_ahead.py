@@ -13,7 +13,8 @@ import pytest
 
 from httpcache.store.local import LocalStore
 from pypi_adapter.registry.requested_projects import AHEAD, RequestedProjects
-from pypi_adapter.web.read_ahead import AT_ONCE, DEPTH, FIRST
+from pypi_adapter.web.turns import AT_ONCE
+from pypi_adapter.web.walk import DEPTH, FIRST
 from tests.support import http
 from tests.support.agents import agent
 from tests.support.clients import Clients
