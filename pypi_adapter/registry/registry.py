@@ -189,10 +189,10 @@ class Registry:
 
     async def _observer(self, project: str) -> ProjectObserver:
         """Return the observer of a project, with its log read up to now. Raises StoreError."""
-        observer = self._observers.get(project) or self._new_observer(
-            ProjectLog(self._store, self.name, project, self._base, self._snapshots)
-        )
-        self._keep(observer)  # so that concurrent requests share it
+        observer = self._observers.get(project)
+        if observer is None:
+            observer = self._new_observer(ProjectLog(self._store, self.name, project, self._base, self._snapshots))
+            self._keep(observer)  # so that concurrent requests share it
         await observer.log.read_log()
         self._keep(observer)
         self._check_past(observer.log)
