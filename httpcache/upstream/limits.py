@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -48,17 +48,32 @@ class Slots:
             raise Busy(f"too many downloads from {origin} at once: try again later")
         here.users += 1
         try:
-            async with AsyncExitStack() as held:
-                with anyio.move_on_after(PATIENCE) as waiting:
-                    await held.enter_async_context(here.slots)
-                    await held.enter_async_context(self._total)
-                if waiting.cancelled_caught:
-                    raise Busy(f"too many downloads at once, from {origin} or in total: try again later")
+            await self._acquire(here.slots, origin)
+            try:
                 yield
+            finally:
+                self._total.release()
+                here.slots.release()
         finally:
             here.users -= 1
             if not here.users:
                 del self._origins[origin]
+
+    async def _acquire(self, each: anyio.Semaphore, origin: str) -> None:
+        """Acquire both slots, at once if they are free. Raises Busy."""
+        if each.value and self._total.value:
+            each.acquire_nowait()
+            self._total.acquire_nowait()
+            return
+        with anyio.move_on_after(PATIENCE):
+            await each.acquire()
+            try:
+                await self._total.acquire()
+            except BaseException:
+                each.release()
+                raise
+            return
+        raise Busy(f"too many downloads at once, from {origin} or in total: try again later")
 
 
 class Pace:

@@ -48,7 +48,7 @@ class ProjectLog:
         self._link = partial(linked, base=base, project=project)
         cached = CachedSnapshot(snapshots, f"{registry}/{project}", base)
         self._replayed = ReplayedLog(entries_log(store, registry, project), self._link, cached)
-        self._working = anyio.Lock()  # a history must not grow while a thread reads it
+        self._working = anyio.Lock(fast_acquire=True)  # a history must not grow while a thread reads it
 
     @property
     def size(self) -> int:

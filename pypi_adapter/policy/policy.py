@@ -107,7 +107,10 @@ class Policy:
         return f"by this mirror: {rule.reason} ({rule.source})" if rule else None
 
     def _rule(self, project: str, file: File) -> Rule | None:
-        return self.rules.file(project, file_version(file.filename), file.hashes.get("sha256"))
+        sha256 = file.hashes.get("sha256", "")
+        if not self.rules.may_block(project, lambda: frozenset((sha256,))):
+            return None  # without reading the version, of which no rule speaks
+        return self.rules.file(project, file_version(file.filename), sha256)
 
 
 def read_policies(tables: Tables, path: Path) -> tuple[Policy, Policy]:
