@@ -164,14 +164,14 @@ def _pass(folder: Path, upstream: Running, title: str) -> Measured:
     cost = msgspec.json.decode(file.read_bytes(), type=Cost)
     if cost.exit_code:
         sys.exit(f"the capture failed with exit code {cost.exit_code}")
-    journal, grown = _allocated(data / "index" / "cache.db-wal"), stored(data).since(before)
+    journal, grown = _allocated(data / "index" / "index.db-wal"), stored(data).since(before)
     requests, done = dict(Counter(upstream.counts()) - asked), anyio.run(_last_pass, data)
     return Measured(title, cost, grown, journal, requests, done, done["due"] / cost.seconds)
 
 
 def stored(data: Path) -> Stored:
     """Return what the files of a data folder take on the disk, after SQLite has taken its journal into the index."""
-    index = data / "index" / "cache.db"
+    index = data / "index" / "index.db"
     if index.exists():
         with closing(sqlite3.connect(index)) as connection:
             connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")

@@ -18,8 +18,8 @@ from starlette.types import ASGIApp
 
 from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
-from httpcache.store.base import Store
 from httpcache.store.record import Record
+from httpcache.store.store import Store
 
 from .request import Request
 from .settings import Settings

@@ -16,8 +16,8 @@ import msgspec
 
 from httpcache.freezing.download import Digest
 from httpcache.lru import SizedLRU
-from httpcache.store.base import Store
 from httpcache.store.log import Log
+from httpcache.store.store import Store
 from httpcache.target import Target, origin
 
 log = logging.getLogger("httpcache")

@@ -9,7 +9,7 @@ from packaging.utils import canonicalize_name
 
 from httpcache.adapter import Argument, Command
 from httpcache.errors import BadAddress, MirrorError, NotFound
-from httpcache.store.base import Store
+from httpcache.store.store import Store
 from httpcache.target import canonical_url
 from pypi_adapter.history.project_log import entries_log
 from pypi_adapter.history.rescue_log import RescueLog

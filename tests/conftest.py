@@ -47,6 +47,12 @@ def _shares(item: pytest.Item) -> str | None:
     return None
 
 
+@pytest.fixture
+def anyio_backend() -> str:
+    """The event loop of tests that are coroutines."""
+    return "asyncio"
+
+
 @pytest.fixture(scope="session")
 def _watch() -> Watch:
     return Watch()

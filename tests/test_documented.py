@@ -159,12 +159,12 @@ def test_the_live_backup_is_for_its_owner_alone(tmp_path: Path) -> None:
     (tmp_path / "data/blobs/ab").mkdir(parents=True, mode=0o755)
     (tmp_path / "data/blobs/ab/abcd").write_text("secret")
     (tmp_path / "data/VERSION").write_text("2")
-    with sqlite3.connect(tmp_path / "data/index/cache.db") as index:
+    with sqlite3.connect(tmp_path / "data/index/index.db") as index:
         index.execute("create table kept (value)")
     (lines,) = (block for block in re.findall(r"```sh\n(.*?)```", OPERATING, re.DOTALL) if ".backup(" in block)
     subprocess.run(["sh", "-ec", f"umask 022\n{lines}"], cwd=tmp_path, check=True)
     assert (tmp_path / "backup/blobs/ab/abcd").read_text() == "secret"
-    for path in (tmp_path / "backup", tmp_path / "backup/index", tmp_path / "backup/index/cache.db"):
+    for path in (tmp_path / "backup", tmp_path / "backup/index", tmp_path / "backup/index/index.db"):
         assert path.stat().st_mode & 0o077 == 0, path
 
 

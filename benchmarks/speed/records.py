@@ -8,6 +8,7 @@ address, to a thousand at random (the same thousand whatever else there is), and
 from __future__ import annotations
 
 import random
+import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -15,9 +16,10 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-import httpcache.store.local
 from httpcache.store import record
-from httpcache.store.layout import open_index
+from httpcache.store.layout import DATABASE, prepare
+from httpcache.store.seal import sealed
+from httpcache.store.sqlite_schema import connect, transaction
 from httpcache.target import Target
 
 from .answers import ANY, get
@@ -37,24 +39,30 @@ def fill(data: Path, count: int) -> None:
     """Make a data folder with that many records of one blob."""
     body = random.Random(count).randbytes(SIZE)
     digest = sha256(body).hexdigest()
-    with closing(open_index(data)) as index:
+    prepare(data)
+    with closing(connect(data / DATABASE)) as index:
         for start in range(0, count, _BATCH):
-            with index.transact():
+            with transaction(index):
                 for number in range(start, min(start + _BATCH, count)):
-                    key, value = _entry(number, digest)
-                    index.add(key, httpcache.store.local._sealed(key, value))
+                    _add(index, *_entry(number, digest))
     blob = data / "blobs" / digest[:2] / digest
     blob.parent.mkdir(exist_ok=True)
     blob.write_bytes(body)
 
 
-def _entry(number: int, digest: str) -> tuple[str, bytes]:
+def _add(index: sqlite3.Connection, key: str, frozen: record.Record) -> None:
+    value = sealed(key, record.encode(frozen))
+    index.execute("INSERT INTO entries (key, value) VALUES (?, ?)", (key, value))
+    index.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (key, *record.columns(frozen)))
+
+
+def _entry(number: int, digest: str) -> tuple[str, record.Record]:
     target = Target(PIN, f"{_PREFIX}{number}")
     headers = {"content-type": "application/octet-stream"}
     frozen = record.Record(
         target.key, PIN, target.url, target.url, digest, SIZE, 1_767_225_600.0 + number, headers=headers
     )
-    return f"r/{target.key}", record.encode(frozen)
+    return f"r/{target.key}", frozen
 
 
 def start_seconds(place: Place, sampler: Sampler) -> tuple[float, Server]:

@@ -24,9 +24,10 @@ from httpcache.adapter import Adapter, Argument, Command, Progress, adapters, to
 from httpcache.errors import MirrorError, one_line
 from httpcache.freezing.spool import Spool
 from httpcache.settings import Settings
-from httpcache.store.base import Store
+from httpcache.store import takeover
 from httpcache.store.layout import is_read_only
 from httpcache.store.local import LocalStore
+from httpcache.store.store import Store
 from httpcache.units import exact_size
 from httpcache.upstream import transport
 
@@ -175,6 +176,9 @@ def _serve(installed: Sequence[Adapter], **options: Any) -> int:
     for line in mistyped(os.environ, options):
         print(f"httpcache: {line}", file=sys.stderr)
     _check_address(settings)
+    if takeover.is_due(settings.data):
+        with users.alone(settings.data):
+            takeover.take_over(settings.data, _say)
     with closing(LocalStore(settings.data)) as store:
         if not store.read_only:
             Spool(store.spool).clean()

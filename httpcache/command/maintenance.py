@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections import defaultdict
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from urllib.parse import unquote, urlsplit
@@ -15,8 +14,8 @@ from httpcache.adapter import Adapter, today
 from httpcache.errors import Damaged, NotFound, StoreFull, one_line, redact
 from httpcache.fields import map_links
 from httpcache.store import keys
-from httpcache.store.base import Store
-from httpcache.store.record import Absence, Entry, Record, decode
+from httpcache.store.record import Absence, Entry, Record, decode, shown
+from httpcache.store.store import Store
 from httpcache.target import Target, looks_like_url, parse_target, split_path
 from httpcache.units import short_size
 
@@ -24,26 +23,24 @@ SETTLE = 0.5  # seconds until a server has opened a file that it was about to se
 
 
 async def ls(store: Store, *, pin: str | None) -> int:
-    """Print the pins with their numbers of addresses and bytes, or the addresses of one pin. Raises NotFound."""
+    """Print the pins with their numbers of entries and bytes, or the entries of one pin by address. Raises NotFound."""
     if pin is None:
-        totals: defaultdict[str, list[int]] = defaultdict(lambda: [0, 0])
-        async for _, entry in _entries(store):
-            totals[entry.pin][0] += 1
-            totals[entry.pin][1] += entry.size if isinstance(entry, Record) else 0
-        for name, (count, size) in sorted(totals.items()):
+        for name, count, size in await store.index.pins():
             print(f"{name:40} {count:8} {short_size(size):>10}")
         return 0
-    lines = sorted([_line(entry) async for _, entry in _entries(store, pin=pin)])
-    if not lines:
+    is_empty = True
+    async for _, entry in _entries(store, pin):
+        print(_line(entry))
+        is_empty = False
+    if is_empty:
         raise NotFound(f"nothing is frozen under {pin!r}: `httpcache ls` lists the pins")
-    print("\n".join(lines))
     return 0
 
 
 async def show(store: Store, *, address: str) -> int:
     """Print every record of an address. Raises BadAddress, NotFound."""
     target = _target(address)
-    found = [entry async for _, entry in _entries(store, target=target)]
+    found = [entry async for _, entry in _entries(store, target.pin, target)]
     if not found:
         raise NotFound(f"{target} is not frozen here")
     for entry in found:
@@ -63,27 +60,27 @@ async def verify(store: Store) -> int:
     problems = await store.problems()
     for line in problems:
         print(line)
-    blobs: dict[str, Record] = {}
-    count = 0
+    seen: set[str] = set()
+    count = size = 0
     async for entry in _sound_entries(store):
         count += 1
-        if isinstance(entry, Record):
-            blobs[entry.digest] = entry
-    for record in blobs.values():
-        if not await store.check(record.digest, record.size):
-            problems.append(record.digest)
+        if not isinstance(entry, Record) or entry.digest in seen:
+            continue
+        seen.add(entry.digest)
+        size += entry.size
+        if not await store.check(entry.digest, entry.size):
+            problems.append(entry.digest)
             print(
-                f"/{record.pin}/{record.url}: the file {record.digest} below blobs/ is damaged or missing: restore it "
+                f"/{entry.pin}/{entry.url}: its bytes, {entry.digest}, are damaged or missing: restore the data folder "
                 "from a backup, or request the address: it is fetched again if the upstream still has the same bytes"
             )
-    size = sum(record.size for record in blobs.values())
     damaged = f"{len(problems)} damaged" if problems else "nothing is damaged"
-    print(f"read {count} frozen entries and {len(blobs)} files ({short_size(size)}): {damaged}")
+    print(f"read {count} frozen entries and {len(seen)} files ({short_size(size)}): {damaged}")
     return 1 if problems else 0
 
 
 async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
-    for key in await store.keys(keys.RECORDS):
+    async for key in store.keys(keys.RECORDS):
         with suppress(Damaged):
             value = await store.get(key)
             if value is not None:
@@ -91,13 +88,13 @@ async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
 
 
 async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
-    """Remove the records of an address or a pin, and the files only they refer to. Asks for confirmation unless `yes`.
+    """Remove the records of an address or a pin, and the bodies only they refer to. Asks for confirmation unless `yes`.
 
     Raises BadAddress, NotFound.
     """
     pin = address_or_pin.strip("/")
     target = _target(address_or_pin) if "/" in pin else None
-    found = [pair async for pair in _entries(store, pin=None if target else pin, target=target)]
+    found = [pair async for pair in _entries(store, target.pin if target else pin, target)]
     if not found:
         raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
     size = sum(entry.size for _, entry in found if isinstance(entry, Record))
@@ -108,31 +105,34 @@ async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
         print("nothing was removed")
         return 1
     targets = {entry.target for _, entry in found}
-    grants = [key for key in await store.keys(keys.GRANTS) if keys.target_of(key) in targets]
-    freed = await _remove(store, [key for key, _ in found] + grants)
+    granted = [key for target in targets async for key in store.keys(keys.grants(target))]
+    digests = {entry.digest for _, entry in found if isinstance(entry, Record)}
+    freed = await _remove(store, [key for key, _ in found] + granted, digests)
     print(f"{len(found)} entries removed, {short_size(freed)} freed")
     return 0
 
 
-async def _remove(store: Store, removed: Sequence[str]) -> int:
-    """Remove entries, and the files that no entry refers to any more; return the number of bytes freed.
+async def _remove(store: Store, removed: Sequence[str], digests: Collection[str]) -> int:
+    """Remove entries, and those of the bodies that no record names any more; return the number of bytes freed.
 
-    Removing takes space too: if the disk is full, the files of the entries already removed make room.
+    Removing takes space too: if the disk is full, the reserve makes room, and then the bodies of the entries already
+    removed.
     """
     freed = 0
     for key in removed:
         try:
             await store.remove(key)
         except StoreFull:
-            freed += await _sweep(store)
+            if not store.use_reserve():
+                freed += await _collect(store, digests)
             await store.remove(key)
-    return freed + await _sweep(store)
+    return freed + await _collect(store, digests)
 
 
-async def _sweep(store: Store) -> int:
-    """Remove the files that no entry refers to, after a short wait: a running server may be about to open one."""
+async def _collect(store: Store, digests: Collection[str]) -> int:
+    """Remove the bodies that no record names, after a short wait: a running server may be about to open one."""
     await anyio.sleep(SETTLE)
-    return await store.sweep(_named)
+    return await store.collect(digests)
 
 
 def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
@@ -145,13 +145,15 @@ def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
     return lines
 
 
-async def _entries(
-    store: Store, *, pin: str | None = None, target: Target | None = None
-) -> AsyncIterator[tuple[str, Entry]]:
-    async for key, value in store.entries(keys.RECORDS):
-        entry = decode(value)
-        if pin in (None, entry.pin) and (target is None or entry.target == target.key):
-            yield key, entry
+async def _entries(store: Store, pin: str, target: Target | None = None) -> AsyncIterator[tuple[str, Entry]]:
+    """Yield the entries of a pin, or of a target in it, with their keys, in the order of their addresses."""
+    after = None
+    while page := await store.index.records(pin, address=shown(target) if target else None, after=after):
+        for place, value in page:
+            entry = decode(value)
+            if target is None or entry.target == target.key:
+                yield place.key, entry
+        after = page[-1].place
 
 
 def _target(address: str) -> Target:
@@ -165,11 +167,6 @@ def _target(address: str) -> Target:
 
 def _header(name: str, value: str) -> str:
     return one_line(map_links(value, redact) if name == "link" else value)
-
-
-def _named(value: bytes) -> str | None:
-    entry = decode(value)
-    return entry.digest if isinstance(entry, Record) else None
 
 
 def _line(entry: Entry) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from httpcache.lru import SizedLRU
 from httpcache.store import keys
-from httpcache.store.base import Store
+from httpcache.store.store import Store
 from httpcache.target import origin
 
 NOTED = 10_000  # origins

@@ -15,8 +15,8 @@ from httpcache.accept import admits
 from httpcache.credentials import Credentials, scope
 from httpcache.settings import Settings
 from httpcache.store import keys
-from httpcache.store.base import Store
 from httpcache.store.record import Record, decode
+from httpcache.store.store import Store
 from httpcache.target import Target
 from httpcache.upstream.client import Headers, UpstreamClient, UpstreamResponse
 from httpcache.upstream.sign_in import is_misplaced

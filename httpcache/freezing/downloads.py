@@ -21,7 +21,7 @@ import logging
 import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 
 import anyio
@@ -32,9 +32,9 @@ from httpcache.credentials import PUBLIC
 from httpcache.errors import BadUpstream, Busy, MirrorError, OtherBytes
 from httpcache.executors import prestarted_executor
 from httpcache.fields import named
-from httpcache.store.base import Store
 from httpcache.store.errors import store_error
-from httpcache.store.record import KEPT_HEADERS, Record, decode, encode, shown
+from httpcache.store.record import KEPT_HEADERS, Record, decode, shown
+from httpcache.store.store import Store
 from httpcache.upstream.client import UpstreamResponse
 
 from .download import Digest, Download, Expected
@@ -235,7 +235,7 @@ class Downloads:
         )
         if want.verify:
             await want.verify(record, claim.part)
-        winner = decode(await self._store.freeze(flight.record_key, encode(record), record.digest, claim.part))
+        winner = await self._store.freeze(flight.record_key, record, claim.part)
         if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{target} was frozen with other bytes in the meantime: try again to get those")
         log.info("froze %s (%d bytes, sha256 %s)", target, record.size, record.digest)
@@ -261,12 +261,10 @@ class Downloads:
         flight.finish(record=record)
 
     def _has_bytes_of(self, fd: int, record: Record) -> bool:
-        """Whether an open part file is the blob of a record, or (if another target had the same blob) equal to it."""
-        try:
+        """Whether an open part file became the blob of a record, or else is equal to it."""
+        with suppress(FileNotFoundError):
             if os.path.samestat(self._store.blob_path(record.digest).stat(), os.fstat(fd)):
                 return True
-        except FileNotFoundError:
-            return False
         with os.fdopen(os.dup(fd), "rb") as part:
             part.seek(0)
             return hashlib.file_digest(part, "sha256").hexdigest() == record.digest

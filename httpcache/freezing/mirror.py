@@ -26,8 +26,9 @@ from httpcache.errors import BadUpstream, Damaged, MirrorError, Refused, Upstrea
 from httpcache.lru import SizedLRU
 from httpcache.settings import Settings
 from httpcache.store import keys
-from httpcache.store.base import Condition, Store
-from httpcache.store.record import Absence, Record, damaged, decode, encode, shown
+from httpcache.store.base import Condition
+from httpcache.store.record import Absence, Record, damaged, decode, shown
+from httpcache.store.store import Store
 from httpcache.target import Target, pin_prefix
 from httpcache.upstream.client import UpstreamClient, UpstreamResponse
 from httpcache.upstream.sign_in import challenge
@@ -172,8 +173,9 @@ class Mirror:
         except MirrorError as error:
             reason = error.text
         raise Damaged(
-            f"the frozen bytes of {download.target} are damaged or missing: restore the file {record.digest} below "
-            f"blobs/ from a backup, or remove the record with `httpcache forget`. They were not fetched again: {reason}"
+            f"the frozen bytes of {download.target} are damaged or missing (sha256 {record.digest}): restore the "
+            "data folder from a backup, or remove the record with `httpcache forget`. They were not fetched again: "
+            f"{reason}"
         )
 
     async def _fetched(self, download: Download, key: str) -> Record | FlightReader | PassedThrough:
@@ -219,7 +221,7 @@ class Mirror:
         if not await self._is_sound(record):
             raise damaged(record)
         stop = record.size if limit is None else min(limit, record.size)
-        return b"".join([chunk async for chunk in self.store.read_blob(record.digest, 0, stop)])
+        return b"".join([chunk async for chunk in self.store.read_body(record.digest, record.size, 0, stop)])
 
     async def landed(self, target: Target, live: FlightReader) -> Record:
         """Wait until a download is frozen, and close its reader. Raises MirrorError."""
@@ -327,7 +329,7 @@ class Mirror:
             absence = Absence(
                 download.target.key, download.target.pin, shown(download.target), passed.status, time.time()
             )
-            await self.store.add(download.absence_key(passed.sent), encode(absence))
+            await self.store.freeze_absence(download.absence_key(passed.sent), absence)
             return
         self._missing.put(download.key, (passed, time.monotonic() + NEGATIVE_SECONDS))
 

@@ -1,30 +1,68 @@
-"""The store: the interface that every implementation provides.
+"""The two engines under a store: an index of small values, and blobs named by the sha256 of their bytes.
 
-A store has two parts. *Entries* are small values, each under a key; the first writer of a key wins and nothing is ever
-overwritten. *Blobs* are files named by the sha256 of their bytes. A blob is written before the entry that names it, so
-a process may crash at any time: a blob without an entry does not exist, and an entry's blob is always complete.
+An *index* maps keys to values; the first writer of a key wins, and nothing is ever overwritten. The module `keys` lists
+the keys. An index also keeps the small bodies, and can list, count and search the records among its entries by their
+`Columns`. *Blobs* are all other bodies. A body is written before the record that names it, or together with it, so a
+process may crash at any time: a body without a record does not exist, and a record's body is always complete.
 
-The module `keys` lists the keys.
+`Store` (in `store`) is written once on top of both.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Hashable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
+
+PAGE = 1000  # entries
 
 
 class Condition(Enum):
-    """What is known about a blob: verified (SOUND), not verified yet (UNREAD), or missing or damaged (BROKEN)."""
+    """What is known about a body: verified (SOUND), not verified yet (UNREAD), or missing or damaged (BROKEN)."""
 
     SOUND = "sound"
     UNREAD = "unread"
     BROKEN = "broken"
 
 
-class Store(Protocol):
-    """Where frozen responses are kept.
+class Columns(NamedTuple):
+    """What an index keeps of a record beside its value, to list, count and search by.
+
+    `address` is the URL as it is shown, without the values of its query; `digest` is "" for an absence, and `size` 0.
+    """
+
+    pin: str
+    address: str
+    digest: str = ""
+    size: int = 0
+
+
+class PinTotals(NamedTuple):
+    """How many records a pin has, and how many bytes their bodies have in all, each counted as often as it is named."""
+
+    pin: str
+    entries: int
+    bytes: int
+
+
+class Place(NamedTuple):
+    """Where a page of a pin's records ended: the next one begins behind this address and key."""
+
+    address: str
+    key: str
+
+
+class Listed(NamedTuple):
+    """A record in a page of a pin's records: its place, and its value."""
+
+    place: Place
+    value: bytes
+
+
+class Index(Protocol):
+    """Small values, each under a key.
 
     Every method raises StoreError: Damaged if the data is not what was written, StoreFull if the disk is full.
     """
@@ -35,30 +73,78 @@ class Store(Protocol):
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """Return the values of several keys, in the same order, with None for keys that have none."""
 
-    def generation(self) -> Hashable:
-        """Return a value that differs after any change of the entries that can change a response, by any process.
+    async def add(
+        self,
+        key: str,
+        value: bytes,
+        columns: Columns | None = None,
+        body: bytes | None = None,
+        *,
+        counts: bool = True,
+    ) -> bytes:
+        """Set the value of a key unless it has one. Returns the value it has now (the winner's), which is durable.
 
-        If it is unchanged, a response that was made from the entries earlier would be the same now. So it need not
-        change when `freeze` adds an entry: before that, no response to the same request could come from the store.
+        A record comes with its `columns`, and with its `body` if the index is to keep that; if another writer was
+        first, nothing of it is kept. `counts`: whether the generation changes.
         """
-
-    async def add(self, key: str, value: bytes) -> bytes:
-        """Set the value of a key unless it has one. Returns the value it has now (the winner's), which is durable."""
 
     async def remove(self, key: str) -> bool:
-        """Remove a key. Returns whether it existed."""
+        """Remove a key, and the columns of its record. Returns whether it existed."""
 
-    async def keys(self, prefix: str) -> list[str]:
-        """Return every key that starts with `prefix`."""
+    async def page(self, prefix: str, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
+        """Return up to `limit` entries whose keys start with `prefix` and come after `after`, in the order of keys."""
 
-    def entries(self, prefix: str) -> AsyncIterator[tuple[str, bytes]]:
-        """Yield every key that starts with `prefix`, with its value."""
+    async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
+        """Like `page`, without the values, so that a damaged one is no hindrance."""
 
-    async def freeze(self, key: str, value: bytes, digest: str, file: Path) -> bytes:
-        """Move a complete file into the store as the blob `digest`, then `add` the entry that names it.
+    def generation(self) -> Hashable:
+        """Return a value that differs after any change that counts, by any process.
 
-        Both are durable on return. Returns the winner's value, like `add`.
+        A value that equals no other one says that this is not known now.
         """
+
+    async def pins(self) -> list[PinTotals]:
+        """Return the totals of every pin that has records, in the order of their names."""
+
+    async def totals(self, pin: str) -> PinTotals:
+        """Return the totals of one pin."""
+
+    async def records(
+        self, pin: str, *, address: str | None = None, after: Place | None = None, limit: int = PAGE
+    ) -> list[Listed]:
+        """Return up to `limit` records of a pin behind a place, in the order of address and key.
+
+        `address`: only those with this address.
+        """
+
+    async def unused(self, digests: Iterable[str]) -> set[str]:
+        """Return those of the digests that no record has."""
+
+    async def body(self, digest: str) -> bytes | None:
+        """Return a body that the index keeps, or None. Its bytes are not checked."""
+
+    async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
+        """Remove the bodies that no record has: of these, or of all. Returns the number of bytes freed."""
+
+    async def problems(self) -> list[str]:
+        """Read every entry and return a line of text for each problem with the entries or the index itself."""
+
+
+class Stamp(NamedTuple):
+    """Differs between two blobs with the same digest if one was put after the other was removed or replaced."""
+
+    size: int
+    version: tuple[int | str, ...]
+
+
+class Blobs(Protocol):
+    """Bodies, each under the sha256 of its bytes in hex. Every method raises StoreError."""
+
+    def putting(self) -> AbstractAsyncContextManager[None]:
+        """Return a block in which a blob is put and its record written: meanwhile `remove` does not take it away."""
+
+    async def put(self, digest: str, file: Path) -> None:
+        """Take in a complete file whose bytes have this digest. Durable on return; the file is gone by then."""
 
     def condition(self, digest: str, size: int) -> Condition:
         """Return what is known about a blob that should have `size` bytes, without reading it."""
@@ -66,17 +152,17 @@ class Store(Protocol):
     async def check(self, digest: str, size: int) -> bool:
         """Return whether a blob exists with the right bytes. Reads all of it if its condition is not known."""
 
-    def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    def read(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
         """Yield the bytes of a blob from `start` to `stop` (exclusive), in chunks."""
 
-    def blob_path(self, digest: str) -> Path:
+    def path(self, digest: str) -> Path:
         """Return the path of a blob's file."""
 
-    async def problems(self) -> list[str]:
-        """Read every entry and return a line of text for each problem with the entries or the index itself."""
+    async def stamps(self) -> dict[str, Stamp]:
+        """Return the stamp of every blob by its digest. Whoever was putting one has written its record on return."""
 
-    async def sweep(self, named: Callable[[bytes], str | None]) -> int:
-        """Remove every blob that no entry names; safe while others freeze. Returns the number of bytes freed.
+    async def stamps_of(self, digests: Iterable[str]) -> dict[str, Stamp]:
+        """Like `stamps`, of those of the digests that have a blob."""
 
-        `named` returns the digest that the value of an entry under `r/` names, or None.
-        """
+    async def remove(self, stamps: Sequence[tuple[str, Stamp]]) -> int:
+        """Remove the blobs that still have these stamps. Returns the number of bytes freed."""

@@ -14,14 +14,13 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
 from copy import copy
-from functools import partial
 from typing import Any, Generic, NamedTuple, TypeVar
-
-import diskcache
 
 from httpcache.executors import prestarted_executor, shut_down
 
+from .errors import mapped
 from .generation import Generation
+from .sqlite_schema import transaction
 
 T = TypeVar("T")
 
@@ -34,7 +33,7 @@ class Outcome(NamedTuple, Generic[T]):
 
 
 class _Change(NamedTuple):
-    make: Callable[[], Outcome[Any]]
+    make: Callable[[sqlite3.Connection], Outcome[Any]]
     until: float
     future: Future[Any]
 
@@ -43,21 +42,19 @@ class Commits:
     """Makes changes of an index in groups, in the order in which they came."""
 
     def __init__(
-        self,
-        index: diskcache.Cache,
-        generation: Generation,
-        run: Callable[[Callable[[], list[Outcome[Any] | Exception]]], list[Outcome[Any] | Exception]],
+        self, connect: Callable[[], sqlite3.Connection], generation: Generation, check: Callable[[], None]
     ) -> None:
-        """`run` calls the work of a group in the thread that makes changes, and translates its errors."""
-        self._index = index
+        """`connect` opens a connection for changes. `check` raises StoreError if the database cannot be changed."""
+        self._connect = connect
         self._generation = generation
-        self._run = run
+        self._check = check
+        self._connection: sqlite3.Connection | None = None
         self._thread = prestarted_executor(1, "store-commit")
         self._lock = threading.Lock()
         self._waiting: list[_Change] = []
         self._is_working = False
 
-    def submit(self, make: Callable[[], Outcome[T]], until: float) -> Future[T]:
+    def submit(self, make: Callable[[sqlite3.Connection], Outcome[T]], until: float) -> Future[T]:
         """Return a future of the result of a change, which is durable by then.
 
         `make` is called in the transaction; if it raises anything but an error of SQLite, only this change fails, and
@@ -88,27 +85,47 @@ class Commits:
 
     def _outcomes(self, group: Sequence[_Change]) -> list[Outcome[Any] | Exception]:
         try:
-            return self._run(partial(self._together, group)) if group else []
+            return self._checked(group) if group else []
         except Exception as error:  # noqa: BLE001
             return [_like(error) for _ in group]
 
+    def _checked(self, group: Sequence[_Change]) -> list[Outcome[Any] | Exception]:
+        """Make the changes of a group. Raises StoreError."""
+        with mapped():
+            self._check()
+            try:
+                outcomes = self._together(group)
+            except sqlite3.Error:
+                self._disconnect()  # it may be read-only from then on
+                self._check()  # its error says more than SQLite's
+                raise
+            self._check()
+        return outcomes
+
     def _together(self, group: Sequence[_Change]) -> list[Outcome[Any] | Exception]:
+        if self._connection is None:
+            self._connection = self._connect()
         until = min(change.until for change in group)
-        self._index.reset("sqlite_busy_timeout", int(1000 * max(0.0, until - time.monotonic())), update=False)
-        with ExitStack() as count, self._index.transact():  # the count becomes even after the commit
-            outcomes = [_made(change) for change in group]
+        self._connection.execute(f"PRAGMA busy_timeout = {int(1000 * max(0.0, until - time.monotonic()))}")
+        with ExitStack() as count, transaction(self._connection):  # the count becomes even after the commit
+            outcomes = [_made(change, self._connection) for change in group]
             if any(isinstance(outcome, Outcome) and outcome.counts for outcome in outcomes):
                 count.enter_context(self._generation.change(until))
         return outcomes
 
+    def _disconnect(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
     def close(self) -> None:
-        """Stop, and close the thread's connection, after all changes have been made."""
-        shut_down(self._thread, 1, self._index.close)
+        """Stop, and close the connection, after all changes have been made."""
+        shut_down(self._thread, 1, self._disconnect)
 
 
-def _made(change: _Change) -> Outcome[Any] | Exception:
+def _made(change: _Change, connection: sqlite3.Connection) -> Outcome[Any] | Exception:
     try:
-        return change.make()
+        return change.make(connection)
     except sqlite3.Error:  # the transaction cannot go on
         raise
     except Exception as error:  # noqa: BLE001

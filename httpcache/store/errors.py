@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import ParamSpec, TypeVar
 
-import diskcache
-
 from httpcache.errors import Damaged, StoreError, StoreFull
 
 from .locks import held
@@ -28,14 +26,12 @@ def mapped() -> Iterator[None]:
     """Raise StoreError for an error of the file system or SQLite inside the block."""
     try:
         yield
-    except (OSError, sqlite3.Error, diskcache.Timeout) as error:
+    except (OSError, sqlite3.Error) as error:
         raise store_error(error) from error
 
 
 def store_error(error: Exception) -> StoreError:
     """Return the mirror's error for one of the file system or SQLite. Clients see its text, so it names no path."""
-    if isinstance(error, diskcache.Timeout) and isinstance(error.__context__, sqlite3.Error):
-        error = error.__context__  # diskcache reports every failure to begin a transaction as a timeout
     code = getattr(error, "sqlite_errorcode", None)
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or code in _FULL:
         return StoreFull("the mirror's store is full: make room on its disk")

@@ -2,7 +2,7 @@
 
 r/<hash>             the Record or Absence of a target
 g/<hash>/<scope>     the right of a scope to read a private record
-l/<hash>/<number>    the entries of a log, numbered from 0
+l/<hash>/<number>    the entries of a log, numbered from 0 with ten digits
 h/<hash>             when a host was found to ignore ranges
 o/<hash>             the credentials that an origin has asked for
 m/<name>             data of the store itself, such as its secret
@@ -14,6 +14,7 @@ from hashlib import sha256
 
 RECORDS = "r/"
 GRANTS = "g/"
+LOGS = "l/"
 SECRET = "m/secret"  # noqa: S105
 """The key of the secret that the scopes of credentials are derived with (a keyed hash)."""
 
@@ -25,17 +26,22 @@ def record(name: str) -> str:
 
 def grant(target: str, digest: str, scope: str) -> str:
     """Return the key of the right of a scope to read the private copy of a target with this digest."""
-    return f"{GRANTS}{target}/{digest}/{scope}"
+    return f"{grants(target)}{digest}/{scope}"
 
 
-def target_of(grant: str) -> str:
-    """Return the target in the key of a grant."""
-    return grant.split("/")[1]
+def grants(target: str) -> str:
+    """Return the prefix of the keys of all grants of a target."""
+    return f"{GRANTS}{target}/"
 
 
 def log(name: str) -> str:
     """Return the prefix of the keys of a log; a number follows it."""
-    return f"l/{_hash(name)}/"
+    return f"{LOGS}{_hash(name)}/"
+
+
+def numbered(log: str, number: int) -> str:
+    """Return the key of a value of a log. Keys sort like their numbers."""
+    return f"{log}{number:010}"
 
 
 def host(name: str) -> str:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from itertools import takewhile
 from typing import Generic, TypeVar
 
 from httpcache.errors import StoreError
 
 from . import keys
-from .base import Store
 from .errors import RESTORE
+from .store import Store
 
 T = TypeVar("T")
+
+
+FIRST = 2  # values that are read at first: most logs are short, and so few are read without a thread
+FURTHER = 1024
 
 
 class Log:
     """An append-only sequence of values in a store, safe with many writers.
 
-    `Store.add` gives each number to one writer, so appends never overwrite each other and all readers see one order.
+    The index gives each number to one writer, so appends never overwrite each other and all readers see one order.
     """
 
     def __init__(self, store: Store, name: str) -> None:
@@ -29,20 +32,22 @@ class Log:
     async def read(self, start: int = 0) -> list[bytes]:
         """Return the values from number `start` on."""
         values: list[bytes] = []
-        count = 1
+        limit = FIRST
         while True:
-            first = start + len(values)
-            found = await self._store.get_many([f"{self._prefix}{number}" for number in range(first, first + count)])
-            present = [value for value in takewhile(lambda value: value is not None, found) if value is not None]
-            values += present
-            if len(present) < count:
+            last = start + len(values) - 1
+            after = keys.numbered(self._prefix, last) if last >= 0 else self._prefix
+            page = await self._store.index.page(self._prefix, after, limit)
+            for key, value in page:
+                if key != keys.numbered(self._prefix, start + len(values)):
+                    return values
+                values.append(value)
+            if len(page) < limit:
                 return values
-            # One value is read without a thread, and most logs are short; a long one is read in a few steps.
-            count = 1 if len(values) < 2 else min(4 * count, 1024)
+            limit = FURTHER
 
     async def append(self, number: int, value: bytes) -> bool:
         """Write the value with that number; return False if another writer has used the number for another value."""
-        return await self._store.add(f"{self._prefix}{number}", value) == value
+        return await self._store.add(keys.numbered(self._prefix, number), value) == value
 
     async def cut(self, number: int) -> None:
         """Remove the values from `number` on, the last one first.
@@ -51,7 +56,7 @@ class Log:
         gap.
         """
         for place in reversed(range(number, number + len(await self.read(number)))):
-            await self._store.remove(f"{self._prefix}{place}")
+            await self._store.remove(keys.numbered(self._prefix, place))
 
     async def note(self, value: bytes, limit: int) -> bool:
         """Append a value unless the log contains it; return False if the log already has `limit` bytes or more.

@@ -7,6 +7,7 @@ import msgspec
 from httpcache.errors import Damaged, StoreError, redact
 from httpcache.target import Target
 
+from .base import Columns
 from .errors import RESTORE
 
 # The response headers that describe the body (RFC 9110 section 8) and are served with it for ever.
@@ -75,6 +76,13 @@ def decode(value: bytes) -> Entry:
         return _decoder.decode(value)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise StoreError(f"a record of the store cannot be read ({error}): {RESTORE}") from error
+
+
+def columns(entry: Entry) -> Columns:
+    """Return what the index lists, counts and finds an entry by."""
+    if isinstance(entry, Record):
+        return Columns(entry.pin, entry.url, entry.digest, entry.size)
+    return Columns(entry.pin, entry.url)
 
 
 def shown(target: Target) -> str:

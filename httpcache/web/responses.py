@@ -23,8 +23,9 @@ from httpcache.credentials import PUBLIC
 from httpcache.errors import MirrorError, UpstreamError
 from httpcache.fields import map_links
 from httpcache.freezing.flight import FlightReader, PassedThrough
-from httpcache.store.base import Condition, Store
+from httpcache.store.base import Condition
 from httpcache.store.record import Record, damaged
+from httpcache.store.store import Store
 
 from .conditional import Plan, plan
 from .content_coding import IDENTITY, Body
@@ -80,6 +81,7 @@ class FrozenResponse(Cacheable):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = self._record
+        small = await self._store.small_body(record.digest, record.size)
         condition = self._store.condition(record.digest, record.size)
         if condition is Condition.BROKEN:
             raise damaged(self._record)
@@ -89,6 +91,9 @@ class FrozenResponse(Cacheable):
         planned = plan(
             scope["method"], request_headers(scope), etag=record.etag, modified=modified, size=record.size, since=since
         )
+        if small is not None:
+            await respond(scope, receive, send, planned, lines, Readable(record.size, partial(_part, small)))
+            return
         is_sound = condition is Condition.SOUND
         if planned.status == 200 and record.size and is_sound and can_send_paths(scope):
             await start_response(send, 200, lines | {"content-length": str(record.size)})
@@ -110,12 +115,15 @@ class FrozenResponse(Cacheable):
     async def ready(self, scope: Scope) -> CachedResponse | None:
         """See Cacheable."""
         record = self._record
-        holds = partial(_is_sound, self._store, record.digest, record.size)
-        if self._status_text != HIT or record.scope != PUBLIC or not record.size:
-            return None
-        if not can_send_paths(scope) or not holds():
+        if self._status_text != HIT or record.scope != PUBLIC or not record.size or not can_send_paths(scope):
             return None
         start = head(200, self._lines() | {"content-length": str(record.size)})
+        body = await self._store.small_body(record.digest, record.size)
+        if body is not None:
+            return CachedResponse(start, {"type": "http.response.body", "body": body}, _is_in_memory)
+        holds = partial(_is_sound, self._store, record.digest, record.size)
+        if not holds():
+            return None
         if record.size > SMALL:
             path = str(self._store.blob_path(record.digest))
             return CachedResponse(start, {"type": "http.response.pathsend", "path": path}, holds)
@@ -134,7 +142,8 @@ class FrozenResponse(Cacheable):
         return lines
 
     def _read(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
-        return self._store.read_blob(self._record.digest, start, self._record.size if stop is None else stop)
+        size = self._record.size
+        return self._store.read_body(self._record.digest, size, start, size if stop is None else stop)
 
     async def _read_checked(self, start: int, stop: int | None) -> AsyncIterator[bytes]:
         """Yield the bytes, but the last one only after the whole blob has been verified. Raises Damaged."""
@@ -146,6 +155,15 @@ class FrozenResponse(Cacheable):
             raise damaged(self._record)
         async for chunk in self._read(last, end):
             yield chunk
+
+
+async def _part(body: bytes, start: int, stop: int | None) -> AsyncIterator[bytes]:
+    yield body[start:stop]
+
+
+def _is_in_memory() -> bool:
+    """Whether the bytes of a small body are still the right ones: they were checked, and no file can change."""
+    return True
 
 
 def _is_sound(store: Store, digest: str, size: int) -> bool:

@@ -12,8 +12,8 @@ from typing import TypeVar
 
 import anyio
 
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 from pypi_adapter.addresses import linked
 from pypi_adapter.instants import now
 from pypi_adapter.offload import off_loop

@@ -7,8 +7,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 
 RESCUED, GONE, WITHHELD = "rescued", "gone", "withheld"
 

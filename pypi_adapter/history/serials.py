@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 
 from .history import Serials
 

@@ -16,8 +16,8 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from httpcache.errors import MirrorError
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 from pypi_adapter.instants import to_datetime
 
 from .policy import Policy

@@ -147,7 +147,7 @@ class Files:
             frozen=lambda: self._mirror.lookup(target, want),
             ask=lambda headers: self.ranges.watching(file.url, self._ask(project, file, headers)),
             freeze=lambda: self._mirror.whole(target, want),
-            path=self._mirror.store.blob_path,
+            store=self._mirror.store,
             digests=file_digests(file),
             announced=metadata_digests(file),
         )

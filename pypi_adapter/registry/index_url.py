@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import TypeAlias
 
 from httpcache.errors import MirrorError
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 from pypi_adapter.instants import now
 
 Location: TypeAlias = tuple[str, int | None]

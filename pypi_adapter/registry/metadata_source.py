@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
-from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -25,6 +24,7 @@ from httpcache.freezing.download import Digest
 from httpcache.freezing.flight import PassedThrough
 from httpcache.freezing.mirror import NOBODY, Mirror, Want
 from httpcache.store.record import Record
+from httpcache.store.store import Store
 from httpcache.target import Target
 from httpcache.upstream.client import Headers, UpstreamResponse, with_body
 from httpcache.upstream.decoding import BadCoding, decoded
@@ -76,9 +76,8 @@ async def settle(mirror: Mirror, metadata: Target, want: Want, filename: str, wh
     kept = await mirror.kept(metadata, want)
     if kept is None:
         return True
-    path = mirror.store.blob_path(wheel.digest)
     with suppress(BadUpstream):
-        if sha256(await from_wheel(path, filename)).hexdigest() == kept.digest:
+        if sha256(await _metadata_of(mirror.store, wheel, filename)).hexdigest() == kept.digest:
             return True
     log.error("dropped the metadata of %s: it was read without the wheel, and differs from the wheel's", filename)
     await mirror.drop(metadata, want)
@@ -98,8 +97,8 @@ class MetadataSource:
     `filename`, `url` and `digests` are those of the wheel, `digests` as announced. `announced` are the announced
     digests of the metadata: if there are any, the upstream's metadata file is tried before the frozen wheel, and must
     match one of them. `own` requests the upstream's metadata file; None if it has none. `frozen` looks up the frozen
-    wheel. `ask` requests the wheel with additional headers. `freeze` freezes the wheel. `path` returns the path of a
-    frozen wheel by its digest. `credentials` are the client's.
+    wheel. `ask` requests the wheel with additional headers. `freeze` freezes the wheel. `store` has it then.
+    `credentials` are the client's.
     """
 
     filename: str
@@ -108,7 +107,7 @@ class MetadataSource:
     frozen: Callable[[], Awaitable[Record | None]]
     ask: Ask
     freeze: Callable[[], Awaitable[Record | PassedThrough]]
-    path: Callable[[str], Path]
+    store: Store
     digests: tuple[Digest, ...]
     announced: tuple[Digest, ...]
     credentials: Credentials = NOBODY
@@ -170,6 +169,13 @@ class MetadataSource:
         return with_body(outcome.status, outcome.headers, outcome.body, self.url)
 
     async def _from_record(self, record: Record) -> UpstreamResponse:
-        body = await from_wheel(self.path(record.digest), self.filename)
+        body = await _metadata_of(self.store, record, self.filename)
         sent = () if record.scope == PUBLIC else self.credentials.levels[-1]
         return replace(given(body, record.final, sent), scope=record.scope)
+
+
+async def _metadata_of(store: Store, wheel: Record, filename: str) -> bytes:
+    async def read(start: int, stop: int) -> bytes:
+        return b"".join([chunk async for chunk in store.read_body(wheel.digest, wheel.size, start, stop)])
+
+    return await from_wheel(wheel.size, read, filename)

@@ -11,8 +11,8 @@ import zlib
 
 import msgspec
 
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 from httpcache.units import span
 from pypi_adapter.instants import now
 

@@ -13,8 +13,8 @@ from packaging.utils import canonicalize_name
 
 from httpcache.errors import BadUpstream, StoreError
 from httpcache.freezing.mirror import Mirror
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import Doubtful, Serials, StaleObservation, is_loss
 from pypi_adapter.instants import now

@@ -16,7 +16,7 @@ import anyio
 from httpcache.errors import MirrorError
 from httpcache.lru import SizedLRU
 from httpcache.store import keys
-from httpcache.store.base import Store
+from httpcache.store.store import Store
 from httpcache.target import origin
 from httpcache.upstream.client import Headers, UpstreamResponse
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import anyio
 
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 
 AHEAD = "ahead"
 """The log of the projects that were observed before a client requested them, and that none has requested since."""

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from operator import attrgetter
 from typing import TypeVar
 
-from httpcache.store.base import Store
 from httpcache.store.log import TypedLog
+from httpcache.store.store import Store
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.project_log import entries_log
 from pypi_adapter.history.rescue_log import RescueLog

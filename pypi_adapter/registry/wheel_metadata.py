@@ -1,9 +1,8 @@
-"""Reads METADATA from a wheel: on disk, or at an upstream by range requests."""
+"""Reads METADATA from a wheel: one that is frozen, or at an upstream by range requests."""
 
 from __future__ import annotations
 
 import lzma
-import os
 import re
 import struct
 import zipfile
@@ -12,7 +11,6 @@ from collections.abc import Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TypeVar
 
 import anyio
@@ -57,6 +55,7 @@ _CONTENT_RANGE = re.compile(r"bytes (\d+)-(\d+)/(\d+)")
 
 
 T = TypeVar("T")
+Read = Callable[[int, int], Awaitable[bytes]]
 Ask = Callable[[Headers], AbstractAsyncContextManager[UpstreamResponse]]
 
 
@@ -75,17 +74,19 @@ def ranged(answer: UpstreamResponse) -> tuple[int, int]:
     return int(found[1]), int(found[3])
 
 
-async def from_wheel(path: Path, filename: str) -> bytes:
-    """Read METADATA from a wheel on disk. Raises BadUpstream if it is not a wheel."""
-    with path.open("rb", buffering=0) as file:
-        budget = _Budget()
+async def from_wheel(size: int, read: Read, filename: str) -> bytes:
+    """Read METADATA from a wheel of `size` bytes; `read` returns those from a start to a stop (exclusive).
 
-        async def read(start: int, stop: int) -> bytes:
-            budget.spend(stop - start)
-            return await anyio.to_thread.run_sync(os.pread, file.fileno(), stop - start, start, limiter=_limiter())
+    Raises BadUpstream if it is not a wheel.
+    """
+    budget = _Budget()
 
-        size = os.fstat(file.fileno()).st_size
-        return await _metadata(_End(size, await read(max(0, size - TAIL), size), read), filename)
+    async def within_budget(start: int, stop: int) -> bytes:
+        budget.spend(stop - start)
+        return await read(start, stop)
+
+    tail = await within_budget(max(0, size - TAIL), size)
+    return await _metadata(_End(size, tail, within_budget), filename)
 
 
 async def from_ranges(ask: Ask, filename: str, digests: tuple[Digest, ...]) -> tuple[bytes, UpstreamResponse]:

@@ -23,8 +23,8 @@ from starlette.types import ASGIApp
 
 from httpcache.errors import BadAddress, NotFound
 from httpcache.request import Request
-from httpcache.store.base import Store
 from httpcache.store.record import Record
+from httpcache.store.store import Store
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
 from pypi_adapter.addresses import AsOf, Now, When, meant, parse_when

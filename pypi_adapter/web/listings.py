@@ -22,9 +22,9 @@ from packaging.utils import canonicalize_name
 from httpcache.errors import BadAddress
 from httpcache.freezing.download import Digest
 from httpcache.lru import SizedLRU
-from httpcache.store.base import Store
 from httpcache.store.log import Log
 from httpcache.store.record import Record, decode
+from httpcache.store.store import Store
 from httpcache.target import Address, Target, canonical_url, origin, read_url
 from pypi_adapter.offload import in_parser_thread
 from pypi_adapter.registry.files import file_digests, metadata_digests

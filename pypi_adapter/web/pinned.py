@@ -279,7 +279,7 @@ class Pinned:
             frozen=lambda: self._mirror.lookup(wheel, want),
             ask=lambda headers: self._ranges.watching(url, ask(headers)),
             freeze=lambda: self._mirror.whole(wheel, want),
-            path=self._mirror.store.blob_path,
+            store=self._mirror.store,
             digests=tuple(digest for file in listed for digest in file_digests(file)),
             announced=tuple(digest for file in listed for digest in metadata_digests(file)),
             credentials=credentials,

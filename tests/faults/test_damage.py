@@ -6,6 +6,7 @@ import hashlib
 import os
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import httpx
@@ -13,12 +14,13 @@ import pytest
 
 from tests.support import http
 from tests.support.command import run, told
-from tests.support.inside import checked_records
+from tests.support.inside import bodies, checked_records, damage_body
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.upstream import Page, Response, Upstream
 
-SMALL = bytes(range(256)) * 10
+SMALL = bytes(range(256)) * 10  # the index keeps it
+MEDIUM = bytes(range(256)) * 100
 LARGE = os.urandom(1 << 20) * 65  # more than the mirror reads before it begins to answer
 
 Damage = Callable[[Path], None]
@@ -52,6 +54,10 @@ def remove(path: Path) -> None:
     path.unlink()
 
 
+def write(body: bytes, path: Path) -> None:
+    path.write_bytes(body)
+
+
 def swap(path: Path) -> None:
     """Other bytes of the same length, as a restored copy of something else."""
     new = path.with_name("new")
@@ -62,44 +68,44 @@ def swap(path: Path) -> None:
 DAMAGES = [flip, shorten, lengthen, empty, remove, swap]
 
 
-def blob(server: Mirror, body: bytes) -> Path:
-    digest = hashlib.sha256(body).hexdigest()
-    return server.data / "blobs" / digest[:2] / digest
-
-
-def bodies() -> dict[Damage, bytes]:
-    """A small file for each damage."""
-    return {damage: damage.__name__.encode() + SMALL for damage in DAMAGES}
+@pytest.fixture(params=[SMALL, MEDIUM], ids=["index", "file"])
+def damages(request: pytest.FixtureRequest) -> dict[Damage, bytes]:
+    """A body for each damage."""
+    return {damage: damage.__name__.encode() + request.param for damage in DAMAGES}
 
 
 @pytest.mark.parametrize("restarted", [False, True], ids=["running", "restarted"])
-def test_the_same_bytes_are_fetched_again(restarted: bool, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
-    upstream.pages |= {f"/{damage.__name__}": body for damage, body in bodies().items()}
+def test_the_same_bytes_are_fetched_again(
+    restarted: bool, damages: dict[Damage, bytes], upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
+    upstream.pages |= {f"/{damage.__name__}": body for damage, body in damages.items()}
     running: Mirror = mirror()
     address = running.pin("a", upstream.url)
-    for damage, body in bodies().items():
+    for damage, body in damages.items():
         assert http.get(f"{address}/{damage.__name__}").content == body
-        damage(blob(running, body))
+        damage_body(running.data, body, damage)
     if restarted:
         running.restart()
-    for damage, body in bodies().items():
+    for damage, body in damages.items():
         for wanted in ({}, {"Range": "bytes=5-9"}):
             answer = http.get(f"{address}/{damage.__name__}", headers=wanted)
             assert answer.content == (body[5:10] if wanted else body)
-        assert upstream.count(f"/{damage.__name__}") == 2
+    assert [upstream.count(f"/{damage.__name__}") for damage in damages] == [2] * len(DAMAGES)
     assert running.log().count("damaged or missing") == len(DAMAGES)
     assert len(checked_records(running.data)) == len(DAMAGES)
 
 
 @pytest.mark.parametrize("now", ["other bytes", "gone", "down", "refusing"])
-def test_other_bytes_are_not(now: str, upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
+def test_other_bytes_are_not(
+    now: str, damages: dict[Damage, bytes], upstream: Upstream, mirror: Callable[..., Mirror]
+) -> None:
     """The client is told which file to restore, and the restored file is served."""
-    upstream.pages |= {f"/{damage.__name__}": body for damage, body in bodies().items()}
+    upstream.pages |= {f"/{damage.__name__}": body for damage, body in damages.items()}
     running: Mirror = mirror()
     address = running.pin("a", upstream.url)
-    for damage, body in bodies().items():
+    for damage, body in damages.items():
         http.get(f"{address}/{damage.__name__}")
-        damage(blob(running, body))
+        damage_body(running.data, body, damage)
         then: dict[str, Page] = {
             "other bytes": body[::-1],
             "gone": Response(status=404),
@@ -108,7 +114,7 @@ def test_other_bytes_are_not(now: str, upstream: Upstream, mirror: Callable[...,
         upstream.pages[f"/{damage.__name__}"] = then.get(now, b"")
     if now == "down":
         upstream.stop()
-    for damage, body in bodies().items():
+    for damage, body in damages.items():
         assert http.head(f"{address}/{damage.__name__}").status_code == 503
         answer = http.get(f"{address}/{damage.__name__}")
         assert answer.status_code == 503
@@ -117,22 +123,23 @@ def test_other_bytes_are_not(now: str, upstream: Upstream, mirror: Callable[...,
         assert "restore" in answer.text
         assert "httpcache forget" in answer.text
         assert str(running.data) not in answer.text
-        blob(running, body).write_bytes(body)
+        damage_body(running.data, body, partial(write, body))
         assert http.get(f"{address}/{damage.__name__}").content == body
 
 
+@pytest.mark.parametrize("body", [SMALL, MEDIUM], ids=["index", "file"])
 def test_a_private_copy_is_fetched_again_for_its_readers_alone(
-    upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
+    body: bytes, upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror]
 ) -> None:
     upstream: Upstream = upstreams(auth=("user", "password"))
-    upstream.pages["/file"] = SMALL
+    upstream.pages["/file"] = body
     running: Mirror = mirror()
     address = running.pin("a", f"{upstream.url}/file")
     http.get(address, auth=("user", "password"))
-    blob(running, SMALL).unlink()
+    damage_body(running.data, body, remove)
     assert http.get(address).status_code == 401
-    assert not blob(running, SMALL).exists()
-    assert http.get(address, auth=("user", "password")).content == SMALL
+    assert hashlib.sha256(body).hexdigest() not in bodies(running.data)
+    assert http.get(address, auth=("user", "password")).content == body
 
 
 @pytest.mark.parametrize("damage", [flip, remove])
@@ -143,7 +150,7 @@ def test_a_large_file_never_completes(damage: Damage, upstream: Upstream, mirror
     address = running.pin("a", f"{upstream.url}/file")
     assert http.get(address).content == LARGE
     running.stop()
-    damage(blob(running, LARGE))
+    damage_body(running.data, LARGE, damage)
     running.start()
     with http.stream("GET", address) as answer:
         received = bytearray()
@@ -182,7 +189,7 @@ def test_what_a_damaged_page_announced_still_counts(upstream: Upstream, mirror: 
     index = running.pin("a", f"{upstream.url}/simple/demo/")
     asked = {"Accept": "application/vnd.pypi.simple.v1+json"}
     assert http.get(index, headers=asked).status_code == 200
-    flip(blob(running, page))
+    damage_body(running.data, page, flip)
     running.restart()
     upstream.pages[f"/simple/demo/{name}"] = wheel("demo", "1.0", padding=9).data
     refused = http.get(index + name)
@@ -196,9 +203,9 @@ def test_what_a_damaged_page_announced_still_counts(upstream: Upstream, mirror: 
 # What an operator sees
 
 
-def test_verify(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
+def test_verify(damages: dict[Damage, bytes], upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     """One line for each damage, with the address and the file; exit code 1."""
-    upstream.pages |= {f"/{damage.__name__}": body for damage, body in bodies().items()} | {"/whole": SMALL}
+    upstream.pages |= {f"/{damage.__name__}": body for damage, body in damages.items()} | {"/whole": SMALL}
     running: Mirror = mirror()
     for path in list(upstream.pages):
         http.get(running.pin("a", f"{upstream.url}{path}"))
@@ -206,20 +213,20 @@ def test_verify(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
     assert ran.returncode == 0
     assert f"{len(upstream.pages)} frozen entries" in ran.stdout
     assert "nothing is damaged" in ran.stdout
-    for damage, body in bodies().items():
-        damage(blob(running, body))
+    for damage, body in damages.items():
+        damage_body(running.data, body, damage)
     ran = run("verify", "--data", running.data)
     assert ran.returncode == 1
     lines = ran.stdout.splitlines()
     assert len(lines) == len(DAMAGES) + 1
-    for damage, body in bodies().items():
+    for damage, body in damages.items():
         line = next(line for line in lines if line.startswith(f"/a/{upstream.url}/{damage.__name__}:"))
         assert hashlib.sha256(body).hexdigest() in line
         assert "restore" in line
 
 
 def damaged_index(running: Mirror, change: str) -> Path:
-    index = running.data / "index" / "cache.db"
+    index = running.data / "index" / "index.db"
     running.stop()
     sqlite3.connect(index).execute("PRAGMA wal_checkpoint(TRUNCATE)").connection.close()
     if change == "truncated":
@@ -254,13 +261,13 @@ def test_a_flipped_bit_in_an_entry(upstream: Upstream, mirror: Callable[..., Mir
     for name in "ab":
         http.get(running.pin("a", f"{upstream.url}/{name}"))
     running.stop()
-    index = running.data / "index" / "cache.db"
+    index = running.data / "index" / "index.db"
     with sqlite3.connect(index) as connection:
-        rows = connection.execute("SELECT rowid, value FROM Cache WHERE key LIKE 'r/%'").fetchall()
+        rows = connection.execute("SELECT number, value FROM entries WHERE key LIKE 'r/%'").fetchall()
         row, value = next((row, value) for row, value in rows if f"{upstream.url}/a".encode() in value)
         at = value.index(b"/a")
         connection.execute(
-            "UPDATE Cache SET value = ? WHERE rowid = ?", (value[: at + 1] + b"c" + value[at + 2 :], row)
+            "UPDATE entries SET value = ? WHERE number = ?", (value[: at + 1] + b"c" + value[at + 2 :], row)
         )
     connection.close()
     running.start()

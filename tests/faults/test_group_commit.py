@@ -9,7 +9,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from hashlib import sha256
 from itertools import count
 from pathlib import Path
 from typing import IO, Final
@@ -18,6 +17,7 @@ import anyio
 import pytest
 
 from httpcache.store.local import LocalStore
+from httpcache.store.record import Record, decode
 from tests.support.faults import KILL, KINDS, Faults, compiled
 from tests.support.tally import tally
 
@@ -26,7 +26,7 @@ AT_ONCE: Final = 12
 KILLS: Final = 12
 
 # For each line it reads, does AT_ONCE things at once; a line for each that is kept, or that failed with an error of
-# the store. The value of a record is the digest of its body; what is appended is the number of who did it.
+# the store. The value of a record is told in hex; what is appended is the number of who did it.
 WRITER: Final = """
 import os
 import sys
@@ -35,6 +35,7 @@ from pathlib import Path
 import anyio
 from httpcache.errors import StoreError
 from httpcache.store.local import LocalStore
+from httpcache.store.record import Record, encode
 
 folder, parts, at_once = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
 store = LocalStore(folder)
@@ -42,10 +43,11 @@ store = LocalStore(folder)
 async def one(name, number):
     try:
         if number % 3 == 0:
-            key, value = f"r/{name}", sha256(name.encode()).hexdigest()
+            body = name.encode() * (10_000 if number % 2 else 1)
+            record = Record(name, "a", name, name, sha256(body).hexdigest(), len(body), 0.0)
             part = parts / f"{name} {os.getpid()}"
-            part.write_bytes(name.encode())
-            kept = await store.freeze(key, value.encode(), value, part)
+            part.write_bytes(body)
+            key, kept = f"r/{name}", encode(await store.freeze(f"r/{name}", record, part)).hex().encode()
         elif number % 3 == 1:
             key, value = f"h/{name}", name
             kept = await store.add(key, value.encode())
@@ -139,15 +141,18 @@ def checked(folder: Path) -> dict[str, bytes]:
 
     async def read(store: LocalStore) -> dict[str, bytes]:
         assert await store.problems() == []
-        return {key: value async for key, value in store.entries("")}
+        found = {key: value async for key, value in store.entries("")}
+        for key, value in found.items():
+            if key.startswith("r/"):
+                record = decode(value)
+                assert isinstance(record, Record)
+                assert await store.check(record.digest, record.size), key
+                found[key] = value.hex().encode()
+        assert sum(pin.entries for pin in await store.index.pins()) == sum(key.startswith("r/") for key in found)
+        return found
 
     with closing(LocalStore(folder / "data")) as store:
-        found = anyio.run(read, store)
-    for key, value in found.items():
-        if key.startswith("r/"):
-            body = (folder / "data" / "blobs" / value.decode()[:2] / value.decode()).read_bytes()
-            assert sha256(body).hexdigest() == value.decode(), key
-    return found
+        return anyio.run(read, store)
 
 
 @pytest.mark.parametrize("kind", KINDS)

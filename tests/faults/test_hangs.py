@@ -43,7 +43,7 @@ if kind == "changes":
     with Generation(folder / "index" / "changes").change(inf):
         os.kill(os.getpid(), signal.SIGSTOP)
 elif kind == "sqlite":
-    with sqlite3.connect(folder / "index" / "cache.db", isolation_level=None) as database:
+    with sqlite3.connect(folder / "index" / "index.db", isolation_level=None) as database:
         database.execute("BEGIN IMMEDIATE")
         os.kill(os.getpid(), signal.SIGSTOP)
         database.execute("ROLLBACK")
@@ -77,7 +77,7 @@ def stopped(folder: Path, kind: str) -> subprocess.Popen[bytes]:
 def test_a_lock_that_nobody_lets_go_of(here: Mirror, pypi: PyPI, upstream: Upstream, kind: str) -> None:
     """Hits go on; what has to write is a 503 with Retry-After in time, for however many; then all is well again."""
     for number in range(8):
-        upstream.pages[f"/{number}"] = b"body %d" % number
+        upstream.pages[f"/{number}"] = b"%d" % number * 20_000  # no small ones: these need no lock
         pypi.upload(wheel(f"new{number}", "1.0"), "2023-01-01T00:00:00Z")
     hits = [here.pin(f"hung-{DATE}", f"{upstream.url}/0"), f"{here.at(DATE)}known/"]
     before = [ask(hit, JSON).content for hit in hits]

@@ -11,6 +11,7 @@ from contextlib import ExitStack
 import pytest
 
 from tests.support import http
+from tests.support.inside import damage_body
 from tests.support.mirror import Mirror
 from tests.support.upstream import Request, Response, Upstream
 
@@ -143,6 +144,5 @@ def test_a_damaged_copy_is_asked_for_as_it_was_at_first(upstream: Upstream, serv
     upstream.pages["/file"] = page
     address = server.pin(pin, f"{upstream.url}/file")
     first = http.get(address, headers={"Accept": "text/plain"}).content
-    blob = next(path for path in server.data.glob("blobs/*/*") if path.read_bytes() == first)
-    blob.write_bytes(b"damaged")
+    damage_body(server.data, first, lambda path: path.write_bytes(b"damaged"))
     assert http.get(address, headers={"Accept": "*/*"}).content == first

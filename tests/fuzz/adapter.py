@@ -25,7 +25,7 @@ from pypi_adapter.simple.model import BadPage, File, Page, ProjectList, map_file
 from pypi_adapter.simple.negotiation import MediaType, choose, is_installer
 from pypi_adapter.simple.parser import parse
 from pypi_adapter.web.pinned import _linked
-from tests.fuzz.fields import fields, header, quoted, scratch
+from tests.fuzz.fields import fields, header, quoted
 
 BASE = "https://example.com/simple/thing/"
 PINNED = "/mirror/pin-1/"
@@ -172,15 +172,13 @@ def codings(data: bytes) -> None:
 
 
 def wheels(data: bytes) -> None:
-    """A wheel: BadUpstream or METADATA, the same from a file as by ranges, and what zipfile finds."""
+    """A wheel: BadUpstream or METADATA, the same of a frozen one as by ranges, and what zipfile finds."""
 
     async def more(start: int, stop: int) -> bytes:
         return data[start:stop]
 
     end = wheel_metadata._End(len(data), data[-wheel_metadata.TAIL :], more)
-    path = scratch("wheels") / WHEEL
-    path.write_bytes(data)
-    found = _metadata_of(wheel_metadata.from_wheel(path, WHEEL))
+    found = _metadata_of(wheel_metadata.from_wheel(len(data), more, WHEEL))
     assert found == _metadata_of(wheel_metadata._metadata(end, WHEEL))
     assert found is None or len(found) <= wheel_metadata.MAX_METADATA
     expected = _by_zipfile(data)

@@ -16,7 +16,7 @@ from urllib.parse import unquote_to_bytes
 from httpcache.adapter import adapters
 from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
-from httpcache.store.record import Record, encode
+from httpcache.store.record import Record
 from httpcache.target import parse_target
 from httpcache.web.app import build
 from tests.fuzz.fields import CREDENTIAL, fields, header, scratch
@@ -182,5 +182,5 @@ async def _freeze(folder: Path) -> None:
         headers = {"content-type": kind, "last-modified": "Tue, 02 Jan 2024 03:04:05 GMT"}
         digest = sha256(body).hexdigest()
         record = Record(target.key, target.pin, target.url, target.url, digest, len(body), 0.0, headers=headers)
-        await store.freeze(f"r/{target.key}", encode(record), digest, file)
+        await store.freeze(f"r/{target.key}", record, file)
     store.close()

@@ -17,8 +17,8 @@ from httpcache.freezing.download import Download, Want
 from httpcache.freezing.downloads import _head, _vary
 from httpcache.freezing.spool import Claim, Head, Spool
 from httpcache.settings import Settings
-from httpcache.store.base import Store
 from httpcache.store.record import KEPT_HEADERS, Record, decode, encode
+from httpcache.store.store import Store
 from httpcache.target import canonical_url, looks_like_url, origin, parse_target, read_url
 from httpcache.upstream.client import UpstreamClient, UpstreamResponse, _redirected
 from httpcache.web.conditional import MAX_RANGES, plan

@@ -13,6 +13,7 @@ import anyio.lowlevel
 import msgspec
 import pytest
 
+from httpcache.store import keys
 from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
 from pypi_adapter.addresses import linked, token
@@ -100,7 +101,7 @@ def forms(folder: Path) -> list[Path]:
 
 async def lose(store: LocalStore, number: int) -> None:
     """Lose an entry of the log: an answer that does not change was not made of it."""
-    assert await store.remove(f"l/{sha256(b'pypi/p').hexdigest()}/{number}")
+    assert await store.remove(keys.numbered(keys.log("pypi/p"), number))
 
 
 def test_a_form_stands_for_the_log_up_to_its_last_entry(tmp_path: Path) -> None:

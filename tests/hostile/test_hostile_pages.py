@@ -415,7 +415,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, strangers: RawUpstream) ->
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _ON_DISK = re.compile(
-    r"VERSION|(users\.)?lock|reserve|index/(changes|cache\.db(-wal|-shm)?)|blobs/[0-9a-f]{2}/[0-9a-f]{64}"
+    r"VERSION|(users\.)?lock|reserve|index/(changes|index\.db(-wal|-shm)?)|blobs/[0-9a-f]{2}/[0-9a-f]{64}"
 )
 
 
@@ -644,7 +644,7 @@ TRICKS = [
     "/files/good/{sha}//good-1.0.tar.gz",
     "/files/../VERSION",
     "/files/..%2fVERSION",
-    "/files/%2e%2e/index/cache.db",
+    "/files/%2e%2e/index/index.db",
     "/files/good/../../lock/x.tar.gz",
     "/files/%00/{sha}/x.tar.gz",
     "/files/%ff%fe/{sha}/x.tar.gz",
@@ -665,7 +665,7 @@ TRICKS = [
     "/files/good/{sha}/%.tar.gz",
     "/files/good/{sha}/%c0%ae.tar.gz",
     "/blobs/ab/{sha}",
-    "/index/cache.db",
+    "/index/index.db",
     "/VERSION",
     "/spool/",
     "/lock",

@@ -13,11 +13,12 @@ import io
 import json
 import os
 import signal
+import sqlite3
 import threading
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -413,9 +414,15 @@ class Scenario:
         for path in data.rglob("*"):
             if path.is_file():
                 label = f"{path.relative_to(data)} {when}"
-                place = self.run.blobs if path.is_relative_to(data / "blobs") or path.suffix == ".part" else None
+                has_bodies = path.is_relative_to(data / "blobs") or path.suffix == ".part" or "index.db" in path.name
+                place = self.run.blobs if has_bodies else None
                 (self.run.folders if place is None else place)[label] = path.name.encode() + b"\n" + path.read_bytes()
         self.run.folders[f"entries {when}"] = b"\n".join(_entries(data))
+        with closing(sqlite3.connect(data / "index" / "index.db")) as index:
+            tables = {name for (name,) in index.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")}
+            for table in tables - {"bodies"}:
+                rows = index.execute(f"SELECT * FROM {table}").fetchall()
+                self.run.folders[f"{table} {when}"] = repr(rows).encode()
 
 
 def _entries(data: Path) -> list[bytes]:

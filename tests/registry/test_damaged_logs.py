@@ -11,10 +11,10 @@ import pytest
 
 from httpcache import zstd
 from httpcache.errors import StoreError
-from httpcache.store.base import Store
 from httpcache.store.errors import RESTORE
 from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
+from httpcache.store.store import Store
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import Doubtful
 from pypi_adapter.history.project_log import ProjectLog, entries_log

@@ -14,6 +14,7 @@ import anyio
 import msgspec
 import pytest
 
+from httpcache.store import keys
 from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
 from tests.support.capture import Here
@@ -103,7 +104,7 @@ def put_back(server: Mirror, project: str, minutes: int = 16) -> None:
             values = [msgspec.msgpack.decode(value) for value in await log.read()]
             assert values, "no loss was noted"
             for number, (at, lost) in enumerate(values):
-                await store.remove(f"{log._prefix}{number}")
+                await store.remove(keys.numbered(log._prefix, number))
                 assert await log.append(number, msgspec.msgpack.encode([at - minutes * MINUTE, lost]))
         finally:
             store.close()

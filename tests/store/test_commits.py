@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from httpcache.errors import StoreError, StoreFull
+from httpcache.store import sqlite_index
 from httpcache.store.commits import Outcome
 from httpcache.store.local import LocalStore
 from httpcache.store.locks import PATIENCE
@@ -48,12 +49,12 @@ def held_back(store: LocalStore) -> Iterator[None]:
     """Whatever is submitted inside the block is one group."""
     begun, go = threading.Event(), threading.Event()
 
-    def wait() -> Outcome[None]:
+    def wait(connection: sqlite3.Connection) -> Outcome[None]:
         begun.set()
         assert go.wait(30)
         return Outcome(None)
 
-    first = store._commits.submit(wait, time.monotonic() + PATIENCE)
+    first = store.index._commits.submit(wait, time.monotonic() + PATIENCE)
     assert begun.wait(30)
     try:
         yield
@@ -65,20 +66,20 @@ def held_back(store: LocalStore) -> Iterator[None]:
 def submit(store: LocalStore, step: Step) -> Future[Any]:
     what, key, value = step
 
-    def fail() -> Outcome[None]:
+    def fail(connection: sqlite3.Connection) -> Outcome[None]:
         raise Broken
 
-    def remove() -> Outcome[bool]:
-        existed = bool(store._index.delete(key))
-        return Outcome(existed, existed)
-
-    makers: dict[str, Callable[[], Outcome[Any]]] = {
-        "add": lambda: store._add(key, value),
-        "freeze": lambda: store._add(key, value, counts=False),
-        "remove": remove,
+    makers: dict[str, Callable[[sqlite3.Connection], Outcome[Any]]] = {
+        "add": add(key, value),
+        "freeze": add(key, value, counts=False),
+        "remove": partial(sqlite_index._remove, key),
         "fail": fail,
     }
-    return store._commits.submit(makers[what], time.monotonic() + PATIENCE)
+    return store.index._commits.submit(makers[what], time.monotonic() + PATIENCE)
+
+
+def add(key: str, value: bytes, *, counts: bool = True) -> Callable[[sqlite3.Connection], Outcome[bytes]]:
+    return partial(sqlite_index._add, key, value, None, None, counts)
 
 
 def result(future: Future[Any]) -> object:
@@ -136,8 +137,8 @@ def test_one_that_fails_fails_alone(store: LocalStore) -> None:
 
 def test_a_winner_that_is_damaged_fails_alone(store: LocalStore, tmp_path: Path) -> None:
     anyio.run(store.add, "r/bad", b"good")
-    with closing(sqlite3.connect(tmp_path / "store/index/cache.db")) as database, database:
-        database.execute("UPDATE Cache SET value = x'00' WHERE key = 'r/bad'")
+    with closing(sqlite3.connect(tmp_path / "store/index/index.db")) as database, database:
+        database.execute("UPDATE entries SET value = x'00' WHERE key = 'r/bad'")
     with held_back(store):
         steps = [submit(store, ("freeze", key, b"x")) for key in ("r/a", "r/bad", "r/b")]
     assert isinstance(steps[1].exception(30), StoreError)
@@ -147,7 +148,7 @@ def test_a_winner_that_is_damaged_fails_alone(store: LocalStore, tmp_path: Path)
 def test_a_transaction_that_fails_fails_for_all(store: LocalStore) -> None:
     """Nothing of it is kept; each has an error of its own, since whoever has told of it notes that; then it goes on."""
 
-    def full() -> Outcome[None]:
+    def full(connection: sqlite3.Connection) -> Outcome[None]:
         error = sqlite3.OperationalError("database or disk is full")
         error.sqlite_errorcode = sqlite3.SQLITE_FULL
         raise error
@@ -156,7 +157,7 @@ def test_a_transaction_that_fails_fails_for_all(store: LocalStore) -> None:
     with held_back(store):
         steps = [
             submit(store, ("add", "r/a", b"a")),
-            store._commits.submit(full, time.monotonic() + PATIENCE),
+            store.index._commits.submit(full, time.monotonic() + PATIENCE),
             submit(store, ("add", "r/b", b"b")),
         ]
     errors = [each.exception(30) for each in steps]
@@ -180,17 +181,17 @@ def test_one_that_nobody_waits_for_any_more_is_not_made(store: LocalStore) -> No
 
 def test_nobody_waits_longer_for_a_lock_than_its_time(store: LocalStore, tmp_path: Path) -> None:
     """Whether SQLite's or that of the count; the next has what is free by then."""
-    index = tmp_path / "store/index/cache.db"
+    index = tmp_path / "store/index/index.db"
     with (
         closing(LocalStore(tmp_path / "store")) as other,
         closing(sqlite3.connect(index, isolation_level=None)) as database,
     ):
         database.execute("BEGIN IMMEDIATE")
-        steps = [store._commits.submit(lambda: store._add("r/a", b"a"), time.monotonic()) for _ in range(3)]
+        steps = [store.index._commits.submit(add("r/a", b"a"), time.monotonic()) for _ in range(3)]
         assert [type(each.exception(PATIENCE / 2)) for each in steps] == [StoreError] * 3
         database.execute("ROLLBACK")
-        with other._generation.change(time.monotonic()):
-            late = store._commits.submit(lambda: store._add("r/a", b"a"), time.monotonic())
+        with other.index._generation.change(time.monotonic()):
+            late = store.index._commits.submit(add("r/a", b"a"), time.monotonic())
             assert type(late.exception(PATIENCE / 2)) is StoreError
             assert result(submit(store, ("freeze", "r/b", b"b"))) == b"b"
     assert result(submit(store, ("add", "r/a", b"a"))) == b"a"

@@ -68,7 +68,7 @@ def test_what_reads_works(left: str, kept: Mirror, upstream: Upstream) -> None:
     if left != "closed":
         kept.start("--offline")
         kept.kill()
-        assert (kept.data / "index" / "cache.db-shm").exists()
+        assert (kept.data / "index" / "index.db-shm").exists()
     address = f"/{PIN}/{upstream.url}/file"
     for arguments, wanted in (
         (["ls"], PIN),
@@ -103,11 +103,11 @@ def test_entries_that_cannot_be_seen_are_told_of(arguments: list[str], kept: Mir
     upstream.pages["/last"] = b"last"
     assert http.get(kept.pin(PIN, f"{upstream.url}/last")).content == b"last"
     kept.kill()
-    assert (kept.data / "index" / "cache.db-wal").stat().st_size
-    (kept.data / "index" / "cache.db-shm").unlink()
+    assert (kept.data / "index" / "index.db-wal").stat().st_size
+    (kept.data / "index" / "index.db-shm").unlink()
     done = run(kept, *arguments)
     assert (done.returncode, done.stdout) == (1, "")
-    assert "cache.db-shm" in done.stderr
+    assert "index.db-shm" in done.stderr
     assert "Traceback" not in done.stderr
     assert run(kept, "ls").returncode == 1  # nothing was made that hides it
 

@@ -5,15 +5,20 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import sqlite3
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final
 
 import anyio
 
+from httpcache.store.layout import DATABASE
 from httpcache.store.local import LocalStore
 from httpcache.store.record import Record, decode
+from httpcache.store.store import SMALL
 from tests.support.mirror import Mirror
 
 PATIENCE: Final = 30.0
@@ -61,19 +66,40 @@ def parts(server: Mirror, pid: int) -> Iterator[bool]:
 
 
 def checked_records(data: Path) -> list[Record]:
-    """Every record of a data folder, after its blob has been read and its size and sha256 compared."""
+    """Every record of a data folder, after its body has been read and its size and sha256 compared."""
 
     async def read() -> list[Record]:
-        store = LocalStore(data)
-        try:
+        with closing(LocalStore(data)) as store:
             found = [decode(value) async for _, value in store.entries("r/")]
-        finally:
-            store.close()
-        return [entry for entry in found if isinstance(entry, Record)]
+            records = [entry for entry in found if isinstance(entry, Record)]
+            for record in records:
+                pieces = [piece async for piece in store.read_body(record.digest, record.size, 0, record.size)]
+                assert hashlib.sha256(b"".join(pieces)).hexdigest() == record.digest, record
+                path = store.blob_path(record.digest)
+                assert not path.exists() or path.stat().st_size == record.size, record
+        return records
 
-    records = anyio.run(read)
-    for record in records:
-        body = (data / "blobs" / record.digest[:2] / record.digest).read_bytes()
-        assert len(body) == record.size, record
-        assert hashlib.sha256(body).hexdigest() == record.digest, record
-    return records
+    return anyio.run(read)
+
+
+def bodies(data: Path) -> set[str]:
+    """The digests of all bodies of a data folder, whether a record names them or not."""
+    with closing(sqlite3.connect(data / DATABASE)) as index:
+        small = {digest for (digest,) in index.execute("SELECT digest FROM bodies")}
+    return small | {path.name for path in (data / "blobs").rglob("*") if path.is_file()}
+
+
+def damage_body(data: Path, body: bytes, damage: Callable[[Path], object]) -> None:
+    """Do something to the file of a body, or, if the index keeps it, do the same to what is there."""
+    digest = hashlib.sha256(body).hexdigest()
+    if len(body) > SMALL:
+        damage(data / "blobs" / digest[:2] / digest)
+        return
+    with TemporaryDirectory() as folder, closing(sqlite3.connect(data / DATABASE)) as index, index:
+        copy = Path(folder) / "body"
+        for (found,) in index.execute("SELECT body FROM bodies WHERE digest = ?", (digest,)):
+            copy.write_bytes(found)
+        damage(copy)
+        index.execute("DELETE FROM bodies WHERE digest = ?", (digest,))
+        if copy.exists():
+            index.execute("INSERT INTO bodies (digest, body) VALUES (?, ?)", (digest, copy.read_bytes()))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from hashlib import sha256
-from pathlib import Path
 
 import anyio
 import pytest
 
 from httpcache.lru import SizedLRU
+from httpcache.store import keys
 from httpcache.store.local import LocalStore
 from pypi_adapter.addresses import linked
 from pypi_adapter.history.history import History, Observation
@@ -21,6 +21,7 @@ from pypi_adapter.simple.negotiation import MediaType
 from pypi_adapter.web.dated_pages import DatedPage, DatedPages
 from tests.support import http
 from tests.support.index import BROWSER, PIP, ask, filenames, instant
+from tests.support.inside import checked_records, damage_body
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI
@@ -165,7 +166,7 @@ def frozen(pypi: PyPI, mirror: Callable[..., Mirror]) -> tuple[Mirror, str]:
 def lose_log(running: Mirror) -> None:
     async def work() -> None:
         store = LocalStore(running.data)
-        assert await store.remove(f"l/{sha256(b'pypi/demo').hexdigest()}/0")
+        assert await store.remove(keys.numbered(keys.log("pypi/demo"), 0))
         store.close()
 
     running.stop()
@@ -199,11 +200,10 @@ def test_a_frozen_file_that_is_damaged_is_asked_for_where_its_listing_says(
     running, address = frozen
     good = http.get(f"{running.url}{address}{suffix}").content
     running.stop()
-    blob = Path(running.data) / "blobs" / sha256(good).hexdigest()[:2] / sha256(good).hexdigest()
-    blob.write_bytes(good[::-1])
+    damage_body(running.data, good, lambda path: path.write_bytes(good[::-1]))
     running.start()
     assert http.get(f"{running.url}{address}{suffix}").content == good
-    assert blob.read_bytes() == good
+    assert checked_records(running.data)
 
 
 def test_another_content_under_the_name_of_a_frozen_file(frozen: tuple[Mirror, str]) -> None:

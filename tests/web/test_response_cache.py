@@ -26,20 +26,22 @@ from starlette.types import Message
 from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
 from httpcache.store.record import Record
-from httpcache.web import response_cache as ready_module
+from httpcache.store.store import SMALL
 from httpcache.web.app import build
 from httpcache.web.response_cache import MAX_BODY, MAX_BYTES, MAX_KEY, OVERHEAD, CachedResponse, Key, ResponseCache
 from httpcache.web.responses import FrozenResponse
 from tests.support import http
 from tests.support.command import run
 from tests.support.index import PIP, ask, document, filenames
+from tests.support.inside import damage_body
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import JSON, PyPI
 from tests.support.upstream import Response, Upstream
 
 HIT = "httpcache; hit"
-SIZES = [10, ready_module.MAX_KEY, 64 * 1024, 64 * 1024 + 1, 300_000]  # in memory, and from their files
+FILES = [64 * 1024, 64 * 1024 + 1, 300_000]  # in memory, and from their files
+SIZES = [10, SMALL, *FILES]  # in the index, and in files
 
 
 @pytest.fixture(params=SIZES)
@@ -62,6 +64,7 @@ def test_what_is_forgotten_is_fetched_anew(frozen: str, upstream: Upstream, serv
     assert "fwd=uri-miss" in answer.headers["cache-status"]
 
 
+@pytest.mark.parametrize("frozen", FILES, indirect=True)
 def test_a_damaged_file_is_not_sent(frozen: str, upstream: Upstream, server: Mirror) -> None:
     right = http.get(frozen).content
     blob = next(path for path in server.data.glob("blobs/*/*") if path.read_bytes() == right)
@@ -150,8 +153,7 @@ def test_what_is_mended_does_not_go_before_what_is_ready(upstream: Upstream, ser
     for kind in ("application/first", "application/slow"):
         upstream.pages["/file"] = Response(kind.encode(), headers={"Vary": "Accept", "Content-Type": kind})
         assert http.get(address, headers={"Accept": kind}).content == kind.encode()
-    blob = next(path for path in server.data.glob("blobs/*/*") if path.read_bytes() == b"application/slow")
-    blob.write_bytes(b"damaged")
+    damage_body(server.data, b"application/slow", lambda path: path.write_bytes(b"damaged"))
     end = threading.Event()
     upstream.pages["/file"] = Response([b"application/", end, b"slow"])
     with ThreadPoolExecutor(1) as threads:
@@ -190,6 +192,7 @@ def test_nobody_gets_what_another_form_of_the_request_got(filled: PyPI, mirror: 
         assert http.request("GET", page, headers={"Accept": PIP}).headers["content-type"] == JSON
 
 
+@pytest.mark.parametrize("frozen", FILES, indirect=True)
 def test_a_fault_of_the_disk_is_told(frozen: str, server: Mirror) -> None:
     content = http.get(frozen).content
     folder = next(path for path in server.data.glob("blobs/*/*") if path.read_bytes() == content).parent
@@ -349,7 +352,7 @@ def test_an_answer_holds_nothing_that_was_not_counted(tmp_path: Path) -> None:
 
     async def work(store: LocalStore) -> None:
         body.write_bytes(b"body")
-        await store.freeze("r/a", b"record", digest, body)
+        await store.freeze("r/a", Record("t", "pin", "http://h/", "http://h/", digest, 4, 0.0), body)
         answers = ResponseCache(store.generation, [])
         plain = {"method": "GET", "extensions": {"http.response.pathsend": {}}}
         for number in range(1000):

@@ -53,9 +53,9 @@ class Counting(LocalStore):
         self.entries_read += len(values)
         self.bytes_read += sum(len(value) for value in values if value)
 
-    def read_blob(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
+    def read_body(self, digest: str, size: int, start: int, stop: int) -> AsyncIterator[bytes]:
         self.blobs_read += 1
-        return super().read_blob(digest, start, stop)
+        return super().read_body(digest, size, start, stop)
 
 
 def stranger_page(number: int, url: str, *, alone: bool) -> Response:

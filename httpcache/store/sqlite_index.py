@@ -1,0 +1,246 @@
+"""The embedded index: a SQLite database that any number of processes on one machine can share."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sqlite3
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import TypeVar
+
+from httpcache.errors import Damaged, StoreError
+from httpcache.executors import prestarted_executor, shut_down
+
+from .base import PAGE, Columns, Listed, PinTotals, Place
+from .commits import Commits, Outcome
+from .errors import mapped
+from .generation import Generation
+from .layout import CHANGES, DATABASE
+from .locks import PATIENCE
+from .seal import sealed, unsealed
+from .sqlite_reader import Reader
+from .sqlite_schema import connect
+
+READERS = 4  # threads
+NEAR = 2  # entries of a page that are read on the event loop
+REMOVED_AT_ONCE = 1000  # bodies; other changes wait meanwhile
+
+T = TypeVar("T")
+
+
+class SqliteIndex:
+    """The Index of a data folder. If `read_only`, every method that changes it raises StoreError."""
+
+    def __init__(self, folder: Path, *, read_only: bool) -> None:
+        """Open the index of a folder that `layout` has prepared. Raises StoreError."""
+        self._database = folder / DATABASE
+        self._read_only = read_only
+        with mapped():
+            self._file = os.stat(self._database)
+            self._generation = Generation(folder / CHANGES, read_only=read_only)
+        self._near = threading.local()
+        self._opened: list[Reader] = []
+        self._threads = prestarted_executor(READERS, "store-read")
+        self._commits = Commits(partial(connect, self._database), self._generation, self._check)
+
+    # Reading
+
+    async def get(self, key: str) -> bytes | None:
+        """See Index."""
+        return await self._read(lambda reader: reader.value(key))
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See Index."""
+        if len(keys) <= NEAR:
+            return [await self.get(key) for key in keys]
+        return await self._run(lambda reader: [reader.value(key) for key in keys])
+
+    async def page(self, prefix: str, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
+        """See Index."""
+        if limit <= NEAR:
+            return await self._read(lambda reader: reader.page(prefix, after, limit))
+        return await self._run(lambda reader: reader.page(prefix, after, limit))
+
+    async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
+        """See Index."""
+        return await self._run(lambda reader: [key for key, _ in reader.rows(prefix, after, limit)])
+
+    async def pins(self) -> list[PinTotals]:
+        """See Index."""
+        return await self._run(Reader.pins)
+
+    async def totals(self, pin: str) -> PinTotals:
+        """See Index."""
+        return await self._run(lambda reader: reader.totals(pin))
+
+    async def records(
+        self, pin: str, *, address: str | None = None, after: Place | None = None, limit: int = PAGE
+    ) -> list[Listed]:
+        """See Index."""
+        return await self._run(lambda reader: reader.records(pin, address, after, limit))
+
+    async def unused(self, digests: Iterable[str]) -> set[str]:
+        """See Index."""
+        return await self._run(lambda reader: reader.unused(digests))
+
+    async def body(self, digest: str) -> bytes | None:
+        """See Index."""
+        return await self._read(lambda reader: reader.body(digest))
+
+    async def problems(self) -> list[str]:
+        """See Index."""
+        return await self._run(_problems)
+
+    def generation(self) -> Hashable:
+        """See Index."""
+        count = self._generation.value()
+        if count is not None:
+            return count
+        try:
+            return self._reader(0.0).state()
+        except sqlite3.Error:
+            return object()
+
+    async def _read(self, work: Callable[[Reader], T]) -> T:
+        """Do a short piece of work on the event loop."""
+        try:
+            return work(self._reader(0.0))
+        except sqlite3.Error:  # a lock to wait for, or a fault: wait for it, or report it, off the event loop
+            return await self._run(work)
+
+    async def _run(self, work: Callable[[Reader], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._threads, self._in_thread, work)
+
+    def _in_thread(self, work: Callable[[Reader], T]) -> T:
+        with mapped():
+            try:
+                return work(self._reader(PATIENCE))
+            except sqlite3.Error:
+                self._check_file()  # its error says more than SQLite's
+                raise
+
+    def _reader(self, wait: float) -> Reader:
+        """Return the reader of this thread."""
+        if not hasattr(self._near, "reader"):
+            self._near.reader = Reader(self._database, wait)
+            self._opened.append(self._near.reader)
+        return self._near.reader  # type: ignore[no-any-return]
+
+    # Changing
+
+    async def add(
+        self,
+        key: str,
+        value: bytes,
+        columns: Columns | None = None,
+        body: bytes | None = None,
+        *,
+        counts: bool = True,
+    ) -> bytes:
+        """See Index."""
+        winner = None if columns else await self.get(key)  # needs no lock, and no folder that can be written
+        if winner is None:
+            winner = await self._commit(partial(_add, key, value, columns, body, counts))
+        return winner
+
+    async def remove(self, key: str) -> bool:
+        """See Index."""
+        return await self._commit(partial(_remove, key))
+
+    async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
+        """See Index."""
+        if digests is None:
+            digests = await self._run(_unused_bodies)
+        freed = 0
+        for start in range(0, len(digests), REMOVED_AT_ONCE):
+            freed += await self._commit(partial(_remove_bodies, digests[start : start + REMOVED_AT_ONCE]))
+        return freed
+
+    async def _commit(self, make: Callable[[sqlite3.Connection], Outcome[T]]) -> T:
+        return await asyncio.wrap_future(self._commits.submit(make, time.monotonic() + PATIENCE))
+
+    def _check(self) -> None:
+        """Raise StoreError if the index cannot be changed."""
+        if self._read_only:
+            raise StoreError("the mirror's data folder is read-only: its contents can be read, but not changed")
+        self._check_file()
+
+    def _check_file(self) -> None:
+        """Raise StoreError if the file was replaced: what is written to the old one would be lost."""
+        with suppress(FileNotFoundError):
+            if os.path.samestat(self._file, os.stat(self._database)):
+                return
+        raise StoreError("the index of the mirror's store was replaced while it was in use: restart the mirror")
+
+    def close(self) -> None:
+        """Close the index, after all pending changes have been made."""
+        shut_down(self._threads, READERS, lambda: self._reader(0.0).close())
+        self._commits.close()
+        for reader in self._opened:
+            reader.close()
+        self._generation.close()
+
+
+def _add(
+    key: str, value: bytes, columns: Columns | None, body: bytes | None, counts: bool, connection: sqlite3.Connection
+) -> Outcome[bytes]:
+    added = connection.execute(
+        "INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, sealed(key, value))
+    )
+    if not added.rowcount:
+        [row] = connection.execute("SELECT value FROM entries WHERE key = ?", (key,))
+        outcome = Outcome(unsealed(key, row[0]))
+    else:
+        outcome = Outcome(value, counts)
+        if columns:
+            connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (key, *columns))
+    if columns and body is not None:  # if it was damaged, this repairs it
+        connection.execute(
+            "INSERT INTO bodies (digest, body) SELECT ?, ? WHERE EXISTS (SELECT 1 FROM records WHERE digest = ?) "
+            "ON CONFLICT DO UPDATE SET body = excluded.body",
+            (columns.digest, body, columns.digest),
+        )
+    return outcome
+
+
+def _remove(key: str, connection: sqlite3.Connection) -> Outcome[bool]:
+    existed = bool(connection.execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount)
+    connection.execute("DELETE FROM records WHERE key = ?", (key,))
+    return Outcome(existed, existed)
+
+
+_IS_UNUSED = "NOT EXISTS (SELECT 1 FROM records WHERE records.digest = bodies.digest)"
+
+
+def _unused_bodies(reader: Reader) -> list[str]:
+    return [digest for (digest,) in reader.select(f"SELECT digest FROM bodies WHERE {_IS_UNUSED}")]  # noqa: S608
+
+
+def _remove_bodies(digests: Sequence[str], connection: sqlite3.Connection) -> Outcome[int]:
+    freed = 0
+    for digest in digests:
+        for number, size in connection.execute(
+            f"SELECT number, length(body) FROM bodies WHERE digest = ? AND {_IS_UNUSED}",  # noqa: S608
+            (digest,),
+        ).fetchall():
+            connection.execute("DELETE FROM bodies WHERE number = ?", (number,))
+            freed += size
+    return Outcome(freed)
+
+
+def _problems(reader: Reader) -> list[str]:
+    found = [f"the index: {line}" for line in reader.integrity()]
+    after = ""
+    while rows := reader.rows("", after, PAGE):
+        for key, value in rows:
+            try:
+                unsealed(key, value)
+            except Damaged as error:
+                found.append(error.text)
+        after = rows[-1][0]
+    return found

@@ -1,0 +1,95 @@
+"""The indexes and blobs that a store can stand on, each opened by its name: in this process, or in another one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from hashlib import sha256
+from itertools import count
+from pathlib import Path
+from typing import Protocol
+
+from httpcache.store.base import Blobs, Index
+from httpcache.store.file_blobs import FileBlobs
+from httpcache.store.layout import prepare
+from httpcache.store.local import LocalStore
+from httpcache.store.record import Record
+from httpcache.store.sqlite_index import SqliteIndex
+from httpcache.store.store import Store
+
+_numbers = count()
+
+
+class IndexMaker(Protocol):
+    """Opens the same index each time that it is given the same folder."""
+
+    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Index]: ...
+
+
+class BlobsMaker(Protocol):
+    """Opens the same blobs each time that it is given the same folder."""
+
+    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Blobs]: ...
+
+
+class StoreMaker(Protocol):
+    """Opens the same store each time that it is given the same folder."""
+
+    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Store]: ...
+
+
+@asynccontextmanager
+async def sqlite(folder: Path) -> AsyncIterator[Index]:
+    """The embedded index."""
+    prepare(folder / "store")
+    index = SqliteIndex(folder / "store", read_only=False)
+    try:
+        yield index
+    finally:
+        index.close()
+
+
+@asynccontextmanager
+async def files(folder: Path) -> AsyncIterator[Blobs]:
+    """The embedded blobs."""
+    prepare(folder / "store")
+    blobs = FileBlobs(folder / "store")
+    try:
+        yield blobs
+    finally:
+        blobs.close()
+
+
+@asynccontextmanager
+async def local(folder: Path) -> AsyncIterator[Store]:
+    """The embedded store."""
+    store = LocalStore(folder / "store")
+    try:
+        yield store
+    finally:
+        store.close()
+
+
+INDEXES: dict[str, IndexMaker] = {"sqlite": sqlite}
+BLOBS: dict[str, BlobsMaker] = {"files": files}
+STORES: dict[str, StoreMaker] = {"local": local}
+
+
+def part(folder: Path, body: bytes) -> Path:
+    """A new file with that content, ready to be moved into a store."""
+    path = folder / f"part-{os.getpid()}-{next(_numbers)}"
+    path.write_bytes(body)
+    return path
+
+
+def record_of(body: bytes, name: str = "name", pin: str = "a-2024-01-02") -> Record:
+    """The record of a body."""
+    url = f"https://example.com/{name}"
+    return Record(f"key of {name}", pin, url, url, sha256(body).hexdigest(), len(body), 1.0)
+
+
+async def read(store: Store, record: Record, start: int = 0, stop: int | None = None) -> bytes:
+    """The bytes of a record's body."""
+    stop = record.size if stop is None else stop
+    return b"".join([chunk async for chunk in store.read_body(record.digest, record.size, start, stop)])
