@@ -47,7 +47,7 @@ quick-httpx2: .httpx2/ready clients
 	touch $@
 
 # Every test, on all cores. WORKERS=0: one after the other, in this process.
-test: .venv/dev clients
+test: .venv/dev clients postgres-tools
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 soak: .venv/dev clients
@@ -93,6 +93,14 @@ dist: .tools/release/ready
 	.ci/dist .tools/release/bin dist
 
 clients: $(CLIENTS:%=.clients/%/ready) .clients/npm/ready
+
+# PostgreSQL is Debian's where there is none. RUNLEVEL=1: it is installed, and not started; the tests start their own.
+.PHONY: postgres-tools
+postgres-tools:
+	@if ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql; \
+	else echo "the tests need PostgreSQL (Debian: apt-get install postgresql)" >&2; exit 1; fi
 
 # Writes the locks again: versions and hashes, no addresses.
 COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -18,6 +18,7 @@ from tests.support.examples import register
 from tests.support.index import ago
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
+from tests.support.postgres import close_shared
 from tests.support.quick import Watch, is_quick
 from tests.support.registries import PyPI, Registry
 from tests.support.tally import counts
@@ -181,7 +182,8 @@ def _reach_real_pypi(request: pytest.FixtureRequest) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_sessionfinish(session: pytest.Session) -> None:
-    """Hand what a worker counted to the process that prints the summary."""
+    """End what all tests shared, and hand what a worker counted to the process that prints the summary."""
+    close_shared()
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["counts"] = dict(counts)

@@ -163,6 +163,14 @@ def test_the_http_client_is_imported_by_upstream_alone() -> None:
     assert readers == {("httpcache", "upstream")}
 
 
+def test_the_client_of_postgresql_is_imported_by_its_index_alone() -> None:
+    """It comes with an extra, which an embedded mirror does not have."""
+    clients = {"psycopg", "psycopg_pool"}
+    readers = {path for path in MODULES if {name.split(".")[0] for name in imported(path)} & clients}
+    assert readers
+    assert readers <= set((ROOT / "httpcache/store").glob("postgres_*.py"))
+
+
 @pytest.mark.parametrize("path", MODULES, ids=label)
 def test_every_module_says_what_it_is(path: Path) -> None:
     docstring = ast.get_docstring(ast.parse(path.read_text()))

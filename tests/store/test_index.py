@@ -24,9 +24,10 @@ pytestmark = pytest.mark.anyio
 A, B = Columns("a-2024-01-02", "https://one/x", "d1", 10), Columns("a-2024-01-02", "https://one/y", "d2", 5)
 
 
-@pytest.fixture(params=INDEXES)
+@pytest.fixture(params=INDEXES.values(), ids=list(INDEXES))
 def maker(request: pytest.FixtureRequest) -> IndexMaker:
-    return INDEXES[request.param]
+    made: IndexMaker = request.param
+    return made
 
 
 @pytest.fixture
@@ -231,7 +232,7 @@ anyio.run(race)
 
 async def test_a_race_of_fifty_in_five_processes(index: Index, request: pytest.FixtureRequest, tmp_path: Path) -> None:
     """One value, the same for all, and it is there after all have gone."""
-    name = request.node.callspec.params["maker"]
+    name = request.node.callspec.id
     racers = [
         subprocess.Popen(  # noqa: ASYNC220
             [sys.executable, "-c", RACER, name, str(tmp_path), f"{number}"],
@@ -269,14 +270,14 @@ STEPS = st.lists(
 )
 
 
-@pytest.mark.parametrize("name", INDEXES)
+@pytest.mark.parametrize("maker", INDEXES.values(), ids=INDEXES)
 @given(steps=STEPS)
 @settings(max_examples=examples(25), deadline=None)
-def test_an_index_behaves_like_a_dictionary(name: str, steps: Sequence[tuple[str, str, str, str, str]]) -> None:
+def test_an_index_behaves_like_a_dictionary(maker: IndexMaker, steps: Sequence[tuple[str, str, str, str, str]]) -> None:
     """Every implementation against the simplest one: values, totals, lists and bodies."""
 
     async def check(folder: Path) -> None:
-        async with INDEXES[name](folder) as index:
+        async with maker(folder) as index:
             model: dict[str, tuple[bytes, Columns]] = {}
             bodies: set[str] = set()
             for number, (what, key, pin, address, body) in enumerate(steps):

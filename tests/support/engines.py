@@ -14,9 +14,12 @@ from httpcache.store.base import Blobs, Index
 from httpcache.store.file_blobs import FileBlobs
 from httpcache.store.layout import prepare
 from httpcache.store.local import LocalStore
+from httpcache.store.postgres_index import PostgresIndex
+from httpcache.store.postgres_schema import upgrade
 from httpcache.store.record import Record
 from httpcache.store.sqlite_index import SqliteIndex
 from httpcache.store.store import Store
+from tests.support.postgres import shared
 
 _numbers = count()
 
@@ -51,6 +54,22 @@ async def sqlite(folder: Path) -> AsyncIterator[Index]:
 
 
 @asynccontextmanager
+async def postgresql(folder: Path) -> AsyncIterator[Index]:
+    """The index that several machines can share, in a database of its own; the folder has its address."""
+    address = folder / "postgresql"
+    if not address.exists():
+        url = shared().database()
+        upgrade(url)
+        address.write_text(url)
+    index = PostgresIndex(address.read_text())
+    await index.open()
+    try:
+        yield index
+    finally:
+        await index.close()
+
+
+@asynccontextmanager
 async def files(folder: Path) -> AsyncIterator[Blobs]:
     """The embedded blobs."""
     prepare(folder / "store")
@@ -71,7 +90,7 @@ async def local(folder: Path) -> AsyncIterator[Store]:
         store.close()
 
 
-INDEXES: dict[str, IndexMaker] = {"sqlite": sqlite}
+INDEXES: dict[str, IndexMaker] = {"sqlite": sqlite, "postgresql": postgresql}
 BLOBS: dict[str, BlobsMaker] = {"files": files}
 STORES: dict[str, StoreMaker] = {"local": local}
 
