@@ -20,11 +20,16 @@ PAGE = 1000  # entries
 
 
 class Condition(Enum):
-    """What is known about a body: verified (SOUND), not verified yet (UNREAD), or missing or damaged (BROKEN)."""
+    """What is known about a body.
+
+    SOUND: verified. UNREAD: not verified yet. BROKEN: missing or damaged. REMOTE: in the object store, as far as is
+    known, and not on this node.
+    """
 
     SOUND = "sound"
     UNREAD = "unread"
     BROKEN = "broken"
+    REMOTE = "remote"
 
 
 class Columns(NamedTuple):
@@ -150,19 +155,38 @@ class Blobs(Protocol):
         """Return what is known about a blob that should have `size` bytes, without reading it."""
 
     async def check(self, digest: str, size: int) -> bool:
-        """Return whether a blob exists with the right bytes. Reads all of it if its condition is not known."""
+        """Return whether a blob exists with the right bytes. Reads all of it if its condition is not known.
+
+        One that is REMOTE is on this node afterwards, if there is room for it.
+        """
 
     def read(self, digest: str, start: int, stop: int) -> AsyncIterator[bytes]:
-        """Yield the bytes of a blob from `start` to `stop` (exclusive), in chunks."""
+        """Yield the bytes of a blob from `start` to `stop` (exclusive), in chunks.
+
+        Those of one that is REMOTE cannot be verified.
+        """
 
     def path(self, digest: str) -> Path:
-        """Return the path of a blob's file."""
+        """Return the path of a blob's file. It can be opened for a while after its condition was SOUND."""
 
     async def stamps(self) -> dict[str, Stamp]:
-        """Return the stamp of every blob by its digest. Whoever was putting one has written its record on return."""
+        """Return the stamps, by digest, of all blobs but those whose record may still be about to be written."""
 
     async def stamps_of(self, digests: Iterable[str]) -> dict[str, Stamp]:
         """Like `stamps`, of those of the digests that have a blob."""
 
     async def remove(self, stamps: Sequence[tuple[str, Stamp]]) -> int:
         """Remove the blobs that still have these stamps. Returns the number of bytes freed."""
+
+
+class RemoteBlobs(Blobs, Protocol):
+    """Blobs that are kept elsewhere, and of which a node has some."""
+
+    def recall(self, digest: str) -> AsyncIterator[bytes]:
+        """Yield all bytes of a blob from where it is kept, in chunks. They are not verified. Raises StoreError."""
+
+    async def keep(self, digest: str, file: Path) -> None:
+        """Take in a complete file whose bytes were verified, so that this node has them. Never fails.
+
+        The file is gone on return. It may not be kept if there is no room for it.
+        """

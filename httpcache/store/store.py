@@ -86,7 +86,7 @@ class Store:
     def condition(self, digest: str, size: int) -> Condition:
         """Return what is known about a body that should have `size` bytes, without reading it."""
         condition = self._blobs.condition(digest, size)
-        may_be_small = size <= SMALL and condition is Condition.BROKEN
+        may_be_small = size <= SMALL and condition in (Condition.BROKEN, Condition.REMOTE)
         return Condition.UNREAD if may_be_small else condition
 
     async def check(self, digest: str, size: int) -> bool:
