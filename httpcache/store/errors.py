@@ -18,7 +18,7 @@ P = ParamSpec("P")
 RESTORE = "stop the mirror and restore the data folder from a backup"
 _HELD = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 _FULL = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_SHMSIZE)  # there is no room for the index, or for its -shm file
-_CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
+CORRUPT = (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)
 
 
 @contextmanager
@@ -37,7 +37,7 @@ def store_error(error: Exception) -> StoreError:
         return StoreFull("the mirror's store is full: make room on its disk")
     if getattr(error, "errno", None) == errno.EROFS:
         return StoreError("the mirror's data folder is read-only: it serves what is frozen, but cannot freeze more")
-    if code in _CORRUPT:
+    if code in CORRUPT:
         return Damaged(f"the index of the mirror's store is damaged ({error}): {RESTORE}")
     if code in _HELD:
         return held()

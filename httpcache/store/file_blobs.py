@@ -1,7 +1,7 @@
 """Blobs as files of a data folder: written atomically, read, and verified (see `verified_files`).
 
-    blobs/ab/abcd…   one file for each blob, named by the sha256 of its bytes
-    lock             a shared lock while a blob and its record are written, exclusive while blobs are removed
+blobs/ab/abcd…   one file for each blob, named by the sha256 of its bytes
+lock             a shared lock while a blob and its record are written, exclusive while blobs are removed
 """
 
 from __future__ import annotations

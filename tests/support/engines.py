@@ -14,12 +14,17 @@ from httpcache.store.base import Blobs, Index
 from httpcache.store.file_blobs import FileBlobs
 from httpcache.store.layout import prepare
 from httpcache.store.local import LocalStore
+from httpcache.store.local_cache import LocalCache
+from httpcache.store.object_blobs import GRACE, ObjectBlobs
 from httpcache.store.postgres_index import PostgresIndex
 from httpcache.store.postgres_schema import upgrade
 from httpcache.store.record import Record
 from httpcache.store.sqlite_index import SqliteIndex
 from httpcache.store.store import Store
+from tests.support import objects
 from tests.support.postgres import shared
+
+CACHE = 64 * 1024 * 1024  # bytes
 
 _numbers = count()
 
@@ -31,9 +36,12 @@ class IndexMaker(Protocol):
 
 
 class BlobsMaker(Protocol):
-    """Opens the same blobs each time that it is given the same folder."""
+    """Opens the same blobs each time that it is given the same folder.
 
-    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Blobs]: ...
+    `grace` is how many seconds after a blob was put its record may be written, where that is a matter of time.
+    """
+
+    def __call__(self, folder: Path, grace: float = GRACE) -> AbstractAsyncContextManager[Blobs]: ...
 
 
 class StoreMaker(Protocol):
@@ -70,10 +78,32 @@ async def postgresql(folder: Path) -> AsyncIterator[Index]:
 
 
 @asynccontextmanager
-async def files(folder: Path) -> AsyncIterator[Blobs]:
+async def files(folder: Path, grace: float = GRACE) -> AsyncIterator[Blobs]:
     """The embedded blobs."""
     prepare(folder / "store")
     blobs = FileBlobs(folder / "store")
+    try:
+        yield blobs
+    finally:
+        blobs.close()
+
+
+@asynccontextmanager
+async def s3(folder: Path, grace: float = GRACE) -> AsyncIterator[Blobs]:
+    """Blobs in an object store, with a cache."""
+    with objects.credentials(objects.server().url):
+        blobs = ObjectBlobs(objects.bucket_of(folder), LocalCache(folder / "cache", CACHE), grace=grace)
+    try:
+        yield blobs
+    finally:
+        blobs.close()
+
+
+@asynccontextmanager
+async def shared_folder(folder: Path, grace: float = GRACE) -> AsyncIterator[Blobs]:
+    """Blobs in a folder that machines share, with a cache."""
+    (folder / "shared").mkdir(exist_ok=True)
+    blobs = ObjectBlobs((folder / "shared").as_uri(), LocalCache(folder / "cache", CACHE), grace=grace)
     try:
         yield blobs
     finally:
@@ -91,7 +121,7 @@ async def local(folder: Path) -> AsyncIterator[Store]:
 
 
 INDEXES: dict[str, IndexMaker] = {"sqlite": sqlite, "postgresql": postgresql}
-BLOBS: dict[str, BlobsMaker] = {"files": files}
+BLOBS: dict[str, BlobsMaker] = {"files": files, "s3": s3, "shared folder": shared_folder}
 STORES: dict[str, StoreMaker] = {"local": local}
 
 
