@@ -88,7 +88,9 @@ class Objects:
 
         Raises Damaged if it does not exist, or is shorter.
         """
-        if stop is not None and start >= stop:
+        if stop is not None and start >= stop:  # no range of HTTP is empty
+            if await self.stamp(name) is None:
+                raise _missing()
             return
         with _mapped():
             options: GetOptions = {} if stop is None else {"range": (start, stop)}

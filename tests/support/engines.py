@@ -45,9 +45,9 @@ class BlobsMaker(Protocol):
 
 
 class StoreMaker(Protocol):
-    """Opens the same store each time that it is given the same folder."""
+    """Opens the same store each time that it is given the same folder; `grace` is that of its blobs."""
 
-    def __call__(self, folder: Path) -> AbstractAsyncContextManager[Store]: ...
+    def __call__(self, folder: Path, grace: float = GRACE) -> AbstractAsyncContextManager[Store]: ...
 
 
 @asynccontextmanager
@@ -111,7 +111,7 @@ async def shared_folder(folder: Path, grace: float = GRACE) -> AsyncIterator[Blo
 
 
 @asynccontextmanager
-async def local(folder: Path) -> AsyncIterator[Store]:
+async def local(folder: Path, grace: float = GRACE) -> AsyncIterator[Store]:
     """The embedded store."""
     store = LocalStore(folder / "store")
     try:
@@ -120,9 +120,16 @@ async def local(folder: Path) -> AsyncIterator[Store]:
         store.close()
 
 
+@asynccontextmanager
+async def on_shared_folder(folder: Path, grace: float = GRACE) -> AsyncIterator[Store]:
+    """An embedded index, with bodies in a shared folder."""
+    async with sqlite(folder) as index, shared_folder(folder, grace) as blobs:
+        yield Store(index, blobs)
+
+
 INDEXES: dict[str, IndexMaker] = {"sqlite": sqlite, "postgresql": postgresql}
 BLOBS: dict[str, BlobsMaker] = {"files": files, "s3": s3, "shared folder": shared_folder}
-STORES: dict[str, StoreMaker] = {"local": local}
+STORES: dict[str, StoreMaker] = {"local": local, "shared folder": on_shared_folder}
 
 
 def part(folder: Path, body: bytes) -> Path:
