@@ -6,10 +6,12 @@ import os
 import pickle
 import shutil
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import anyio
@@ -272,3 +274,49 @@ async def test_twenty_at_once_in_four_caches(opened: Open, tmp_path: Path, monke
     monkeypatch.setattr(local_cache, "LEAVING", -1.0)
     await keep(caches[0], tmp_path, 8)
     assert files(tmp_path / "cache") == len(there(caches[0], range(9))) <= 3
+
+
+KEEPER = """
+import sys
+from hashlib import sha256
+from pathlib import Path
+import anyio
+from httpcache.store.local_cache import LocalCache
+
+async def work(folder, first, limit, size):
+    cache = LocalCache(folder / "cache", limit)
+    while True:
+        first += 1
+        body = (first % 7).to_bytes(2) * (size // 2)
+        file = cache.create()
+        file.write_bytes(body)
+        await cache.keep(sha256(body).hexdigest(), file)
+        print("kept", flush=True)
+
+anyio.run(work, Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+"""
+
+
+@pytest.mark.usefixtures("impatient")
+async def test_processes_can_be_killed_at_any_time(
+    opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is there afterwards is right, and no bytes are left that nobody evicts."""
+    random = Random(3)
+    for turn in range(12):
+        command = [sys.executable, "-c", KEEPER, str(tmp_path), str(turn), str(LIMIT), str(SIZE)]
+        async with await anyio.open_process(command, stderr=None) as process:
+            assert process.stdout
+            assert await process.stdout.receive()
+            await anyio.sleep(random.random() / 10)
+            process.kill()
+    monkeypatch.setattr(local_cache, "LEAVING", -1.0)
+    monkeypatch.setattr(local_cache, "ABANDONED", -1.0)
+    cache = opened()
+    for number in (*range(7), *range(7)):
+        await keep(cache, tmp_path, number)
+        for each in there(cache, range(7)):
+            assert await cache.check(digest(each), SIZE)
+            assert cache.path(digest(each)).read_bytes() == body(each)
+    assert there(cache, range(7)) == [4, 5, 6]
+    assert files(tmp_path / "cache") == 3
