@@ -14,6 +14,7 @@ import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
+from copy import copy
 from pathlib import Path
 from typing import BinaryIO, TypeVar
 
@@ -49,8 +50,8 @@ class ObjectBlobs:
         self._objects = Objects(address, patience)
         self._cache = cache
         self._grace = grace
-        self._broken: SizedLRU[tuple[str, int], float] = SizedLRU(BROKEN_ENTRIES)
-        self._fetching: dict[str, anyio.Event] = {}
+        self._broken: SizedLRU[tuple[str, int], float] = SizedLRU(BROKEN_ENTRIES)  # until when it counts as broken
+        self._fetching: dict[tuple[str, int], _Fetch] = {}
         self._uploads = anyio.CapacityLimiter(UPLOADS)
 
     @asynccontextmanager
@@ -64,12 +65,13 @@ class ObjectBlobs:
         async with self._uploads:
             if await self._is_due(digest, size):
                 await self._objects.put(_name(digest), file, size)
-        self._broken.put((digest, size), 0.0)
+        if self._broken.get((digest, size)):
+            self._broken.drop((digest, size))
         await self.keep(digest, file)
 
     async def _is_due(self, digest: str, size: int) -> bool:
         """Whether a blob must be written, though it may exist."""
-        if self._objects.folder or self._is_broken(digest, size):
+        if self._objects.folder or self._broken.get((digest, size)):
             return True  # in a folder, a power cut can have left a name without its bytes
         stamp = await self._objects.stamp(_name(digest))
         return stamp is None or stamp.size != size or age(stamp) > self._grace / 2
@@ -85,22 +87,33 @@ class ObjectBlobs:
         return (self._broken.get((digest, size)) or 0.0) > time.monotonic()
 
     async def check(self, digest: str, size: int) -> bool:
-        """See Blobs. Concurrent callers share one download."""
+        """See Blobs. Concurrent callers share one download, and its error."""
         while not await self._cache.check(digest, size):
             if self._is_broken(digest, size):
                 return False
-            if digest in self._fetching:
-                await self._fetching[digest].wait()
-                continue
-            done = self._fetching[digest] = anyio.Event()
-            try:
-                if await self._fetch(digest, size):
-                    return True
-                self._broken.put((digest, size), time.monotonic() + BROKEN_SECONDS)
-            finally:
-                del self._fetching[digest]
-                done.set()
+            fetch = self._fetching.get((digest, size))
+            if fetch is None:
+                return await self._fetch_shared(digest, size)
+            await fetch.done.wait()
+            if fetch.error:
+                raise copy(fetch.error)
+            if fetch.sound is not None:  # else it was cancelled
+                return fetch.sound
         return True
+
+    async def _fetch_shared(self, digest: str, size: int) -> bool:
+        fetch = self._fetching[digest, size] = _Fetch()
+        try:
+            fetch.sound = await self._fetch(digest, size)
+        except StoreError as error:
+            fetch.error = error
+            raise
+        finally:
+            del self._fetching[digest, size]
+            fetch.done.set()
+        if not fetch.sound:
+            self._broken.put((digest, size), time.monotonic() + BROKEN_SECONDS)
+        return fetch.sound
 
     async def _fetch(self, digest: str, size: int) -> bool:
         """Download a blob into the cache. Returns whether its bytes are right."""
@@ -182,6 +195,15 @@ class ObjectBlobs:
 
 def _name(digest: str) -> str:
     return f"{digest[:2]}/{digest}"
+
+
+class _Fetch:
+    """A download that several wait for, and its outcome."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.sound: bool | None = None
+        self.error: StoreError | None = None
 
 
 class _Download:

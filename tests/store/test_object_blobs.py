@@ -15,6 +15,7 @@ import obstore
 import pytest
 
 from httpcache.errors import Damaged, StoreError, StoreFull
+from httpcache.store import object_blobs
 from httpcache.store.base import Condition
 from httpcache.store.local_cache import LocalCache
 from httpcache.store.object_blobs import GRACE, ObjectBlobs
@@ -107,6 +108,47 @@ async def test_twenty_checks_share_a_download(meddler: Meddler, tmp_path: Path) 
             for _ in range(20):
                 group.start_soon(other.check, DIGEST, len(BODY))
         assert meddler.count("GET") == 1
+
+
+async def test_twenty_checks_share_an_error(meddler: Meddler, tmp_path: Path) -> None:
+    """Else each would wait for as long as the one before."""
+    errors: list[StoreError] = []
+
+    async def check() -> None:
+        with pytest.raises(StoreError) as caught:
+            await blobs.check(DIGEST, len(BODY))
+        errors.append(caught.value)
+
+    async with node(tmp_path, meddler.url) as blobs:
+        meddler.status = 503
+        async with anyio.create_task_group() as group:
+            for _ in range(20):
+                group.start_soon(check)
+        assert len({id(error) for error in errors}) == 20
+        assert len(meddler.requests) < 5
+
+
+async def test_a_check_goes_on_when_the_first_caller_leaves(meddler: Meddler, tmp_path: Path) -> None:
+    leaving, checked = anyio.CancelScope(), []
+
+    async def leave() -> None:
+        with leaving:
+            await other.check(DIGEST, len(BODY))
+
+    async def stay() -> None:
+        checked.append(await other.check(DIGEST, len(BODY)))
+
+    async with node(tmp_path, meddler.url, "one") as one, node(tmp_path, meddler.url, "other") as other:
+        await put(one, tmp_path)
+        meddler.methods, meddler.pause = {"GET"}, 0.2
+        async with anyio.create_task_group() as group:
+            group.start_soon(leave)
+            await anyio.sleep(0.2)
+            group.start_soon(stay)
+            await anyio.sleep(0.2)
+            leaving.cancel()
+    assert leaving.cancelled_caught
+    assert checked == [True]
 
 
 async def test_a_large_file_goes_in_parts(meddler: Meddler, tmp_path: Path) -> None:
@@ -218,7 +260,12 @@ async def test_a_lost_object_is_damage(server: objects.ObjectServer, tmp_path: P
         assert await recalled(one) == BODY
 
 
-async def test_wrong_bytes_are_damage_and_are_sent_again(meddler: Meddler, tmp_path: Path) -> None:
+@pytest.mark.parametrize("seconds", [0.0, 60.0])
+async def test_wrong_bytes_are_damage_and_are_sent_again(
+    seconds: float, meddler: Meddler, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However long it takes to get the right ones."""
+    monkeypatch.setattr(object_blobs, "BROKEN_SECONDS", seconds)
     async with node(tmp_path, meddler.url, "one") as one, node(tmp_path, meddler.url, "other") as other:
         await one._objects.put(f"{DIGEST[:2]}/{DIGEST}", part(tmp_path, BODY[::-1]), len(BODY))
         assert not await other.check(DIGEST, len(BODY))
