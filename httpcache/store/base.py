@@ -190,3 +190,6 @@ class RemoteBlobs(Blobs, Protocol):
 
         The file is gone on return. It may not be kept if there is no room for it.
         """
+
+    def note_damage(self, digest: str, size: int) -> None:
+        """Note that a blob is missing or has other bytes: it is BROKEN for a while, or until it is put again."""

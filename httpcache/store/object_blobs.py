@@ -112,7 +112,7 @@ class ObjectBlobs:
             del self._fetching[digest, size]
             fetch.done.set()
         if not fetch.sound:
-            self._broken.put((digest, size), time.monotonic() + BROKEN_SECONDS)
+            self.note_damage(digest, size)
         return fetch.sound
 
     async def _fetch(self, digest: str, size: int) -> bool:
@@ -146,6 +146,10 @@ class ObjectBlobs:
     def recall(self, digest: str) -> AsyncIterator[bytes]:
         """See RemoteBlobs."""
         return self._objects.read(_name(digest), CHUNK)
+
+    def note_damage(self, digest: str, size: int) -> None:
+        """See RemoteBlobs."""
+        self._broken.put((digest, size), time.monotonic() + BROKEN_SECONDS)
 
     async def keep(self, digest: str, file: Path) -> None:
         """See RemoteBlobs."""
