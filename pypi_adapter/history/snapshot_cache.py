@@ -104,7 +104,8 @@ class SnapshotCache:
         files = []
         for entry in os.scandir(self._folder):
             with suppress(FileNotFoundError):
-                files.append((entry.stat(), entry.path))
+                if entry.is_file():  # a folder is somebody else's
+                    files.append((entry.stat(), entry.path))
         taken = sum(stat.st_blocks * 512 for stat, _ in files)
         for stat, path in sorted(files, key=lambda file: file[0].st_mtime):
             if taken <= LIMIT:

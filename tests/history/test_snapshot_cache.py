@@ -279,13 +279,17 @@ def test_the_oldest_forms_are_removed_where_all_take_too_much(tmp_path: Path, mo
     monkeypatch.setattr(shelves, "CHECK_BYTES", 0)
     snapshots = SnapshotCache(tmp_path / "cache", lambda work: None)
     snapshot = take_snapshot(History([Entry(START)]), lambda file: file)
+    others = tmp_path / "cache" / "bodies"  # older than any snapshot
+    others.mkdir(parents=True)
+    os.utime(others, (0, 0))
     for number in range(6):
         snapshots.write(StoredSnapshot(f"log {number}", BASE, 1, b"", snapshot))
         os.utime(snapshots._path(f"log {number}"), (number, number))
-    left = {path.name for path in forms(tmp_path)}
+    left = {path.name for path in forms(tmp_path) if path != others}
     newest = [sha256(f"log {number}".encode()).hexdigest() for number in (3, 4, 5)]
     assert newest[-1] in left
     assert left <= set(newest)
+    assert others.is_dir()
 
 
 def test_a_capture_writes_no_form(tmp_path: Path) -> None:
