@@ -8,6 +8,7 @@ from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 
 from .credentials import DEFAULT_HEADERS
+from .errors import MirrorError
 
 KIB = 1024
 MIB = 1024 * KIB
@@ -15,15 +16,41 @@ GIB = 1024 * MIB
 
 
 @dataclass(frozen=True)
+class Location:
+    """Where a store is.
+
+    `data`: the folder of the embedded store, or else of what this node has of it. `index`: the URL of a PostgreSQL
+    database, and `blobs`: that of an object store or a shared folder; both None for the embedded store. `local_cache`:
+    bytes of bodies that a node keeps in its folder.
+    """
+
+    data: Path
+    index: str | None = None
+    blobs: str | None = None
+    local_cache: int = 10 * GIB
+
+    def __post_init__(self) -> None:
+        """Raise MirrorError if one of `index` and `blobs` is missing."""
+        if bool(self.index) != bool(self.blobs):
+            given, missing = ("--index", "--blobs") if self.index else ("--blobs", "--index")
+            raise MirrorError(f"{given} needs {missing}: a store on several machines has an index and blobs")
+
+    @property
+    def is_embedded(self) -> bool:
+        """Whether all of it is in the folder."""
+        return not self.index
+
+
+@dataclass(frozen=True)
 class Settings:
     """What an operator can set.
 
-    `data`: the folder of the store. `host`, `port`: where to listen. `workers`: the number of processes. `root_path`:
-    the prefix under which a reverse proxy serves the mirror, "" or "/prefix"; `root_path_stripped`: whether the proxy
-    strips it from requests; if not, the mirror does. `offline`: send no requests to upstreams. `log_level`: a level of
-    `logging`. `capture`: make capture passes while serving, at 00:00 UTC; `capture_every`: also that many seconds
-    after the last one. `adapters`: the adapters' options that were given, by name (`pypi_upstream`). `environment`: the
-    variables that a configuration file may refer to, for secrets.
+    `data`, `index`, `blobs`, `local_cache`: where the store is, see Location. `host`, `port`: where to listen.
+    `workers`: the number of processes. `root_path`: the prefix under which a reverse proxy serves the mirror, "" or
+    "/prefix"; `root_path_stripped`: whether the proxy strips it from requests; if not, the mirror does. `offline`: send
+    no requests to upstreams. `log_level`: a level of `logging`. `capture`: make capture passes while serving, at 00:00
+    UTC; `capture_every`: also that many seconds after the last one. `adapters`: the adapters' options that were given,
+    by name (`pypi_upstream`). `environment`: the variables that a configuration file may refer to, for secrets.
 
     Network: `allow_networks` and `allow_ports` are what URLs from requests may reach besides public addresses on ports
     80 and 443. `proxy`: the URL of an HTTP proxy for requests to upstreams. `ca_bundle`: a PEM file of certificate
@@ -47,6 +74,9 @@ class Settings:
     """
 
     data: Path
+    index: str | None = field(default=None, repr=False)
+    blobs: str | None = None
+    local_cache: int = 10 * GIB
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1
@@ -80,3 +110,8 @@ class Settings:
     max_connections_per_origin: int = 32
     max_clients: int = 4096
     client_timeout: float = 30.0
+
+    @property
+    def location(self) -> Location:
+        """Where the store is. Raises MirrorError."""
+        return Location(self.data, self.index, self.blobs, self.local_cache)

@@ -27,6 +27,9 @@ from tests.support.upstream import Upstream
 
 REAL_PYPI = urljoin(DEFAULT_INDEX, "/simple/")
 
+OBJECT_STORES = {"s3", "node"}
+"""Parameters of tests that need an object store."""
+
 register()
 
 
@@ -41,8 +44,11 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _shares(item: pytest.Item) -> str | None:
-    """The module of a test that uses a fixture of its module, which would be made by every worker."""
+    """What a test shares with others that would be made by every worker: its module's fixture, or a server."""
     if isinstance(item, pytest.Function):
+        parameters = set(item.name.strip("]").split("[")[-1].split("-"))
+        if item.path.parent.name == "cluster" or item.path.stem == "test_object_blobs" or OBJECT_STORES & parameters:
+            return "object store"  # its server takes long to start
         for found in item._fixtureinfo.name2fixturedefs.values():
             if any(each.scope == "module" for each in found):
                 return item.path.stem

@@ -7,10 +7,11 @@ import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import closing, nullcontext
+from contextlib import nullcontext
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -23,15 +24,15 @@ from httpcache import __version__, logs
 from httpcache.adapter import Adapter, Argument, Command, Progress, adapters, today, usage
 from httpcache.errors import MirrorError, one_line
 from httpcache.freezing.spool import Spool
-from httpcache.settings import Settings
+from httpcache.settings import Location, Settings
 from httpcache.store import takeover
-from httpcache.store.layout import is_read_only
-from httpcache.store.local import LocalStore
+from httpcache.store.layout import is_read_only, prepare
+from httpcache.store.opening import opened, prepare_node
 from httpcache.store.store import Store
 from httpcache.units import exact_size
 from httpcache.upstream import transport
 
-from . import maintenance, scheduler, users
+from . import copying, maintenance, scheduler, users
 from .options import (
     ListOption,
     Option,
@@ -87,20 +88,27 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     def add(name: str, run: Callable[..., int], text: str, *params: click.Parameter) -> None:
         top.add_command(click.Command(name, callback=run, help=text, short_help=text, params=[*params]))
 
-    data = _setting("data", "DIR", Path, "folder of the store")
+    where = list(_store_options())
     mirror_options = list(_mirror_options(installed))
-    add("serve", partial(_serve, installed), "run the mirror", data, *_server_options(), *mirror_options)
+    add("serve", partial(_serve, installed), "run the mirror", *where, *_server_options(), *mirror_options)
     what_for = "record now what has changed at the registries since the last capture"
-    add("capture", partial(_capture, installed), what_for, data, *mirror_options)
-    add("ls", _ls, "list the pins, or what is frozen under one", data, click.Argument(["pin"], required=False))
-    where = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
-    add("show", _show, "show everything that is known about a frozen address", data, where)
-    add("verify", _verify, "read every entry and every byte, and report what is damaged", data)
+    add("capture", partial(_capture, installed), what_for, *where, *mirror_options)
+    add("ls", _ls, "list the pins, or what is frozen under one", *where, click.Argument(["pin"], required=False))
+    address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
+    add("show", _show, "show everything that is known about a frozen address", *where, address)
+    add("verify", _verify, "read every entry and every byte, and report what is damaged", *where)
     removed = click.Argument(["address_or_pin"], metavar="ADDRESS|PIN")
     yes = click.Option(["--yes"], is_flag=True, help="do not ask for confirmation")
-    add("forget", _forget, "remove frozen copies; shows what will be lost and asks first", data, removed, yes)
+    add("forget", _forget, "remove frozen copies; shows what will be lost and asks first", *where, removed, yes)
+    index = click.Group("index", help="look after the index of a store on several machines")
+    index_url = _setting("index", "URL", str, "PostgreSQL database, postgresql://...")
+    text = "make the tables of the index, or bring them up to date"
+    index.add_command(click.Command("upgrade", callback=_upgrade, help=text, short_help=text, params=[index_url]))
+    top.add_command(index)
+    stores = [click.Argument([name], metavar="DIR|INDEX,BLOBS") for name in ("source", "target")]
+    add("copy", _copy, "copy a mirror to another store; what is there already is left out", *stores)
     for command in (command for adapter in installed for command in adapter.commands):
-        add(command.name, partial(_added, command), command.help, data, *map(_argument, command.arguments))
+        add(command.name, partial(_added, command), command.help, *where, *map(_argument, command.arguments))
     mirror = Option("mirror", "URL", str, "address of the mirror", "http://127.0.0.1:8080")
     what_for = "print today's pin and the current instant, with lines for installers"
     add("pin", partial(_pin, installed), what_for, mirror)
@@ -122,6 +130,14 @@ def _setting(name: str, metavar: str, read: Any, text: str) -> Option:
     if isinstance(usual, int | float):
         usual = exact_size(usual) if metavar == "SIZE" else f"{usual:g}"
     return Option(name, metavar, read, text, usual)
+
+
+def _store_options() -> Iterator[Option]:
+    """Yield the options that say where the store is (see `settings.Location`)."""
+    yield _setting("data", "DIR", Path, "folder of the store, or of what a node keeps of it")
+    yield _setting("index", "URL", str, "PostgreSQL database of a store on several machines, postgresql://...")
+    yield _setting("blobs", "URL", str, "object store of it: s3://, gs:// or az://bucket/prefix, or file:///folder")
+    yield _setting("local-cache", "SIZE", size, "bytes of frozen files that a node keeps on its own disk")
 
 
 def _server_options() -> Iterator[Option]:
@@ -176,14 +192,7 @@ def _serve(installed: Sequence[Adapter], **options: Any) -> int:
     for line in mistyped(os.environ, options):
         print(f"httpcache: {line}", file=sys.stderr)
     _check_address(settings)
-    if takeover.is_due(settings.data):
-        with users.alone(settings.data):
-            takeover.take_over(settings.data, _say)
-    with closing(LocalStore(settings.data)) as store:
-        if not store.read_only:
-            Spool(store.spool).clean()
-        elif not settings.offline:
-            raise MirrorError(f"{settings.data} is read-only: serve it with --offline, or make it writable")
+    _prepare(settings)
     address = _address(settings)
     print(f"httpcache serves {address} from {settings.data}")
     for title, line in usage(address, installed, today()):
@@ -198,16 +207,9 @@ def _capture(installed: Sequence[Adapter], **options: Any) -> int:
     if settings.offline:
         raise MirrorError("a capture sends requests to upstreams: run it without --offline")
     logs.begin(settings.log_level)
-    console = Console(stderr=True)
-    progress: Progress = Lines()
-    if console.is_terminal:  # here log lines and the progress bar must not overwrite each other
-        progress = Bar(console)
-        logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
-    else:
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     try:
         anyio.run(
-            scheduler.capture, settings, installed, progress, lambda last: True, _say, backend_options=scheduler.LOOP
+            scheduler.capture, settings, installed, _progress(), lambda last: True, _say, backend_options=scheduler.LOOP
         )
     except KeyboardInterrupt:
         print("httpcache: interrupted: what is done is kept, and the next capture does the rest", file=sys.stderr)
@@ -247,30 +249,83 @@ def _settings(options: dict[str, Any], installed: Sequence[Adapter]) -> Settings
     return settings
 
 
-def _ls(data: Path, pin: str | None) -> int:
-    return _with_store(data, partial(maintenance.ls, pin=pin))
+def _prepare(settings: Settings) -> None:
+    """Take over the folder of an earlier version, and remove what dead processes left. Raises MirrorError."""
+    if settings.location.is_embedded:
+        if takeover.is_due(settings.data):
+            with users.alone(settings.data):
+                takeover.take_over(settings.data, _say)
+        prepare(settings.data)
+    else:
+        prepare_node(settings.data)
+    if not is_read_only(settings.data):
+        Spool(settings.data / "spool").clean()
+    elif not settings.offline:
+        raise MirrorError(f"{settings.data} is read-only: serve it with --offline, or make it writable")
 
 
-def _show(data: Path, address: str) -> int:
-    return _with_store(data, partial(maintenance.show, address=address))
+def _ls(pin: str | None, **where: Any) -> int:
+    return _with_store(where, partial(maintenance.ls, pin=pin))
 
 
-def _verify(data: Path) -> int:
-    return _with_store(data, maintenance.verify)
+def _show(address: str, **where: Any) -> int:
+    return _with_store(where, partial(maintenance.show, address=address))
 
 
-def _forget(data: Path, address_or_pin: str, yes: bool) -> int:
-    return _with_store(data, partial(maintenance.forget, address_or_pin=address_or_pin, yes=yes))
+def _verify(**where: Any) -> int:
+    return _with_store(where, maintenance.verify)
 
 
-def _added(command: Command, data: Path, **arguments: Any) -> int:
+def _forget(address_or_pin: str, yes: bool, **where: Any) -> int:
+    return _with_store(where, partial(maintenance.forget, address_or_pin=address_or_pin, yes=yes))
+
+
+def _upgrade(index: str | None) -> int:
+    if not index:
+        raise MirrorError("name the PostgreSQL database with --index, postgresql://user@host/database")
+    try:
+        from httpcache.store import postgres_schema  # an embedded store needs none of what it imports
+    except ImportError as error:
+        raise MirrorError(f"--index needs {error.name}: install httpcache[cluster]") from error
+    _say("the index is up to date" if postgres_schema.upgrade(index) else "there was nothing to do")
+    return 0
+
+
+def _copy(source: str, target: str) -> int:
+    async def work() -> copying.Outcome:
+        with TemporaryDirectory(prefix="httpcache-") as folder:
+            places = [copying.location(text, Path(folder) / name) for name, text in (("from", source), ("to", target))]
+            if places[0].is_embedded and not (places[0].data / "VERSION").exists():
+                raise MirrorError(f"{places[0].data} is not the data folder of a mirror")
+            async with opened(places[0]) as one, opened(places[1]) as other:
+                return await copying.copy(one, other, _progress())
+
+    outcome = anyio.run(work)
+    for line in outcome.problems:
+        print(f"httpcache: {one_line(line)}", file=sys.stderr)
+    _say(copying.summary(outcome))
+    return 1 if outcome.problems else 0
+
+
+def _progress() -> Progress:
+    """Return a bar on a terminal, or lines in the log."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
+        return Lines()
+    # Log lines and the progress bar must not overwrite each other.
+    logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
+    return Bar(console)
+
+
+def _added(command: Command, data: Path, index: str | None, blobs: str | None, local_cache: int, **given: Any) -> int:
     async def work(store: Store) -> int:
         with users.alone(data) if command.alone else nullcontext():
-            for line in await command.run(store, arguments):
+            for line in await command.run(store, given):
                 _say(line)
         return 0
 
-    return _with_store(data, work)
+    return _with_store({"data": data, "index": index, "blobs": blobs, "local_cache": local_cache}, work)
 
 
 def _say(line: str) -> None:
@@ -287,20 +342,23 @@ def _pin(installed: Sequence[Adapter], mirror: str) -> int:
     return 0
 
 
-def _with_store(data: Path, work: Callable[[Store], Awaitable[int]]) -> int:
+def _with_store(where: dict[str, Any], work: Callable[[Store], Awaitable[int]]) -> int:
+    """Run work on the store that the options name."""
+    location = Location(**where)
     try:
-        is_there = (data / "VERSION").exists()
+        is_there = not location.is_embedded or (location.data / "VERSION").exists()
     except OSError as error:
         raise MirrorError(
-            f"{data} cannot be read ({error.strerror}): run this command as the user that runs the server"
+            f"{location.data} cannot be read ({error.strerror}): run this command as the user that runs the server"
         ) from error
     if not is_there:
-        raise MirrorError(f"{data} is not the data folder of a mirror: name one with --data")
-    store = LocalStore(data)
-    try:
-        return anyio.run(work, store)
-    finally:
-        store.close()
+        raise MirrorError(f"{location.data} is not the data folder of a mirror: name one with --data")
+
+    async def on_store() -> int:
+        async with opened(location) as store:
+            return await work(store)
+
+    return anyio.run(on_store)
 
 
 def _address(settings: Settings) -> str:

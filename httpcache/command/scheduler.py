@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -26,7 +26,7 @@ from httpcache.adapter import Adapter, Progress
 from httpcache.errors import MirrorError
 from httpcache.freezing.mirror import running
 from httpcache.settings import Settings
-from httpcache.store.local import LocalStore
+from httpcache.store.opening import opened
 
 from .ending import watch
 from .progress import Lines
@@ -59,13 +59,16 @@ async def capture(
 ) -> None:
     """Run a pass over all that is due (see `adapter.Bound`). Raises MirrorError; failures of adapters at the end."""
     failed: list[str] = []
-    with closing(LocalStore(settings.data)) as store, _alone(settings.data), beside(settings.data):
-        async with running(settings, store, store.spool, AGENT) as mirror:
-            for adapter in adapters:
-                try:
-                    await adapter.bind(mirror).capture(progress, due, report)
-                except MirrorError as error:
-                    failed.append(error.text)
+    async with opened(settings.location) as store, store.index.lease("capture") as is_ours:
+        if not is_ours:
+            raise UnderWay("a capture of this store is already running on another machine: wait until it ends")
+        with _alone(settings.data), beside(settings.data):
+            async with running(settings, store, store.spool, AGENT) as mirror:
+                for adapter in adapters:
+                    try:
+                        await adapter.bind(mirror).capture(progress, due, report)
+                    except MirrorError as error:
+                        failed.append(error.text)
     if failed:
         raise MirrorError("; ".join(failed))
 

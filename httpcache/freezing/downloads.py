@@ -29,11 +29,12 @@ import anyio.to_thread
 from anyio.abc import TaskGroup
 
 from httpcache.credentials import PUBLIC
-from httpcache.errors import BadUpstream, Busy, MirrorError, OtherBytes
+from httpcache.errors import BadUpstream, Busy, Damaged, MirrorError, OtherBytes
 from httpcache.executors import prestarted_executor
 from httpcache.fields import named
+from httpcache.store.base import Condition
 from httpcache.store.errors import store_error
-from httpcache.store.record import KEPT_HEADERS, Record, decode, shown
+from httpcache.store.record import KEPT_HEADERS, Record, damaged, decode, shown
 from httpcache.store.store import Store
 from httpcache.upstream.client import UpstreamResponse
 
@@ -51,6 +52,7 @@ PASSED_BODY = 64 * 1024  # bytes of a response that is not kept
 WRITERS = 8  # threads that write part files
 POLL, MAX_POLL = 0.02, 0.25  # seconds between checks of another process's download
 BEAT = 2.0  # seconds between heartbeats of a process that downloads
+TURN, TURN_CHECK = 2.0, 0.1  # seconds to wait for another machine's download, and between checks of it
 HUNG = 5 * BEAT  # seconds without a heartbeat, after which it counts as hung
 
 
@@ -88,7 +90,22 @@ class Downloads:
 
         The record is frozen under `record_key`. Requests with the same credentials share one download.
         """
-        flight_key = download.flight_key(record_key)
+        return await self._join(download.flight_key(record_key), Flight(download, record_key, expected))
+
+    async def recall(
+        self, download: Download, record_key: str, record: Record
+    ) -> Record | FlightReader | PassedThrough:
+        """Like `open`, for a record whose body is on another machine of the store: all share one stream of it.
+
+        Raises Damaged if it is not there, or has other bytes.
+        """
+        expected = Expected((Digest("sha256", record.digest),), record.size)
+        flight_key = hashlib.sha256(f"recall {record_key} {record.digest}".encode()).hexdigest()
+        return await self._join(flight_key, Flight(download, record_key, expected, record))
+
+    async def _join(self, flight_key: str, new: Flight) -> Record | FlightReader | PassedThrough:
+        """Board the flight with this key, or start the new one."""
+        download = new.download
         flight = self._flights.get(flight_key)
         while flight and not flight.done:  # a flight that has ended stays registered while it cleans up
             outcome = await self._board(flight, download)
@@ -97,7 +114,7 @@ class Downloads:
             if flight.unkept:
                 break
             flight = self._flights.get(flight_key)
-        flight = self._start(flight_key, Flight(download, record_key, expected))
+        flight = self._start(flight_key, new)
         outcome = await self._board(flight, download, own=True)
         if outcome is None:
             raise BadUpstream("the response ended before it could be passed on: try again")
@@ -169,35 +186,78 @@ class Downloads:
     async def _lead(self, flight: Flight, claim: Claim) -> None:
         self._claims.add(claim)
         try:
-            record = await flight.download.find(flight.record_key)
-            if record:
-                flight.finish(record=record)
+            if flight.recalled:
+                await self._recall(flight, claim, flight.recalled)
                 return
-            async with flight.download.send() as answer:
-                if answer.status not in STREAMED:
-                    flight.finish(passed=await pass_on(answer))
-                    return
-                _check_size(flight.download, answer.length or 0)
-                head = _head(answer, claim, flight.download)
-                delimited = answer.is_delimited
-                body = await self._spooled(flight, claim, head, answer)
-            _check(flight, head, body, delimited=delimited)
-            if not flight.unkept and not delimited and not flight.expected.digests:
-                await self._fetch_and_compare(flight.download, body)
-            flight.finish(record=None if flight.unkept else await self._freeze(flight, claim, head, body))
+            async with self._turn(flight):
+                record = await flight.download.find(flight.record_key)
+                if record:
+                    flight.finish(record=record)
+                else:
+                    await self._fetch(flight, claim)
         finally:
             self._claims.discard(claim)
             with anyio.CancelScope(shield=True):
                 await anyio.to_thread.run_sync(claim.release)
 
-    async def _spooled(self, flight: Flight, claim: Claim, head: Head, answer: UpstreamResponse) -> _Sums:
-        sums, unkept = _Sums(flight.expected.digests), flight.download.unkept(answer)
+    @asynccontextmanager
+    async def _turn(self, flight: Flight) -> AsyncIterator[None]:
+        """Wait while another machine fetches the same for this store, but no longer than TURN seconds.
+
+        Its bytes can only be had when they are all there. So who waits longer, for a large file, fetches for itself,
+        and has the first byte soon; whoever ends first wins.
+        """
+        ends = anyio.current_time() + TURN
+        while True:
+            async with self._store.index.lease(flight.record_key) as is_ours:
+                if is_ours or anyio.current_time() >= ends or await flight.download.find(flight.record_key):
+                    yield
+                    return
+            await anyio.sleep(TURN_CHECK)
+
+    async def _fetch(self, flight: Flight, claim: Claim) -> None:
+        async with flight.download.send() as answer:
+            if answer.status not in STREAMED:
+                flight.finish(passed=await pass_on(answer))
+                return
+            _check_size(flight.download, answer.length or 0)
+            head = _head(answer, claim, flight.download)
+            delimited = answer.is_delimited
+            body = await self._spooled(flight, claim, head, answer.body, flight.download.unkept(answer))
+        _check(flight, head, body, delimited=delimited)
+        if not flight.unkept and not delimited and not flight.expected.digests:
+            await self._fetch_and_compare(flight.download, body)
+        flight.finish(record=None if flight.unkept else await self._freeze(flight, claim, head, body))
+
+    async def _recall(self, flight: Flight, claim: Claim, record: Record) -> None:
+        """Bring the body of a record from another machine of the store, unless another process has done so."""
+        if self._store.condition(record.digest, record.size) is Condition.REMOTE:
+            try:
+                body = await _begun(self._store.recall(record.digest))
+            except Damaged:
+                self._store.note_damage(record.digest, record.size)
+                raise
+            place = claim.part.name
+            head = Head(
+                200, record.headers, record.final, record.size, record.scope, record.varies, record.place, place
+            )
+            sums = await self._spooled(flight, claim, head, body, "")
+            if (sums.size, sums.sha256) != (record.size, record.digest):
+                self._store.note_damage(record.digest, record.size)
+                raise damaged(record)
+            await self._store.keep(record.digest, claim.part)
+        flight.finish(record=record)
+
+    async def _spooled(
+        self, flight: Flight, claim: Claim, head: Head, body: AsyncIterator[bytes], unkept: str
+    ) -> _Sums:
+        sums = _Sums(flight.expected.digests)
         with claim.part.open("xb", buffering=0) as file:
             flight.begin(head, os.open(claim.part, os.O_RDONLY), unkept=unkept)
             first = None if unkept else partial(claim.publish, head)
             writer = Writer(self._writers, file.fileno(), first, sums.update, flight.advance)
             async with writer.running():
-                async for chunk in answer.body:
+                async for chunk in body:
                     _check_size(flight.download, writer.taken + len(chunk))
                     await writer.take(chunk)
         return sums
@@ -268,6 +328,18 @@ class Downloads:
         with os.fdopen(os.dup(fd), "rb") as part:
             part.seek(0)
             return hashlib.file_digest(part, "sha256").hexdigest() == record.digest
+
+
+async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Return the same chunks, after the first one has arrived: what fails before that is an error response."""
+    first = await anext(chunks, b"")
+
+    async def whole() -> AsyncIterator[bytes]:
+        yield first
+        async for chunk in chunks:
+            yield chunk
+
+    return whole()
 
 
 async def _cancel_after(over: Callable[[], Awaitable[object]], scope: anyio.CancelScope) -> None:

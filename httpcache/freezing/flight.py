@@ -35,11 +35,15 @@ class PassedThrough:
 class Flight:
     """A download in progress. Each change of state wakes all waiters."""
 
-    def __init__(self, download: Download, record_key: str, expected: Expected) -> None:
-        """`download` is that of the first client; `record_key` is the store key of the record."""
+    def __init__(self, download: Download, record_key: str, expected: Expected, recalled: Record | None = None) -> None:
+        """`download` is that of the first client; `record_key` is the store key of the record.
+
+        `recalled`: the record, if it is frozen already and its body comes from another machine of the store.
+        """
         self.download = download
         self.record_key = record_key
         self.expected = expected
+        self.recalled = recalled
         self.head: Head | None = None
         self.unkept = ""
         self.followed = False
@@ -94,7 +98,8 @@ class FlightReader:
 
     `collapsed`: it joined a flight that another request had started (RFC 9211 section 2.7). `verified`: the bytes will
     be checked against a digest. `digest`: their sha256 in hex, if known before they arrive, else None. `unkept`: why
-    the response will not be frozen, or "".
+    the response will not be frozen, or "". `recalled`: it is frozen already, and comes from another machine of the
+    store.
     """
 
     def __init__(self, flight: Flight, head: Head, *, collapsed: bool) -> None:
@@ -104,6 +109,7 @@ class FlightReader:
         self.verified = bool(digests)
         self.digest = digests[0].value if len(digests) == 1 and digests[0].algorithm == "sha256" else None
         self.unkept = flight.unkept
+        self.recalled = flight.recalled is not None
         self._flight = flight
         self._fd = os.dup(flight.fd)
 

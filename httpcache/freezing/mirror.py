@@ -126,7 +126,8 @@ class Mirror:
                 body = b"the upstream had no such page when it was first requested under this pin: use another pin\n"
                 return PassedThrough(absence.status, {"content-type": "text/plain; charset=utf-8"}, body, hit=True)
             if record:
-                return await self._granted(download, key, record, found)
+                granted = await self._granted(download, key, record, found)
+                return await self._recalled(download, key, record) if granted is record else granted
             outcome = self._remembered(download) or await self._fetched(download, key)
             if not isinstance(outcome, Record):
                 return outcome
@@ -141,6 +142,16 @@ class Mirror:
             await self._mend(download, key, record)
         return record
 
+    async def _recalled(self, download: Download, key: str, record: Record) -> Record | FlightReader | PassedThrough:
+        """Return a record that this client may read, or its body as it arrives from another machine of the store."""
+        if self.store.condition(record.digest, record.size) is not Condition.REMOTE:
+            return record
+        try:
+            return await self.cache.recall(download, key, record)
+        except Damaged:
+            await self._mend(download, key, record)
+            return record
+
     async def _verdict(self, download: Download, record: Record | None, absence: Absence | None) -> Verdict:
         return verdict(
             record,
@@ -154,7 +165,8 @@ class Mirror:
     async def _is_sound(self, record: Record, limit: int | None = None) -> bool:
         """Whether a record's bytes are undamaged, as far as reading at most `limit` bytes can tell."""
         condition = self.store.condition(record.digest, record.size)
-        if condition is Condition.UNREAD and (limit is None or record.size <= limit):
+        is_read_now = condition is Condition.UNREAD and (limit is None or record.size <= limit)
+        if is_read_now or (condition is Condition.REMOTE and limit is None):
             return await self.store.check(record.digest, record.size)
         return condition is not Condition.BROKEN
 

@@ -131,6 +131,12 @@ class Index(Protocol):
     async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
         """Remove the bodies that no record has: of these, or of all. Returns the number of bytes freed."""
 
+    def lease(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """Return a block that holds the right to do something alone, or not: it is True unless another machine has it.
+
+        It is lost when the machine dies, and no correctness rests on it. Processes of one machine use file locks.
+        """
+
     async def problems(self) -> list[str]:
         """Read every entry and return a line of text for each problem with the entries or the index itself."""
 

@@ -164,10 +164,10 @@ def version(folder: Path) -> str:
         return ""
 
 
-def write_version(folder: Path) -> None:
+def write_version(folder: Path, text: str = VERSION) -> None:
     """Declare a folder complete, in the format of this version. Durable on return. Raises OSError."""
     new = folder / f"VERSION.new{os.getpid()}"
-    new.write_text(VERSION + "\n")
+    new.write_text(text + "\n")
     sync_file(new)
     os.replace(new, folder / "VERSION")
     sync_folder(folder)

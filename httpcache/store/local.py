@@ -23,9 +23,9 @@ class LocalStore(Store):
         """
         prepare(folder)
         self.folder = folder
-        self.read_only = is_read_only(folder)
-        self.spool = folder / "spool"
-        super().__init__(SqliteIndex(folder, read_only=self.read_only), FileBlobs(folder))
+        read_only = is_read_only(folder)
+        index = SqliteIndex(folder, read_only=read_only)
+        super().__init__(index, FileBlobs(folder), folder / "spool", read_only=read_only)
 
     def use_reserve(self) -> bool:
         """See Store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Sequence
+from contextlib import AbstractAsyncContextManager
 from functools import partial
 
 from httpcache.errors import Damaged
@@ -10,6 +11,7 @@ from httpcache.errors import Damaged
 from .base import PAGE, Columns, Listed, PinTotals, Place
 from .postgres_connection import Connection, parameters
 from .postgres_errors import not_now
+from .postgres_leases import Leases
 from .postgres_listener import CHANNEL, Listener
 from .postgres_pool import Pool, Row, rows
 from .seal import sealed, unsealed
@@ -90,6 +92,7 @@ class PostgresIndex:
         given = parameters(url)
         self._listener = Listener(given)
         self._pool = Pool(given, in_doubt=self._listener.changed)
+        self._leases = Leases(given)
 
     async def open(self) -> None:
         """Connect to the database. Raises StoreError, also if its tables are missing or of another version."""
@@ -98,6 +101,7 @@ class PostgresIndex:
 
     async def close(self) -> None:
         """Close all connections."""
+        await self._leases.close()
         await self._pool.close()
         await self._listener.close()
 
@@ -220,6 +224,10 @@ class PostgresIndex:
         for part in _parts(digests):
             freed += await self._pool.do(partial(_remove_bodies, part), again=False)
         return freed
+
+    def lease(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """See Index."""
+        return self._leases.lease(name)
 
 
 async def _remove_bodies(digests: Sequence[str], connection: Connection) -> int:

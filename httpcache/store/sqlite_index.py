@@ -7,8 +7,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Callable, Hashable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Sequence
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import TypeVar
@@ -160,6 +160,11 @@ class SqliteIndex:
         for start in range(0, len(digests), REMOVED_AT_ONCE):
             freed += await self._commit(partial(_remove_bodies, digests[start : start + REMOVED_AT_ONCE]))
         return freed
+
+    @asynccontextmanager
+    async def lease(self, name: str) -> AsyncIterator[bool]:
+        """See Index."""
+        yield True
 
     async def _commit(self, make: Callable[[sqlite3.Connection], Outcome[T]]) -> T:
         return await asyncio.wrap_future(self._commits.submit(make, time.monotonic() + PATIENCE))

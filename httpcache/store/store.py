@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from hashlib import sha256
 from pathlib import Path
+from typing import cast
 
 from httpcache.errors import Damaged
 
-from .base import Blobs, Condition, Index
+from .base import Blobs, Condition, Index, RemoteBlobs
 from .errors import guarded
 from .record import Absence, Entry, Record, columns, decode, encode
 
@@ -21,10 +22,16 @@ CHECKED_AT_ONCE = 1000  # blobs of which the index is asked whether a record has
 
 
 class Store:
-    """Where frozen responses are kept. Every method raises StoreError, like those of Index and Blobs."""
+    """Where frozen responses are kept. Every method raises StoreError, like those of Index and Blobs.
 
-    def __init__(self, index: Index, blobs: Blobs) -> None:
+    `spool` is a folder on this machine for downloads. If `read_only`, every method that changes the store raises
+    StoreError.
+    """
+
+    def __init__(self, index: Index, blobs: Blobs, spool: Path, *, read_only: bool = False) -> None:
         self.index = index
+        self.spool = spool
+        self.read_only = read_only
         self._blobs = blobs
 
     async def get(self, key: str) -> bytes | None:
@@ -111,6 +118,23 @@ class Store:
                 yield chunk
         elif start < stop:
             yield body[start:stop]
+
+    async def recall(self, digest: str) -> AsyncIterator[bytes]:
+        """See RemoteBlobs; only for a body whose condition is REMOTE."""
+        async for chunk in self._remote.recall(digest):
+            yield chunk
+
+    async def keep(self, digest: str, file: Path) -> None:
+        """See RemoteBlobs."""
+        await self._remote.keep(digest, file)
+
+    def note_damage(self, digest: str, size: int) -> None:
+        """See RemoteBlobs."""
+        self._remote.note_damage(digest, size)
+
+    @property
+    def _remote(self) -> RemoteBlobs:
+        return cast("RemoteBlobs", self._blobs)
 
     def blob_path(self, digest: str) -> Path:
         """Return the path of a body's file; a small body has none."""

@@ -17,7 +17,7 @@ from httpcache.errors import BadAddress, Loop, MirrorError
 from httpcache.freezing.mirror import Mirror, Want, running
 from httpcache.request import Request
 from httpcache.settings import Settings
-from httpcache.store.local import LocalStore
+from httpcache.store.opening import opened
 
 from . import endpoints
 from .cors import Cors
@@ -151,12 +151,10 @@ def build(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         logs.begin(settings.log_level)
-        store = LocalStore(settings.data)
-        async with running(settings, store, store.spool, over=over) as mirror:
+        async with opened(settings.location) as store, running(settings, store, store.spool, over=over) as mirror:
             app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])
             app.state.store = store
             yield
-        store.close()
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         await app.state.front(scope, receive, send)

@@ -238,7 +238,9 @@ class LiveResponse:
 
 
 def fetched(live: FlightReader) -> str:
-    """Return the `Cache-Status` (RFC 9211) for a response that is being fetched from an upstream."""
+    """Return the `Cache-Status` (RFC 9211) for a response that is being fetched from an upstream, or recalled."""
+    if live.recalled:
+        return f"{HIT}; detail=recalled"
     kept = f'; detail="{live.unkept}"' if live.unkept else "; stored"
     collapsed = "; collapsed" if live.collapsed else ""
     return f"httpcache; fwd=uri-miss; fwd-status={live.head.status}{kept}{collapsed}"

@@ -502,7 +502,7 @@ async def test_requests_of_the_common_operations(url: str, tmp_path: Path) -> No
     name = url.rpartition("/")[2]
     server.execute(f"ALTER DATABASE {name} SET log_statement = 'all'")
     async with opened(url) as index, BLOBS["files"](tmp_path) as blobs:
-        store = Store(index, blobs)
+        store = Store(index, blobs, tmp_path)
         log = Log(store, "long")
         for number in range(365):
             await index.add(f"{log._prefix}{number:010}", b"x" * 100)

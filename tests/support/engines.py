@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 from httpcache.store.base import Blobs, Index
+from httpcache.store.cached_index import CachedIndex
 from httpcache.store.file_blobs import FileBlobs
 from httpcache.store.layout import prepare
 from httpcache.store.local import LocalStore
@@ -59,6 +60,13 @@ async def sqlite(folder: Path) -> AsyncIterator[Index]:
         yield index
     finally:
         index.close()
+
+
+@asynccontextmanager
+async def cached(folder: Path) -> AsyncIterator[Index]:
+    """The embedded index, with what was read of it kept."""
+    async with sqlite(folder) as index:
+        yield CachedIndex(index)
 
 
 @asynccontextmanager
@@ -124,12 +132,19 @@ async def local(folder: Path, grace: float = GRACE) -> AsyncIterator[Store]:
 async def on_shared_folder(folder: Path, grace: float = GRACE) -> AsyncIterator[Store]:
     """An embedded index, with bodies in a shared folder."""
     async with sqlite(folder) as index, shared_folder(folder, grace) as blobs:
-        yield Store(index, blobs)
+        yield Store(index, blobs, folder / "store" / "spool")
 
 
-INDEXES: dict[str, IndexMaker] = {"sqlite": sqlite, "postgresql": postgresql}
+@asynccontextmanager
+async def node(folder: Path, grace: float = GRACE) -> AsyncIterator[Store]:
+    """The store of a node: PostgreSQL, and an object store with a cache."""
+    async with postgresql(folder) as index, s3(folder, grace) as blobs:
+        yield Store(CachedIndex(index), blobs, folder)
+
+
+INDEXES: dict[str, IndexMaker] = {"sqlite": sqlite, "cached": cached, "postgresql": postgresql}
 BLOBS: dict[str, BlobsMaker] = {"files": files, "s3": s3, "shared folder": shared_folder}
-STORES: dict[str, StoreMaker] = {"local": local, "shared folder": on_shared_folder}
+STORES: dict[str, StoreMaker] = {"local": local, "shared folder": on_shared_folder, "node": node}
 
 
 def part(folder: Path, body: bytes) -> Path:

@@ -22,7 +22,7 @@ from obstore.store import from_url
 WEED: Final = Path(__file__).resolve().parents[2] / ".tools/s3/bin/weed"
 KEY: Final = "test-key"
 SECRET: Final = "test-secret-that-no-text-shows"
-PATIENCE: Final = 60.0
+PATIENCE: Final = 240.0
 """Seconds until the server must have started."""
 
 

@@ -1,0 +1,131 @@
+"""An index on other machines, with what was read of it kept in this process for as long as nothing changes there."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from hashlib import sha256
+
+from httpcache.lru import SizedLRU
+
+from .base import PAGE, Columns, Index, Listed, PinTotals, Place
+
+VALUES = 32 * 1024 * 1024  # bytes of values
+BODIES = 32 * 1024 * 1024  # bytes of small bodies
+OVERHEAD = 400  # bytes that a kept value takes besides its own
+
+
+class CachedIndex:
+    """An Index that asks another one only for what it does not know.
+
+    Values count as long as the generation is the same; while it is not known, all are asked for. A body counts for
+    ever: it is named by its digest, and was compared with it.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._generation: Hashable = None
+        self._values: SizedLRU[str, bytes] = SizedLRU(VALUES)
+        self._bodies: SizedLRU[str, bytes] = SizedLRU(BODIES)
+
+    async def get(self, key: str) -> bytes | None:
+        """See Index."""
+        generation = self._fresh()
+        value = self._values.get(key)
+        if value is None:
+            value = await self._index.get(key)
+            self._keep(generation, key, value)
+        return value
+
+    async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
+        """See Index."""
+        generation = self._fresh()
+        values = {key: self._values.get(key) for key in keys}
+        missing = [key for key, value in values.items() if value is None]
+        if missing:
+            found = await self._index.get_many(missing)
+            for key, value in zip(missing, found, strict=True):
+                self._keep(generation, key, value)
+                values[key] = value
+        return [values[key] for key in keys]
+
+    def _fresh(self) -> Hashable:
+        """Forget the values of an earlier generation; return the one of now."""
+        generation = self._index.generation()
+        if generation != self._generation:
+            self._generation = generation
+            self._values = SizedLRU(VALUES)
+        return generation
+
+    def _keep(self, generation: Hashable, key: str, value: bytes | None) -> None:
+        """Keep a value that was read after this generation, unless there is another one now."""
+        if value is not None and generation == self._generation == self._index.generation():
+            self._values.put(key, value, len(key) + len(value) + OVERHEAD)
+
+    async def body(self, digest: str) -> bytes | None:
+        """See Index."""
+        body = self._bodies.get(digest)
+        if body is None:
+            body = await self._index.body(digest)
+            if body is not None and sha256(body).hexdigest() == digest:
+                self._bodies.put(digest, body, len(body) + OVERHEAD)
+        return body
+
+    async def add(
+        self,
+        key: str,
+        value: bytes,
+        columns: Columns | None = None,
+        body: bytes | None = None,
+        *,
+        counts: bool = True,
+    ) -> bytes:
+        """See Index."""
+        return await self._index.add(key, value, columns, body, counts=counts)
+
+    async def remove(self, key: str) -> bool:
+        """See Index."""
+        return await self._index.remove(key)
+
+    async def page(self, prefix: str, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
+        """See Index."""
+        return await self._index.page(prefix, after, limit)
+
+    async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
+        """See Index."""
+        return await self._index.keys(prefix, after, limit)
+
+    def generation(self) -> Hashable:
+        """See Index."""
+        return self._index.generation()
+
+    async def pins(self) -> list[PinTotals]:
+        """See Index."""
+        return await self._index.pins()
+
+    async def totals(self, pin: str) -> PinTotals:
+        """See Index."""
+        return await self._index.totals(pin)
+
+    async def records(
+        self, pin: str, *, address: str | None = None, after: Place | None = None, limit: int = PAGE
+    ) -> list[Listed]:
+        """See Index."""
+        return await self._index.records(pin, address=address, after=after, limit=limit)
+
+    async def unused(self, digests: Iterable[str]) -> set[str]:
+        """See Index."""
+        return await self._index.unused(digests)
+
+    async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
+        """See Index."""
+        self._bodies = SizedLRU(BODIES)
+        return await self._index.remove_bodies(digests)
+
+    def lease(self, name: str) -> AbstractAsyncContextManager[bool]:
+        """See Index."""
+        return self._index.lease(name)
+
+    async def problems(self) -> list[str]:
+        """See Index."""
+        return await self._index.problems()

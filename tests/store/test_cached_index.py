@@ -1,0 +1,110 @@
+"""What an index on other machines is asked for, and what of it is known in this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Hashable
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from httpcache.store.base import Columns, Index
+from httpcache.store.cached_index import CachedIndex
+from tests.support.engines import sqlite
+
+pytestmark = pytest.mark.anyio
+
+BODY = b"body"
+RECORD = Columns("a-2024-01-02", "https://one/x", sha256(BODY).hexdigest(), len(BODY))
+
+
+class Counted:
+    """Another index, with a note of what it is asked, and whether it can say its generation."""
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self.asked: list[str] = []
+        self.knows = True
+
+    def __getattr__(self, name: str) -> Any:
+        self.asked.append(name)
+        return getattr(self._index, name)
+
+    def generation(self) -> Hashable:
+        return self._index.generation() if self.knows else object()
+
+
+@pytest.fixture
+async def counted(tmp_path: Path) -> AsyncIterator[Counted]:
+    async with sqlite(tmp_path) as index:
+        await index.add("r/1", b"value", RECORD, BODY)
+        await index.add("r/2", b"other", RECORD, BODY)
+        yield Counted(index)
+
+
+async def test_what_is_known_is_not_asked_for(counted: Counted) -> None:
+    index = CachedIndex(counted)
+    for _ in range(3):
+        assert await index.get("r/1") == b"value"
+        assert await index.get_many(["r/1", "r/2"]) == [b"value", b"other"]
+        assert await index.body(RECORD.digest) == BODY
+    assert counted.asked == ["get", "get_many", "body"]
+
+
+async def test_what_is_not_there_is_asked_for_each_time(counted: Counted) -> None:
+    """It can be frozen at any time, which does not count."""
+    index = CachedIndex(counted)
+    assert await index.get("r/3") is None
+    await counted._index.add("r/3", b"frozen", RECORD, BODY, counts=False)
+    assert await index.get("r/3") == b"frozen"
+
+
+async def test_nothing_is_known_after_a_change(counted: Counted) -> None:
+    index = CachedIndex(counted)
+    assert await index.get("r/1") == b"value"
+    await counted._index.remove("r/1")
+    assert await index.get("r/1") is None
+    assert await index.get("r/2") == b"other"
+    assert await index.get("r/2") == b"other"
+    assert counted.asked.count("get") == 3
+
+
+async def test_nothing_is_known_while_it_cannot_be_told_whether_something_has_changed(counted: Counted) -> None:
+    index = CachedIndex(counted)
+    assert await index.get("r/1") == b"value"
+    counted.knows = False
+    for _ in range(2):
+        assert await index.get("r/1") == b"value"
+    counted.knows = True
+    for _ in range(2):
+        assert await index.get("r/1") == b"value"
+    assert counted.asked.count("get") == 4
+
+
+async def test_a_change_while_a_value_is_read(counted: Counted) -> None:
+    """It may be of before the change, and is not kept."""
+    index = CachedIndex(counted)
+    get = counted._index.get
+
+    async def slow(key: str) -> bytes | None:
+        value = await get(key)
+        await counted._index.remove("r/2")
+        return value
+
+    counted._index.get = slow  # type: ignore[method-assign]
+    assert await index.get("r/1") == b"value"
+    counted._index.get = get  # type: ignore[method-assign]
+    await index.get("r/1")
+    assert counted.asked.count("get") == 2
+
+
+async def test_a_damaged_body_is_not_kept(tmp_path: Path) -> None:
+    async with sqlite(tmp_path) as inner:
+        counted = Counted(inner)
+        await inner.add("r/1", b"value", RECORD, b"bOdy")
+        index = CachedIndex(counted)
+        assert await index.body(RECORD.digest) == b"bOdy"
+        await inner.add("r/1", b"value", RECORD, BODY)
+        assert [await index.body(RECORD.digest) for _ in range(2)] == [BODY, BODY]
+        assert counted.asked.count("body") == 2
