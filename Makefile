@@ -108,6 +108,7 @@ COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.
 lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - -o requirements/run.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
+	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --extra cluster -c requirements/dev.txt -o requirements/cluster.txt
 	$(COMPILE) requirements/httpx2.in -c requirements/dev.txt -o requirements/httpx2.txt
 	for t in docs release fuzz s3; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
