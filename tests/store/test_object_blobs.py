@@ -102,12 +102,13 @@ async def test_a_verified_file_is_kept(server: objects.ObjectServer, tmp_path: P
 
 
 async def test_whoever_streams_a_damaged_body_notes_it(server: objects.ObjectServer, tmp_path: Path) -> None:
-    async with node(tmp_path, server.url, "one") as one, node(tmp_path, server.url, "other") as other:
+    async with node(tmp_path, server.url, "one") as one, node(tmp_path, server.url, "other", limit=1000) as other:
         await one._objects.put(f"{DIGEST[:2]}/{DIGEST}", part(tmp_path, BODY[::-1]), len(BODY))
         assert await recalled(other) != BODY
         other.note_damage(DIGEST, len(BODY))
         assert other.condition(DIGEST, len(BODY)) is Condition.BROKEN
         await put(other, tmp_path)
+        assert other.condition(DIGEST, len(BODY)) is Condition.REMOTE
         assert await recalled(one) == BODY
 
 

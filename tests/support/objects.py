@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import json
 import os
+import random
 import socket
 import subprocess
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -22,7 +23,9 @@ from obstore.store import from_url
 WEED: Final = Path(__file__).resolve().parents[2] / ".tools/s3/bin/weed"
 KEY: Final = "test-key"
 SECRET: Final = "test-secret-that-no-text-shows"
-PATIENCE: Final = 240.0
+PORTS: Final = 20_000, 32_000
+"""Below those that systems give out."""
+PATIENCE: Final = 120.0
 """Seconds until the server must have started."""
 
 
@@ -36,7 +39,6 @@ class ObjectServer:
         self._ports = free_ports(8)
         user = {"name": "test", "credentials": [{"accessKey": KEY, "secretKey": SECRET}], "actions": ["Admin"]}
         (folder / "s3.json").write_text(json.dumps({"identities": [user]}))
-        (folder / "data").mkdir()
 
     @property
     def url(self) -> str:
@@ -68,7 +70,7 @@ class ObjectServer:
         ports = zip([f"{part}.port{kind}" for part in parts for kind in ("", ".grpc")], self._ports, strict=True)
         return [
             "-ip=127.0.0.1",
-            f"-dir={self._folder / 'data'}",
+            f"-dir={self._data()}",
             "-filer",
             "-s3",
             f"-s3.config={self._folder / 's3.json'}",
@@ -78,6 +80,12 @@ class ObjectServer:
             *[f"-{name}.localSocket={self._folder / name}.sock" for name in ("filer", "s3")],
             *[f"-{name}={port}" for name, port in ports],
         ]
+
+    def _data(self) -> Path:
+        """The folder of what has these ports: a master keeps the address that it had in it."""
+        folder = self._folder / f"data-{self._ports[0]}"
+        folder.mkdir(exist_ok=True)
+        return folder
 
     def _takes_objects(self) -> bool:
         with credentials(self.url), suppress(BaseError):
@@ -95,9 +103,14 @@ class ObjectServer:
 
 
 def free_ports(count: int) -> list[int]:
-    with ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [each.getsockname()[1] for each in sockets]
+    """Ports that the system gives to nobody who does not name them: the server takes its last ones after seconds."""
+    found: list[int] = []
+    while len(found) < count:
+        port = random.randrange(*PORTS)
+        if port not in found:
+            with suppress(OSError), socket.create_server(("127.0.0.1", port)):
+                found.append(port)
+    return found
 
 
 _running: list[tuple[ObjectServer, tempfile.TemporaryDirectory[str]]] = []
