@@ -48,6 +48,11 @@ class Request:
         return parse_target(self.path, self.query)
 
     @property
+    def is_get(self) -> bool:
+        """Whether it is for the body too."""
+        return bool(self.scope["method"] == "GET")
+
+    @property
     def raw(self) -> bool:
         """Whether it is for the upstream's own bytes (`/<pin>/raw/<upstream-url>`), which no adapter rewrites."""
         return split_path(self.path).raw

@@ -61,8 +61,9 @@ class Settings:
     private copies every client may read. `respect_no_store`: pass on responses with `no-store` or `private` without
     freezing them.
 
-    For clients: `keep_headers` are upstream response headers, in lower case, to keep besides the usual ones; `cors`:
-    let web pages of any origin read what is public.
+    For clients: `redirect_above`: send them to the object store for public files of at least so many bytes that this
+    node does not have, None for never; `keep_headers` are upstream response headers, in lower case, to keep besides the
+    usual ones; `cors`: let web pages of any origin read what is public.
 
     Bounds on upstreams: `max_file`, `max_page` (an index page, decompressed) and `max_header` (the head of a response,
     or of a client's request) in bytes; `max_redirects`; `connect_timeout`, `stall_timeout` (without a byte, or below
@@ -77,6 +78,7 @@ class Settings:
     index: str | None = field(default=None, repr=False)
     blobs: str | None = None
     local_cache: int = 10 * GIB
+    redirect_above: int | None = None
     host: str = "127.0.0.1"
     port: int = 8080
     workers: int = 1

@@ -107,7 +107,7 @@ class Pinned:
         async def expect() -> Expected:
             return expected
 
-        want = Want(request.accept, credentials=request.credentials, expect=expect)
+        want = Want(request.accept, credentials=request.credentials, expect=expect, may_redirect=request.is_get)
         return answer_with(self._mirror.store, await self._mirror.answer(target, want), pinned=request.pinned)
 
     async def _packument(self, request: Request, target: Target) -> ASGIApp:

@@ -8,7 +8,7 @@ import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import fields
+from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -147,6 +147,8 @@ def _server_options() -> Iterator[Option]:
     yield _setting("workers", "N", count, "number of worker processes")
     yield _setting("root-path", "/PREFIX", prefix, "path under which a reverse proxy serves the mirror")
     yield flag("root-path-stripped", "the reverse proxy strips the root path from requests (else the mirror does)")
+    text = "redirect to the object store for public files of this size that the node does not have"
+    yield Option("redirect-above", "SIZE", size, text)
     yield flag("cors", "let web pages of any origin read what is public (CORS)")
     yield flag("capture", "capture every day at 00:00 UTC, and at the start if a day was missed")
     yield _setting("capture-every", "MINUTES", minutes, "like --capture, and also this many minutes after the last one")
@@ -355,8 +357,9 @@ def _with_store(where: dict[str, Any], work: Callable[[Store], Awaitable[int]]) 
         raise MirrorError(f"{location.data} is not the data folder of a mirror: name one with --data")
 
     async def on_store() -> int:
-        async with opened(location) as store:
-            return await work(store)
+        with TemporaryDirectory(prefix="httpcache-") as folder:  # of a node: this command needs none of its cache
+            async with opened(location if location.is_embedded else replace(location, data=Path(folder))) as store:
+                return await work(store)
 
     return anyio.run(on_store)
 

@@ -69,6 +69,12 @@ def proof(record: Record, place: str, content_type: str) -> Proof:
     return Proof.NOTHING if not kind or not frozen or kind == frozen else Proof.BYTES
 
 
+def is_page(record: Record) -> bool:
+    """Whether a frozen response may be an index page: it has the type of one, or none."""
+    kind = essence(record.headers.get("content-type", ""))
+    return not kind or kind.startswith("text/") or _is_page(kind)
+
+
 def _is_page(kind: str) -> bool:
     """Whether a site can use a content type for a sign-in page or an error message."""
     return kind in ("text/html", "application/json", "text/json", "text/xml", "application/xml") or kind.endswith(

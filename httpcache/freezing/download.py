@@ -57,7 +57,8 @@ class Want:
     they are frozen, and raises BadUpstream to reject them; `on_frozen` is called with the record afterwards. `is_same`
     tells whether the body of a response is a newer version of what is frozen, so that a client that gets one may read
     the other. `freeze_absence`: freeze a 404 or 410 too, such as a registry's "no such project". `skip_remembered`:
-    ask the upstream even if it has just answered that the target does not exist.
+    ask the upstream even if it has just answered that the target does not exist. `may_redirect`: the client wants the
+    body, and can be sent elsewhere for it.
     """
 
     accept: str = ANY
@@ -71,6 +72,7 @@ class Want:
     is_same: Callable[[Record, UpstreamResponse, bytes], Awaitable[bool]] | None = None
     freeze_absence: bool = False
     skip_remembered: bool = False
+    may_redirect: bool = False
 
 
 class Download:

@@ -33,7 +33,7 @@ from httpcache.target import Target, pin_prefix
 from httpcache.upstream.client import UpstreamClient, UpstreamResponse
 from httpcache.upstream.sign_in import challenge
 
-from .access import Likeness, Proof, Verdict, proof, verdict
+from .access import Likeness, Proof, Verdict, is_page, proof, verdict
 from .challenges import StoredChallenges
 from .download import ANY, NOBODY, Digest, Download, Expected, Want
 from .downloads import FREEZES, STREAMED, Downloads, beginning, is_body, pass_on
@@ -146,11 +146,20 @@ class Mirror:
         """Return a record that this client may read, or its body as it arrives from another machine of the store."""
         if self.store.condition(record.digest, record.size) is not Condition.REMOTE:
             return record
+        location = await self.store.presigned(record.digest) if self._can_redirect(download, record) else None
+        if location:
+            return PassedThrough(307, {"location": location}, hit=True)
         try:
             return await self.cache.recall(download, key, record)
         except Damaged:
             await self._mend(download, key, record)
             return record
+
+    def _can_redirect(self, download: Download, record: Record) -> bool:
+        """Whether the client may have a body from the object store itself. Pages are read here, to be rewritten."""
+        above = self.settings.redirect_above
+        is_large = above is not None and record.size >= above
+        return is_large and download.want.may_redirect and record.scope == PUBLIC and not is_page(record)
 
     async def _verdict(self, download: Download, record: Record | None, absence: Absence | None) -> Verdict:
         return verdict(

@@ -197,5 +197,8 @@ class RemoteBlobs(Blobs, Protocol):
         The file is gone on return. It may not be kept if there is no room for it.
         """
 
+    async def presigned(self, digest: str) -> str | None:
+        """Return a URL from which anyone can read the blob for a while, or None if there is no such thing."""
+
     def note_damage(self, digest: str, size: int) -> None:
         """Note that a blob is missing or has other bytes: it is BROKEN for a while, or until it is put again."""

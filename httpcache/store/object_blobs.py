@@ -147,6 +147,10 @@ class ObjectBlobs:
         """See RemoteBlobs."""
         return self._objects.read(_name(digest), CHUNK)
 
+    async def presigned(self, digest: str) -> str | None:
+        """See RemoteBlobs."""
+        return await self._objects.presigned(_name(digest))
+
     def note_damage(self, digest: str, size: int) -> None:
         """See RemoteBlobs."""
         self._broken.put((digest, size), time.monotonic() + BROKEN_SECONDS)

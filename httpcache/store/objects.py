@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 import anyio.to_thread
 import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
-from obstore.store import LocalStore, from_url
+from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
 from httpcache.errors import Damaged, StoreError, StoreFull, redact
 
@@ -32,6 +32,7 @@ SCHEMES = ("s3", "gs", "az", "file")
 PATIENCE = 20.0  # seconds to wait for a connection, and for each piece of a response
 RETRIES = 2
 LONGEST = timedelta(hours=6)  # for one object
+SIGNED = timedelta(hours=1)  # that a presigned URL is valid, for the beginning of a download
 PART = 8 * 1024 * 1024  # bytes of a part of a large object
 PARTS = 10_000  # of one object at most, by S3's rules
 PARTS_AT_ONCE = 2  # that are in memory, for each upload
@@ -100,6 +101,13 @@ class Objects:
             stream = result.stream(chunk)
         while piece := await _next(stream):
             yield piece
+
+    async def presigned(self, name: str) -> str | None:
+        """Return a URL of an object that needs no credentials for a while, or None for a folder."""
+        if isinstance(self._store, S3Store | GCSStore | AzureStore):
+            with _mapped():
+                return await obstore.sign_async(self._store, "GET", name, SIGNED)
+        return None
 
     async def stamps(self) -> AsyncIterator[tuple[str, Stamp]]:
         """Yield the name and stamp of each object."""

@@ -128,6 +128,10 @@ class Store:
         """See RemoteBlobs."""
         await self._remote.keep(digest, file)
 
+    async def presigned(self, digest: str) -> str | None:
+        """See RemoteBlobs."""
+        return await self._remote.presigned(digest)
+
     def note_damage(self, digest: str, size: int) -> None:
         """See RemoteBlobs."""
         self._remote.note_damage(digest, size)

@@ -95,7 +95,9 @@ class Front:
                 return response
         target = request.target
         credentials = self._mirror.credentials(target, request.credentials)
-        outcome = await self._mirror.answer(target, Want(request.accept, credentials=credentials))
+        outcome = await self._mirror.answer(
+            target, Want(request.accept, credentials=credentials, may_redirect=request.is_get)
+        )
         return answer_with(self._mirror.store, outcome, pinned=request.pinned, slashed=request.slashed)
 
     def _check_loop(self, request: Request) -> None:

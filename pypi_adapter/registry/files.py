@@ -54,14 +54,15 @@ class Files:
         return await self._mirror.record_key(target, Want()) is not None
 
     async def open(
-        self, project: str, file: File, find: Find | None = None, *, whole: bool = False
+        self, project: str, file: File, find: Find | None = None, *, whole: bool = False, may_redirect: bool = False
     ) -> Record | FlightReader | PassedThrough:
         """Return a file, which is frozen after its digest was checked. Raises MirrorError.
 
         For a frozen file, `file` needs only the fields in its address, if `find` returns the full listing: that is
-        needed only if the frozen copy is damaged. `whole`: wait until it is frozen.
+        needed only if the frozen copy is damaged. `whole`: wait until it is frozen. For `may_redirect` see Want.
         """
-        target, want = self._target(project, file), self._want(project, file, find)
+        want = replace(self._want(project, file, find), may_redirect=may_redirect and not whole)
+        target = self._target(project, file)
         return await (self._mirror.whole(target, want) if whole else self._mirror.answer(target, want))
 
     async def open_metadata(

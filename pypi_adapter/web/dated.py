@@ -194,7 +194,9 @@ class Dated:
         policy.check(project, file, status)
         find = None if file.url else listed
         if filename == wanted:
-            outcome = await registry.files.open(project, file, find, whole=policy.needs_content(project, file))
+            whole = policy.needs_content(project, file)
+            may_redirect = request.is_get and bool(SHA256.fullmatch(content))  # so its digest has been checked
+            outcome = await registry.files.open(project, file, find, whole=whole, may_redirect=may_redirect)
             if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced the sha256
                 hashed = msgspec.structs.replace(file, hashes={"sha256": outcome.digest})
                 (await source.policy.current()).check(project, hashed, status)

@@ -124,6 +124,7 @@ class Pinned:
             on_frozen=on_frozen,
             is_same=self._pages.is_same,
             freeze_absence=installer,
+            may_redirect=request.is_get and not installer,
         )
         return want
 
@@ -215,7 +216,8 @@ class Pinned:
         return await self._ranges.ignoring({origin(found.url): found.wire for found in links if found}, ask)
 
     async def _file(self, request: Request, target: Target) -> ASGIApp:
-        outcome = await self._mirror.answer(target, self._file_want(request, target))
+        want = replace(self._file_want(request, target), may_redirect=request.is_get)
+        outcome = await self._mirror.answer(target, want)
         return answer_with(self._mirror.store, outcome, pinned=request.pinned)
 
     def _file_want(self, request: Request, target: Target) -> Want:

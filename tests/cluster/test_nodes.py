@@ -211,3 +211,35 @@ def test_one_capture_at_a_time(cluster: Cluster, pypi: PyPI, tmp_path: Path) -> 
         first.result()
     assert second.returncode == 1
     assert "already running on another machine" in second.stderr
+
+
+@pytest.mark.parametrize("address", ["generic", "pinned wheel", "dated wheel"])
+def test_large_files_from_the_object_store_itself(
+    address: str, cluster: Cluster, upstream: Upstream, pypi: PyPI
+) -> None:
+    """Where the operator wants that, and the node does not have the file; never for small or private ones."""
+    release = wheel("demo", "1.0", padding=300_000)
+    pypi.upload(release, "2023-06-01T00:00:00Z")
+    upstream.pages["/file"] = Response(BIG, headers={"Content-Type": "application/zip"})
+    first, other = cluster.start(2, "--redirect-above", "100K")
+    body = BIG if address == "generic" else release.data
+    path = f"/{PIN}/{upstream.url}/file"
+    if address == "pinned wheel":
+        path = f"/{PIN}/{pypi.file_url(release)}"
+    elif address == "dated wheel":
+        path = ask(f"{first.at('2023-07-01')}demo/", JSON).json()["files"][0]["url"]
+    assert http.get(first.url + path).content == body
+    answer = http.get(other.url + path)
+    assert (answer.status_code, answer.headers["cache-control"]) == (307, "no-store")
+    assert answer.headers["location"].startswith(cluster.endpoint)
+    assert http.get(answer.headers["location"]).content == body
+    assert http.head(other.url + path).status_code == 200
+    assert http.get(first.url + path).status_code == 200
+
+
+def test_private_files_are_never_redirected(cluster: Cluster, upstream: Upstream) -> None:
+    upstream.auth = ("user", "password")
+    upstream.pages["/file"] = Response(BIG)
+    nodes = cluster.start(2, "--redirect-above", "100K")
+    for node in nodes:
+        assert http.get(node.pin(PIN, f"{upstream.url}/file"), auth=("user", "password")).content == BIG
