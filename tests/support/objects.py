@@ -77,6 +77,7 @@ class ObjectServer:
             "-volume.max=0",
             "-master.volumeSizeLimitMB=64",
             "-master.telemetry=false",
+            *("-s3.port.iceberg=0", "-s3.port.lance=0"),  # off: their ports are the same for every server
             *[f"-{name}.localSocket={self._folder / name}.sock" for name in ("filer", "s3")],
             *[f"-{name}={port}" for name, port in ports],
         ]
