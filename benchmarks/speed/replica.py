@@ -67,8 +67,6 @@ class Sizes:
     crowd: int
     graph: int
     records: int
-    indexed: int
-    nodes: int
     sets: Sequence[cold_sets.Set]
 
 
@@ -81,8 +79,6 @@ FULL: Final = Sizes(
     crowd=200,
     graph=130,
     records=1_000_000,
-    indexed=100_000,
-    nodes=200,
     sets=cold_sets.SETS,
 )
 SMALL: Final = Sizes(
@@ -94,8 +90,6 @@ SMALL: Final = Sizes(
     crowd=40,
     graph=30,
     records=10_000,
-    indexed=10_000,
-    nodes=40,
     sets=cold_sets.SMALL,
 )
 

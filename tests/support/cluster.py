@@ -39,6 +39,11 @@ class Cluster:
         return "--index", self.index, "--blobs", self.blobs
 
     @property
+    def command(self) -> tuple[str, ...]:
+        """The options of a command that is no node: its store, and a folder of its own."""
+        return *self.store, "--data", str(self.folder / "command")
+
+    @property
     def environment(self) -> dict[str, str]:
         """The variables that the object store needs."""
         return {

@@ -30,8 +30,9 @@ _numbers = itertools.count()
 class Postgres:
     """A server that can be stopped, killed and started again; its data stay. Commits are durable (fsync)."""
 
-    def __init__(self) -> None:
-        """Skips the test where no server can run."""
+    def __init__(self, **settings: object) -> None:
+        """Start one with these settings besides its own. Skips the test where no server can run."""
+        self._settings = settings
         self._programs = _programs()
         self._account = _account()
         self.folder = Path(tempfile.mkdtemp(prefix="httpcache-postgres-"))
@@ -42,12 +43,15 @@ class Postgres:
         self.port = _free_port()
         self._process: subprocess.Popen[bytes] | None = None
         self._create()
+
+    def _create(self) -> None:
+        self._run("initdb", "--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale")
         self.start()
         self.execute(f"CREATE ROLE {OWNER} LOGIN")
 
-    def _create(self) -> None:
-        options = ["--auth=trust", "--username=postgres", "--encoding=UTF8", "--no-locale"]
-        line = [str(self._programs / "initdb"), "-D", str(self._data), *options]
+    def _run(self, program: str, *options: str) -> None:
+        """Run a program that makes the folder of the data."""
+        line = [str(self._programs / program), "-D", str(self._data), *options]
         with self._log.open("ab") as log:
             subprocess.run(line, stdout=log, stderr=log, check=True, **self._identity)
 
@@ -97,6 +101,7 @@ class Postgres:
             "fsync": "on",
             "shared_buffers": "16MB",
             "log_line_prefix": "%d ",
+            **self._settings,
         }
         settings = [f"--{name}={value}" for name, value in options.items()]
         line = [str(self._programs / "postgres"), "-D", str(self._data), *settings]
@@ -122,8 +127,26 @@ class Postgres:
         return {"cwd": self.folder, **as_whom}
 
 
+class Standby(Postgres):
+    """A server that follows another one, for which a commit of that one waits, until it is promoted."""
+
+    def __init__(self, first: Postgres) -> None:
+        self._first = first
+        super().__init__()
+
+    def _create(self) -> None:
+        self._run("pg_basebackup", "-R", "-d", self._first._address("postgres"))
+        self.start()
+        self._first.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
+        self._first.execute("SELECT pg_reload_conf()")
+
+    def promote(self) -> None:
+        """Make it the one that takes changes."""
+        self.execute("SELECT pg_promote()")
+
+
 def _programs() -> Path:
-    found = [Path(path).parent for path in (shutil.which("postgres"), shutil.which("initdb")) if path]
+    found = [Path(path).resolve().parent for path in (shutil.which("postgres"), shutil.which("initdb")) if path]
     found += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: float(path.parent.name), reverse=True)
     for folder in found:
         if (folder / "postgres").exists() and (folder / "initdb").exists():
