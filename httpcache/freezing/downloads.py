@@ -197,8 +197,11 @@ class Downloads:
                     await self._fetch(flight, claim)
         finally:
             self._claims.discard(claim)
-            with anyio.CancelScope(shield=True):
-                await anyio.to_thread.run_sync(claim.release)
+            if flight.record:  # its part has been moved, or is small: nothing that takes long is removed
+                claim.release()
+            else:
+                with anyio.CancelScope(shield=True):
+                    await anyio.to_thread.run_sync(claim.release)
 
     @asynccontextmanager
     async def _turn(self, flight: Flight) -> AsyncIterator[None]:

@@ -21,9 +21,9 @@ import anyio.to_thread
 from httpcache.executors import prestarted_executor
 
 from .base import Stamp
-from .errors import guarded
+from .errors import guarded, mapped
 from .fsync import sync_file, sync_folder
-from .locks import PATIENCE, locked
+from .locks import PATIENCE, acquire, locked, try_acquire
 from .verified_files import VerifiedFiles
 
 WRITERS = 8  # threads that put blobs: they wait for locks and the disk
@@ -43,12 +43,15 @@ class FileBlobs(VerifiedFiles):
     @asynccontextmanager
     async def putting(self) -> AsyncIterator[None]:
         """See Blobs."""
-        lock = self._locked(fcntl.LOCK_SH)
-        await self._run(lock.__enter__)
+        with mapped():
+            fd = self._open_lock()
         try:
+            if not try_acquire(fd, fcntl.LOCK_SH):  # as a rule it is free, and a thread would take longer
+                with anyio.CancelScope(shield=True):  # the thread uses a file that would be closed
+                    await self._run(partial(acquire, fd, fcntl.LOCK_SH, time.monotonic() + PATIENCE))
             yield
         finally:
-            lock.__exit__(None, None, None)
+            os.close(fd)
 
     async def put(self, digest: str, file: Path) -> None:
         """See Blobs."""
@@ -99,9 +102,12 @@ class FileBlobs(VerifiedFiles):
                             freed += stamp.size
         return freed
 
+    def _open_lock(self) -> int:
+        return os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+
     @contextmanager
     def _locked(self, kind: int) -> Iterator[None]:
-        fd = os.open(self._lock, os.O_RDWR | os.O_CREAT, 0o600)
+        fd = self._open_lock()
         try:
             with locked(fd, kind, time.monotonic() + PATIENCE):
                 yield

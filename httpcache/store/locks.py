@@ -19,16 +19,21 @@ def locked(fd: int, kind: int, until: float) -> Iterator[None]:
 
     `until` is when to give up (`time.monotonic`); a free lock is acquired even after that. Raises StoreError.
     """
-    wait = _FIRST
-    while not _try(fd, kind):
-        if time.monotonic() >= until:
-            raise held()
-        time.sleep(wait)
-        wait = min(2 * wait, _LONGEST)
+    acquire(fd, kind, until)
     try:
         yield
     finally:
         fcntl.flock(fd, fcntl.LOCK_UN)
+
+
+def acquire(fd: int, kind: int, until: float) -> None:
+    """Like `locked`, for whoever lets go of the lock by closing the file."""
+    wait = _FIRST
+    while not try_acquire(fd, kind):
+        if time.monotonic() >= until:
+            raise held()
+        time.sleep(wait)
+        wait = min(2 * wait, _LONGEST)
 
 
 def held() -> StoreError:
@@ -40,7 +45,8 @@ def held() -> StoreError:
     )
 
 
-def _try(fd: int, kind: int) -> bool:
+def try_acquire(fd: int, kind: int) -> bool:
+    """Acquire a lock if it is free. Returns whether it was."""
     try:
         fcntl.flock(fd, kind | fcntl.LOCK_NB)
     except BlockingIOError:
