@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -19,6 +19,7 @@ import pytest
 from tests.support import http, objects
 from tests.support.cluster import Cluster, soon
 from tests.support.cluster_load import RECOVERY, Load
+from tests.support.meddler import Meddler
 from tests.support.mirror import Mirror
 from tests.support.postgres import Postgres
 from tests.support.registries import PyPI
@@ -115,3 +116,56 @@ def test_others_have_all_connections(tmp_path: Path, upstream: Upstream, pypi: P
             soon(lambda: all(map(is_ready, nodes)), "all are ready", RECOVERY)
         load.recovers()
         load.check()
+
+
+@contextmanager
+def stopped(meddler: Meddler) -> Iterator[None]:
+    """The object store itself is killed, and started again with its data."""
+    objects.server().stop()
+    try:
+        yield
+    finally:
+        objects.server().start()
+
+
+def meddled(**how: object) -> Callable[[Meddler], AbstractContextManager[None]]:
+    """What is between the nodes and the object store does this."""
+
+    @contextmanager
+    def doing(meddler: Meddler) -> Iterator[None]:
+        for name, value in how.items():
+            setattr(meddler, name, value)
+        yield
+        meddler.reset()
+
+    return doing
+
+
+TROUBLES: Final[dict[str, Callable[[Meddler], AbstractContextManager[None]]]] = {
+    "stopped": stopped,
+    "500": meddled(status=500),
+    "503": meddled(status=503, body=b"<Error><Code>SlowDown</Code></Error>"),
+    "403": meddled(status=403, body=b"<Error><Code>InvalidAccessKeyId</Code></Error>"),
+    "slow": meddled(pause=0.3),
+}
+
+
+@pytest.mark.parametrize("name", TROUBLES)
+def test_the_object_store_is_in_trouble(name: str, cluster: Cluster, upstream: Upstream, pypi: PyPI) -> None:
+    """What a node has, it answers; what it has not, it cannot, and says so."""
+    with Meddler(objects.server().url) as meddler:
+        cluster.endpoint = meddler.url
+        load = Load(cluster, upstream, pypi)
+        nodes = cluster.start(3)
+        path = load.fresh(400_000)
+        for node in nodes:
+            soon(lambda node=node: load.ask(node, path) == 200, "a copy on each node", 5)  # type: ignore[misc]
+        with load.running():
+            load.run_for(2)
+            with TROUBLES[name](meddler):
+                for _ in range(5):
+                    load.run_for(1)
+                    assert [load.ask(node, path) for node in nodes] == [200] * 3
+        load.recovers(400_000)
+        load.check()
+        cluster.endpoint = objects.server().url

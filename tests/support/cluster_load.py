@@ -23,7 +23,7 @@ from tests.support.registries import JSON, PyPI
 from tests.support.upstream import Request, Response, Upstream
 
 PIN: Final = "load-2024-01-02"
-THREADS: Final = 6
+THREADS: Final = 4
 SIZES: Final = (100, 40_000, 400_000)
 """Bytes: in the index, in the object store, and in several pieces."""
 RECOVERY: Final = 30.0

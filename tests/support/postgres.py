@@ -135,7 +135,7 @@ class Standby(Postgres):
         super().__init__()
 
     def _create(self) -> None:
-        self._run("pg_basebackup", "-R", "-d", self._first._address("postgres"))
+        self._run("pg_basebackup", "--write-recovery-conf", "--checkpoint=fast", "-d", self._first._address("postgres"))
         self.start()
         self._first.execute("ALTER SYSTEM SET synchronous_standby_names = '*'")
         self._first.execute("SELECT pg_reload_conf()")
