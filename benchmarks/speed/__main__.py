@@ -11,7 +11,9 @@ answers (answers.py). The mirror has two columns: `mirror-dated` is the index of
     cold-resolve, cold-install    uv through servers that have nothing yet, over a slow link (cold.py)
     first-fetch, crowd, 4g    downloads that are new to the mirror (fetch.py)
     first-sight       CPU for a date of a project that nobody has asked for (sight.py)
-    records           start and hits with very many records (records.py)
+    records           start, hits and lists with very many records (records.py)
+    nodes             nodes over PostgreSQL and SeaweedFS, beside the embedded mirror (nodes.py)
+    index             PostgreSQL against SQLite (indexes.py)
 
 Peak memory is sampled all the while (process.py). report.py has the targets.
 """
@@ -43,9 +45,22 @@ from .report import Report, lines, targets
 LOADS: Final = (*FULL.pages, *FULL.wheels)
 COLD: Final = (RESOLVE, INSTALL)
 """Works that start servers of their own."""
-WORKS: Final = (*COLD, *LOADS, "mixed", "compile", "install", "first-fetch", "crowd", "4g", "first-sight", "records")
+WORKS: Final = (
+    *COLD,
+    *LOADS,
+    "mixed",
+    "compile",
+    "install",
+    "first-fetch",
+    "crowd",
+    "4g",
+    "first-sight",
+    "records",
+    "nodes",
+    "index",
+)
 SETS: Final = tuple(some.name for some in FULL.sets)
-ALONE: Final = ("crowd", "4g", "first-sight", "records")
+ALONE: Final = ("crowd", "4g", "first-sight", "records", "nodes", "index")
 """Works that only the mirror does."""
 
 
@@ -80,7 +95,10 @@ def _options() -> argparse.Namespace:
         "--sets", type=some_of(SETS), default=SETS, metavar="SET,...", help=f"of first builds: {', '.join(SETS)} (all)"
     )
     parser.add_argument(
-        "--records", type=int, metavar="N", help="in the store that is started (1,000,000; small: 10,000)"
+        "--records",
+        type=int,
+        metavar="N",
+        help="in the store that is started (1,000,000; small: 10,000), and in indexes (100,000; 10,000)",
     )
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="of nginx and the mirror (%(default)s)")
     parser.add_argument("--small", action="store_true", help="small files and short runs: about two minutes")
@@ -104,7 +122,7 @@ def _measure(options: argparse.Namespace) -> Report:
                 bench.first_builds(cold, options.servers, options.sets)
             if others := [work for work in options.only if work not in COLD]:
                 bench.start(options.servers)
-                _run(bench, others, options.servers, options.records or sizes.records)
+                _run(bench, others, options.servers, options.records)
         finally:
             bench.close()
     return Report(
@@ -121,7 +139,7 @@ def _measure(options: argparse.Namespace) -> Report:
     )
 
 
-def _run(bench: Bench, works: list[str], servers: list[str], records: int) -> None:
+def _run(bench: Bench, works: list[str], servers: list[str], count: int | None) -> None:
     """Do the works in their order; the last ones are the mirror's alone, when all servers have ended."""
     works = works if "mirror" in servers else [work for work in works if work not in ALONE]
     bench.load([work for work in LOADS if work in works])
@@ -140,7 +158,11 @@ def _run(bench: Bench, works: list[str], servers: list[str], records: int) -> No
     if "first-sight" in works:
         bench.first_sight()
     if "records" in works:
-        bench.records(records)
+        bench.records(count or bench.sizes.records)
+    if "nodes" in works:
+        bench.nodes()
+    if "index" in works:
+        bench.index(count or bench.sizes.indexed)
     bench.memory()
 
 

@@ -13,7 +13,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from statistics import median
 
-from . import answers, clients, cold, fetch, mixed, records, sight
+from . import answers, clients, cold, fetch, indexes, mixed, nodes, records, sight
 from .answers import ANY, Answer
 from .load import CONNECTIONS, Loaded, load, wire_size, wrk
 from .nginx import Nginx
@@ -21,7 +21,25 @@ from .notes import Notes, say
 from .peers import PIN, SERVERS, Place, Server, mirror, nginx_version
 from .process import Sampler, Unavailable
 from .replica import Replica, Sizes
-from .report import CPU, FIRST_BYTE, HITS, LIMIT, OURS, PSS, RATE, READY, RSS, SECONDS, SPEED, WRK, Figure, Values
+from .report import (
+    CPU,
+    FIRST_BYTE,
+    HITS,
+    LIMIT,
+    LS,
+    OPERATIONS,
+    OURS,
+    PAGE,
+    PSS,
+    RATE,
+    READY,
+    RSS,
+    SECONDS,
+    SPEED,
+    WRK,
+    Figure,
+    Values,
+)  # fmt: skip
 
 MB = 1e6
 
@@ -34,7 +52,7 @@ class Bench:
         self.notes = Notes()
         self.versions: dict[str, str] = {}
         self._folder = folder
-        self._sizes = sizes
+        self.sizes = sizes
         self._sampler = sampler
         self._seconds = seconds
         self._rounds = rounds
@@ -118,7 +136,7 @@ class Bench:
     def _warm(self, work: str, column: str, index: str) -> Answer | None:
         answer = None
         with self.notes.noting(f"{work}, {column}"):
-            if work in self._sizes.pages:
+            if work in self.sizes.pages:
                 answer = answers.page(index, work, self._upstream.url)
             else:
                 answer = answers.wheel(index, work, self._replica.wheels[work].sha256)
@@ -208,7 +226,7 @@ class Bench:
     def first_fetch(self) -> None:
         """A large file that nobody has asked for, through the mirrors and from the upstream, in turns."""
         self._sampler.phase = "first fetch"
-        size = self._sizes.first_fetch
+        size = self.sizes.first_fetch
         with self.notes.noting("first fetch"):
             self._room(3 * size)
             file = self._replica.big("first", size)
@@ -250,15 +268,15 @@ class Bench:
     def crowd(self) -> None:
         """Many clients at once for a file that the mirror does not have."""
         self._sampler.phase = "crowd"
-        size = self._sizes.crowd_file
-        say(f"{self._sizes.crowd} clients at once")
+        size = self.sizes.crowd_file
+        say(f"{self.sizes.crowd} clients at once")
         with self.notes.noting("crowd"):
             if "mirror" not in self._servers:
                 raise Unavailable("the mirror did not start")
             self._room(2 * size)
             file = self._replica.big("crowd", size)
             url = dict(self._downloads("/big/crowd"))[OURS[1]]
-            found = fetch.crowd(url, file, self._sizes.crowd)
+            found = fetch.crowd(url, file, self.sizes.crowd)
             asked = self._upstream.requests.count("/big/crowd")
             self._add_figure("crowd", "upstream requests", "mirror", [asked])
             self._add_figure("crowd", "share right", "mirror", [found.right / found.clients])
@@ -266,7 +284,7 @@ class Bench:
 
     def large(self) -> None:
         """The memory of a mirror of its own while it fetches a very large file, and then serves it."""
-        size = self._sizes.large
+        size = self.sizes.large
         say(f"a file of {size / 1e9:g} GB")
         with self.notes.noting("4g"), ExitStack() as stack:
             self._room(size)
@@ -289,7 +307,7 @@ class Bench:
 
     def first_builds(self, works: Sequence[str], servers: Sequence[str], names: Sequence[str]) -> None:
         """uv through servers that are started empty, over a link with a delay, for the named sets."""
-        sets = [some for some in self._sizes.sets if some.name in names]
+        sets = [some for some in self.sizes.sets if some.name in names]
         with ExitStack() as stack:
             builds = cold.FirstBuilds(self._folder / "first-builds", sets, self._rounds, stack, self.notes)
             for work in works:
@@ -302,7 +320,7 @@ class Bench:
     def first_sight(self) -> None:
         """CPU of the first request for another date of a project whose history is known."""
         self._sampler.phase = "first sight"
-        projects = [name for name in ("page-500k", "page-7m") if name in self._sizes.pages]
+        projects = [name for name in ("page-500k", "page-7m") if name in self.sizes.pages]
         dates = len(sight.DATES) if self._rounds > 1 else 1
         say("first sight of dated pages")
         with self.notes.noting("first sight"):
@@ -328,11 +346,54 @@ class Bench:
             self.figures += found.figures
 
     def _started(self, name: str, count: int) -> Iterator[tuple[str, str, float]]:
+        data = self._folder / name / "data"
+        yield "records", LS, records.ls_seconds(data)
+        yield "records", PAGE, 1e3 * records.page_seconds(data, count)
         with ExitStack() as stack:
             seconds, server = records.start_seconds(self._place(name, stack), self._sampler)
             yield "records", READY, seconds
             for what, rate in records.hits(server, count, self._seconds):
                 yield f"records, {what}", HITS, rate
+
+    # --- several nodes
+
+    def nodes(self) -> None:
+        """Hits, engine hits and first fetches of the embedded mirror, one node and three nodes, in turns."""
+        self._sampler.phase = "nodes"
+        with self.notes.noting("nodes"), ExitStack() as stack:
+            engines = nodes.Engines(stack)
+            for number in range(self.sizes.nodes):
+                self._replica.big(f"node-{number}", nodes.SIZE)
+                self._replica.big(f"small-{number}", nodes.SMALL)
+            urls = f"{self._upstream.url}/big/node-", f"{self._upstream.url}/big/small-"
+            found = Values()
+            for number in range(self._rounds):
+                say(f"nodes: round {number + 1} of {self._rounds}")
+                for column in nodes.COLUMNS:
+                    place = nodes.place_of(self._place("nodes", stack), column, number)
+                    with self.notes.noting(f"nodes, {column}"):
+                        for work, what, value in nodes.measure(
+                            place, column, engines, urls, self.sizes.nodes, self._seconds
+                        ):
+                            found.add(f"nodes, {work}", what, column, value)
+                    shutil.rmtree(place.folder, ignore_errors=True)
+            self.figures += found.figures
+
+    def index(self, count: int) -> None:
+        """PostgreSQL against SQLite."""
+        self._sampler.phase = "index"
+        with self.notes.noting("index"), ExitStack() as stack:
+            postgres = nodes.postgres(stack)
+            say(f"two indexes with {count:,} records")
+            folder, url = self._folder / "index", postgres.database()
+            stack.callback(shutil.rmtree, folder)
+            records.fill(folder, count)
+            indexes.fill(url, count)
+            found = Values()
+            say("index: all works")
+            for work, column, rate in indexes.measure(folder, url, count, self._seconds / 2, self._rounds):
+                found.add(f"index, {work}", OPERATIONS, column, rate)
+            self.figures += found.figures
 
     def memory(self) -> None:
         """Take the peaks that were sampled as figures."""

@@ -1,4 +1,4 @@
-"""nginx in several roles, a process tree each: an upstream, the same files served statically, and a caching mirror.
+"""nginx in several roles, a process tree each: an upstream, a static server, a caching mirror, a balancer before nodes.
 
 All have what Debian's configuration has (sendfile, tcp_nopush), as many workers as this mirror, connections that stay
 open, and, but for the upstream, no access log. The static one is the limit: the kernel sends files that nobody has to
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Final
@@ -96,6 +97,23 @@ class Nginx:
             sub_filter_once off;
             sub_filter {upstream}/packages/ {self.url}/packages/;
         }}
+"""
+        return self._start(http, server)
+
+    def balance(self, origins: Sequence[str]) -> Child:
+        """Run what stands before the nodes of a mirror: the same address goes to the same one."""
+        servers = " ".join(f"server {origin.removeprefix('http://')};" for origin in origins)
+        http = f"""
+    access_log off;
+    upstream mirror {{ hash $request_uri consistent; {servers} keepalive 64; }}
+"""
+        server = """
+        merge_slashes off;
+        proxy_http_version 1.1;
+        proxy_set_header Host $http_host;
+        proxy_set_header Connection "";
+        proxy_buffering off;
+        location / { proxy_pass http://mirror; }
 """
         return self._start(http, server)
 

@@ -24,7 +24,7 @@ from .process import Child, Unavailable, clean_environment, free_port
 
 ROOT: Final = Path(__file__).resolve().parents[2]
 PEERS: Final = ROOT / ".peers"
-_MIRROR: Final = Path(sys.executable).with_name("httpcache")
+COMMAND: Final = Path(sys.executable).with_name("httpcache")
 PIN: Final = "bench-2026-01-01"
 DAY: Final = 86_400
 """Seconds: longer than any run."""
@@ -108,18 +108,24 @@ def mirror(place: Place, *, ready_every: float = 0.05) -> Server:
     return Server("mirror", mirror_version(), child, url, indexes)
 
 
-def serve(folder: Path, stack: ExitStack, *options: str, ready_every: float = 0.05) -> tuple[Child, str]:
+def serve(
+    folder: Path,
+    stack: ExitStack,
+    *options: str,
+    ready_every: float = 0.05,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[Child, str]:
     """Start this mirror with its data in `folder`; return it with its origin. Raises Unavailable."""
     url = f"http://127.0.0.1:{(port := free_port())}"
     listen = ("--host", "127.0.0.1", "--port", f"{port}")
-    child = Child([_MIRROR, "serve", "--data", folder / "data", *listen, *options], folder, stack)
+    child = Child([COMMAND, "serve", "--data", folder / "data", *listen, *options], folder, stack, environment)
     child.wait_until_ready(f"{url}/-/ready", ready_every)
     return child, url
 
 
 def mirror_version() -> str:
     """What this mirror says of itself."""
-    return _run(_MIRROR, "--version").strip()
+    return _run(COMMAND, "--version").strip()
 
 
 SERVERS: Final[Mapping[str, Callable[[Place], Server]]] = {

@@ -67,6 +67,8 @@ class Sizes:
     crowd: int
     graph: int
     records: int
+    indexed: int
+    nodes: int
     sets: Sequence[cold_sets.Set]
 
 
@@ -79,6 +81,8 @@ FULL: Final = Sizes(
     crowd=200,
     graph=130,
     records=1_000_000,
+    indexed=100_000,
+    nodes=200,
     sets=cold_sets.SETS,
 )
 SMALL: Final = Sizes(
@@ -90,6 +94,8 @@ SMALL: Final = Sizes(
     crowd=40,
     graph=30,
     records=10_000,
+    indexed=10_000,
+    nodes=40,
     sets=cold_sets.SMALL,
 )
 

@@ -14,6 +14,9 @@ WRK: Final = "share of a core that wrk took"
 SECONDS: Final = "seconds"
 READY: Final = "seconds to ready"
 HITS: Final = "hits a second"
+LS: Final = "seconds of httpcache ls"
+PAGE: Final = "ms for 100 records of a pin"
+OPERATIONS: Final = "operations a second"
 SPEED: Final = "MB a second"
 FIRST_BYTE: Final = "ms to the first byte"
 PSS: Final = "peak PSS, MB"
@@ -31,7 +34,25 @@ LIMIT: Final = "nginx"
 """The column of the same files served statically: what every ratio is to, unless it says otherwise."""
 CACHE: Final = "nginx-cache"
 OURS: Final = ("mirror-dated", "mirror-pinned")
-_TABLES: Final = (RATE, CPU, WRK, SECONDS, FIRST_BUILD, SERVER_CPU, METADATA, UPSTREAM, LINK, PSS, RSS)
+EMBEDDED: Final = "embedded"
+"""The column of one mirror with the embedded store: what nodes are compared with."""
+NODES: Final = ("a second, 16 at a time", "ms, one at a time", "CPU ms of the mirror")
+"""What is measured of nodes."""
+_TABLES: Final = (
+    *NODES,
+    OPERATIONS,
+    RATE,
+    CPU,
+    WRK,
+    SECONDS,
+    FIRST_BUILD,
+    SERVER_CPU,
+    METADATA,
+    UPSTREAM,
+    LINK,
+    PSS,
+    RSS,
+)
 """What has a table of its own."""
 _NOISE: Final = 0.95
 """What still counts as no slower: two runs of one server differ by some per cent."""
@@ -107,7 +128,9 @@ class Table:
     def __init__(self, figures: Sequence[Figure]) -> None:
         self._medians = {(found.work, found.what, found.column): found.median for found in figures}
         self.columns = list(
-            dict.fromkeys(found.column for found in figures if found.what in (RATE, SECONDS, FIRST_BUILD))
+            dict.fromkeys(
+                found.column for found in figures if found.what in (RATE, SECONDS, FIRST_BUILD, OPERATIONS, *NODES)
+            )
         )
 
     def get(self, work: str, what: str, column: str) -> float | None:
@@ -182,6 +205,8 @@ def _other_targets(table: Table) -> Iterator[Target]:
     large, usual = table.get("memory, 4g", PSS, "mirror (4g)"), table.largest(PSS, "mirror")
     yield Target("memory: the same with the 4 GB file alone", min(usual or 350, 350), False, large)
     yield Target("records: seconds to ready with many", 2, False, table.get("records", READY, "many"))
+    yield Target("records: seconds of httpcache ls, many", 0.2, False, table.get("records", LS, "many"))
+    yield Target("records: ms for 100 records of a pin, many", 20, False, table.get("records", PAGE, "many"))
     for what in ("one address", "some addresses", "any address"):
         ratio = table.ratio(f"records, {what}", HITS, "many", "few")
         yield Target(f"records: hits on {what}, many / few", _NOISE, True, ratio)
@@ -203,6 +228,11 @@ def lines(report: Report) -> Iterator[str]:
     yield from _section("seconds", _by_column(report, table, SECONDS))
     yield from _section(f"the same, times {LIMIT}", _ratios(report, table, SECONDS, [LIMIT]))
     yield from first_builds(report, table)
+    for what in NODES:
+        yield from _section(f"nodes: {what}", _by_column(report, table, what))
+        yield from _section(f"the same, times {EMBEDDED}", _ratios(report, table, what, [EMBEDDED]))
+    yield from _section(f"{OPERATIONS} of an index", _by_column(report, table, OPERATIONS))
+    yield from _section("the same, times SQLite", _ratios(report, table, OPERATIONS, ["SQLite"]))
     yield from _section("the rest", list(_rest(report)))
     yield from _section("memory of the process tree, MB", list(_memory(report)))
     yield from _section("targets", list(_verdicts(report)))
