@@ -5,7 +5,9 @@ Clients get what a node has and may rely on, or a 503 that says when to come aga
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -13,18 +15,24 @@ from pathlib import Path
 from typing import Final
 
 import httpx
+import obstore
 import psycopg
 import pytest
+from anyio.from_thread import start_blocking_portal
+from obstore.store import from_url
 
 from tests.support import http, objects
-from tests.support.cluster import Cluster, soon
-from tests.support.cluster_load import RECOVERY, Load
+from tests.support.cluster import Cluster, answers, soon
+from tests.support.cluster_load import PIN, RECOVERY, Load
+from tests.support.command import run
 from tests.support.meddler import Meddler
 from tests.support.mirror import Mirror
-from tests.support.postgres import Postgres
+from tests.support.postgres import Postgres, Standby
 from tests.support.registries import PyPI
-from tests.support.upstream import Upstream
+from tests.support.relay import Relay
+from tests.support.upstream import Response, Upstream
 
+BIG: Final = os.urandom(300_000)
 AWAY: Final = 15.0
 """Seconds that an engine is away."""
 
@@ -118,6 +126,32 @@ def test_others_have_all_connections(tmp_path: Path, upstream: Upstream, pypi: P
         load.check()
 
 
+def test_a_standby_takes_over(tmp_path: Path, upstream: Upstream, pypi: PyPI) -> None:
+    """Nothing is lost, since a commit waits for the standby."""
+    with of_its_own(tmp_path, pypi) as cluster:
+        first = cluster.postgres
+        standby = Standby(first)
+        try:
+            name = cluster.index.rpartition("/")[2]
+            hosts = f"127.0.0.1:{first.port},127.0.0.1:{standby.port}"
+            cluster.index = f"postgresql://mirror@{hosts}/{name}?target_session_attrs=read-write"
+            load = Load(cluster, upstream, pypi)
+            nodes = cluster.start(3)
+            with load.running():
+                load.run_for(3)
+                assert load.answered[200] > 10
+                first.stop(signal.SIGKILL)
+                load.run_for(2)
+                standby.promote()
+                soon(lambda: all(map(is_ready, nodes)), "all are ready", RECOVERY)
+                load.run_for(3)
+            load.recovers()
+            load.check()
+        finally:
+            cluster.close()
+            standby.close()
+
+
 @contextmanager
 def stopped(meddler: Meddler) -> Iterator[None]:
     """The object store itself is killed, and started again with its data."""
@@ -147,6 +181,8 @@ TROUBLES: Final[dict[str, Callable[[Meddler], AbstractContextManager[None]]]] = 
     "503": meddled(status=503, body=b"<Error><Code>SlowDown</Code></Error>"),
     "403": meddled(status=403, body=b"<Error><Code>InvalidAccessKeyId</Code></Error>"),
     "slow": meddled(pause=0.3),
+    "cut": meddled(cut=10_000),
+    "silent": meddled(hangs=True),
 }
 
 
@@ -169,3 +205,98 @@ def test_the_object_store_is_in_trouble(name: str, cluster: Cluster, upstream: U
         load.recovers(400_000)
         load.check()
         cluster.endpoint = objects.server().url
+
+
+@pytest.mark.parametrize("loss", ["lost", "other bytes"])
+def test_an_object_is_damaged(loss: str, cluster: Cluster, upstream: Upstream) -> None:
+    """Who has it goes on; another node fetches the same bytes again, and takes no others."""
+    upstream.pages["/file"] = Response(BIG)
+    nodes = cluster.start(3)
+    target = f"{upstream.url}/file"
+    assert http.get(nodes[0].pin(PIN, target)).content == BIG
+    with objects.credentials(cluster.endpoint):
+        store = from_url(cluster.blobs, client_options={"allow_http": True})
+        [name] = [meta["path"] for page in obstore.list(store) for meta in page]
+        if loss == "lost":
+            obstore.delete(store, name)
+        else:
+            obstore.put(store, name, bytes(reversed(BIG)))
+    upstream.pages["/file"] = Response(os.urandom(len(BIG)))
+    assert http.get(nodes[0].pin(PIN, target)).content == BIG
+    for node in nodes[1:]:
+        with suppress(httpx.TransportError):
+            assert http.get(node.pin(PIN, target)).status_code == 503
+    upstream.pages["/file"] = Response(BIG)
+    for node in nodes[1:]:
+        soon(lambda node=node: whole(node.pin(PIN, target)) == BIG, "the same bytes again", RECOVERY)  # type: ignore[misc]
+    ran = run("verify", *cluster.command, environment=cluster.environment)
+    assert ran.returncode == 0, ran.stdout
+
+
+def whole(address: str) -> bytes | None:
+    """The body of an answer that is whole, or None."""
+    try:
+        answer = http.get(address)
+    except httpx.TransportError:
+        return None
+    return answer.content if answer.status_code == 200 else None
+
+
+def test_a_node_that_is_cut_off_from_postgresql(cluster: Cluster, upstream: Upstream) -> None:
+    """It answers nothing that another node has forgotten, and works again when it is back."""
+    bodies = {"/small": b"small", "/big": BIG}
+    upstream.pages.update({path: Response(body) for path, body in bodies.items()})
+    (other,) = cluster.start(1)
+    with start_blocking_portal() as portal:
+        relaying = Relay.before(cluster.postgres.port)
+        with portal.wrap_async_context_manager(relaying) as relay:
+            through = cluster.index.replace(f":{cluster.postgres.port}/", f":{relay.port}/")
+            (node,) = cluster.start(1, "--index", through)
+            for path, body in bodies.items():
+                for _ in range(3):
+                    found = answers([other, node], PIN, upstream.url + path)
+                    assert [answer.content for answer in found] == [body] * 2
+            portal.call(relay.passing.clear)
+            time.sleep(1)
+            assert run("forget", PIN, "--yes", *cluster.command, environment=cluster.environment).returncode == 0
+            upstream.pages.update({path: Response(b"another") for path in bodies})
+            time.sleep(1)
+            assert not is_ready(node)
+            assert is_ready(other)
+            for path in bodies:
+                answer = http.get(node.pin(PIN, upstream.url + path))
+                assert (answer.status_code, answer.headers.get("retry-after")) == (503, "10")
+                assert http.get(other.pin(PIN, upstream.url + path)).content == b"another"
+            portal.call(relay.passing.set)
+            soon(lambda: is_ready(node), "the node is ready", RECOVERY)
+            for path in bodies:
+                assert http.get(node.pin(PIN, upstream.url + path)).content == b"another"
+            assert "Traceback" not in node.log()
+
+
+def test_what_is_forgotten_in_one_pin_stays_in_another(cluster: Cluster, upstream: Upstream, pypi: PyPI) -> None:
+    """The collection of bodies beside nodes that freeze the same bodies."""
+    load = Load(cluster, upstream, pypi)
+    nodes = cluster.start(3)
+    upstream.pages.update({f"/same/{number}": Response(b"%d" % number * 4_000) for number in range(40)})
+    upstream.pages.update({f"/small/{number}": Response(b"%d" % number * 4) for number in range(40)})
+    ended = threading.Event()
+
+    def forget() -> None:
+        while not ended.is_set():
+            for number in range(0, 40, 8):
+                for path in (f"/same/{number}", f"/small/{number}"):
+                    assert http.get(nodes[number % 3].pin("other", upstream.url + path)).status_code == 200
+            run("forget", "other", "--yes", *cluster.command, environment=cluster.environment)
+
+    forgetting = threading.Thread(target=forget)
+    with load.running():
+        forgetting.start()
+        for number in range(40):
+            for path in (f"/same/{number}", f"/small/{number}"):
+                for node in nodes:
+                    assert load.ask(node, f"/{PIN}/{upstream.url}{path}") == 200
+            load.run_for(0.2)
+        ended.set()
+        forgetting.join()
+    load.check()
