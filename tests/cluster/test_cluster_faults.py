@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -25,8 +26,11 @@ from tests.support import http, objects
 from tests.support.cluster import Cluster, answers, soon
 from tests.support.cluster_load import PIN, RECOVERY, Load
 from tests.support.command import run
+from tests.support.config import table
+from tests.support.index import filenames
 from tests.support.meddler import Meddler
 from tests.support.mirror import Mirror
+from tests.support.packages import wheel
 from tests.support.postgres import Postgres, Standby
 from tests.support.registries import PyPI
 from tests.support.relay import Relay
@@ -300,3 +304,74 @@ def test_what_is_forgotten_in_one_pin_stays_in_another(cluster: Cluster, upstrea
         ended.set()
         forgetting.join()
     load.check()
+
+
+def test_rules_groups_and_private_copies_hold_meanwhile(
+    tmp_path: Path, upstream: Upstream, pypi: PyPI, upstreams: Callable[..., Upstream]
+) -> None:
+    """Whatever is away: no private copy without its login, nothing blocked, nothing public for an own name."""
+    upstream.auth = ("user", "password")
+    upstream.pages["/file"] = Response(BIG)
+    internal = PyPI(upstreams(), upstreams())
+    internal.upload(wheel("own", "1.0"), "2023-06-01T00:00:00Z")
+    pypi.upload(wheel("own", "9.0"), "2023-06-01T00:00:00Z")
+    pypi.upload(wheel("bad", "1.0"), "2023-06-01T00:00:00Z")
+    config = tmp_path / "mirror.toml"
+    config.write_text(
+        table("registry", name="internal", index=internal.url)
+        + table("group", name="everything", registries=["internal", "pypi"])
+    )
+    with of_its_own(tmp_path, pypi) as cluster, Meddler(objects.server().url) as meddler:
+        cluster.endpoint = meddler.url
+        nodes = cluster.start(3, "--pypi-config", str(config))
+        private = [node.pin(PIN, f"{upstream.url}/file") for node in nodes]
+        blocked = [f"{node.at('2023-07-01')}bad/" for node in nodes]
+        own = [f"{node.url}/everything/live/own/" for node in nodes]
+        assert (
+            run("block", "bad", "--reason", "test", *cluster.command, environment=cluster.environment).returncode == 0
+        )
+
+        def hold() -> bool:
+            """Check that nothing forbidden is answered. Returns whether all that is allowed is."""
+            with ThreadPoolExecutor(12) as pool:
+                names = pool.map(names_of, own)
+                logins = pool.map(lambda address: status(address, auth=upstream.auth), private)
+                nobody = pool.map(status, private)
+                pages = pool.map(names_of, blocked)
+            found = list(names)
+            assert all(each in (None, ["own-1.0-py3-none-any.whl"]) for each in found)
+            assert set(nobody) <= {401, 503}
+            assert not any(pages)
+            seen = set(logins)
+            assert seen <= {200, 503, None}
+            return None not in found and seen == {200}
+
+        soon(hold, "all is answered", RECOVERY)
+        cluster.postgres.stop(signal.SIGKILL)
+        hold()
+        cluster.postgres.start()
+        soon(hold, "all is answered again", RECOVERY)
+        meddler.status = 500
+        hold()
+        meddler.reset()
+        internal.index.stop()
+        hold()
+        internal.index.start()
+        soon(hold, "all is answered in the end", RECOVERY)
+        for node in nodes:
+            assert "Traceback" not in node.log()
+
+
+def status(address: str, **options: object) -> int | None:
+    """The status of an answer, or None if it broke off."""
+    try:
+        return http.get(address, **options).status_code
+    except httpx.TransportError:
+        return None
+
+
+def names_of(page: str) -> list[str] | None:
+    """The files of a page, or None if it is not there."""
+    with suppress(AssertionError):
+        return filenames(page)
+    return None
