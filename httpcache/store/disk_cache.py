@@ -46,6 +46,15 @@ class BytesDisk(diskcache.Disk):  # type: ignore[misc]
         return super().fetch(mode, filename, value, False)  # type: ignore[no-any-return]
 
 
+class _Cache(diskcache.Cache):  # type: ignore[misc]
+    def __init__(self, *arguments: object, **named: object) -> None:
+        try:
+            super().__init__(*arguments, **named)
+        except BaseException:
+            self.close()  # a connection that nobody closes is warned of
+            raise
+
+
 def open_cache(folder: Path, limit: int, disk: type[BytesDisk] = BytesDisk) -> diskcache.Cache:
     """Open a cache of about `limit` bytes; one that is damaged is deleted first. Raises FAILURES.
 
@@ -63,7 +72,7 @@ def open_cache(folder: Path, limit: int, disk: type[BytesDisk] = BytesDisk) -> d
 
 def _open(folder: Path, limit: int, disk: type[BytesDisk]) -> diskcache.Cache:
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return diskcache.Cache(
+    return _Cache(
         str(folder),
         timeout=PATIENCE,
         disk=disk,
