@@ -9,6 +9,7 @@ from hashlib import sha256
 from httpcache.lru import SizedLRU
 
 from .base import PAGE, Columns, Index, Listed, PinTotals, Place
+from .keys import RECORDS
 
 VALUES = 32 * 1024 * 1024  # bytes of values
 BODIES = 32 * 1024 * 1024  # bytes of small bodies
@@ -25,29 +26,24 @@ class CachedIndex:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._generation: Hashable = None
-        self._values: SizedLRU[str, bytes] = SizedLRU(VALUES)
+        self._values: SizedLRU[str, tuple[bytes | None]] = SizedLRU(VALUES)
         self._bodies: SizedLRU[str, bytes] = SizedLRU(BODIES)
 
     async def get(self, key: str) -> bytes | None:
         """See Index."""
-        generation = self._fresh()
-        value = self._values.get(key)
-        if value is None:
-            value = await self._index.get(key)
-            self._keep(generation, key, value)
+        [value] = await self.get_many([key])
         return value
 
     async def get_many(self, keys: Sequence[str]) -> list[bytes | None]:
         """See Index."""
         generation = self._fresh()
-        values = {key: self._values.get(key) for key in keys}
-        missing = [key for key, value in values.items() if value is None]
-        if missing:
-            found = await self._index.get_many(missing)
-            for key, value in zip(missing, found, strict=True):
-                self._keep(generation, key, value)
-                values[key] = value
-        return [values[key] for key in keys]
+        known = {key: self._values.get(key) for key in keys}
+        missing = [key for key, value in known.items() if value is None]
+        found = await self._index.get_many(missing) if missing else []
+        for key, value in zip(missing, found, strict=True):
+            known[key] = (value,)
+            self._keep(generation, key, value)
+        return [value[0] if value else None for value in map(known.get, keys)]
 
     def _fresh(self) -> Hashable:
         """Forget the values of an earlier generation; return the one of now."""
@@ -58,9 +54,10 @@ class CachedIndex:
         return generation
 
     def _keep(self, generation: Hashable, key: str, value: bytes | None) -> None:
-        """Keep a value that was read after this generation, unless there is another one now."""
-        if value is not None and generation == self._generation == self._index.generation():
-            self._values.put(key, value, len(key) + len(value) + OVERHEAD)
+        """Keep a value, or that there is none, as read after this generation, unless there is another one now."""
+        is_sure = value is not None or not key.startswith(RECORDS)  # a record can be added without being counted
+        if is_sure and generation == self._generation == self._index.generation():
+            self._values.put(key, (value,), len(key) + len(value or b"") + OVERHEAD)
 
     async def body(self, digest: str) -> bytes | None:
         """See Index."""

@@ -15,8 +15,7 @@ from .store import Store
 T = TypeVar("T")
 
 
-FIRST = 2  # values that are read at first: most logs are short, and so few are read without a thread
-FURTHER = 1024
+AT_ONCE = 1024  # values that are read in one request
 
 
 class Log:
@@ -32,18 +31,16 @@ class Log:
     async def read(self, start: int = 0) -> list[bytes]:
         """Return the values from number `start` on."""
         values: list[bytes] = []
-        limit = FIRST
         while True:
             last = start + len(values) - 1
             after = keys.numbered(self._prefix, last) if last >= 0 else self._prefix
-            page = await self._store.index.page(self._prefix, after, limit)
+            page = await self._store.index.page(self._prefix, after, AT_ONCE)
             for key, value in page:
                 if key != keys.numbered(self._prefix, start + len(values)):
                     return values
                 values.append(value)
-            if len(page) < limit:
+            if len(page) < AT_ONCE:
                 return values
-            limit = FURTHER
 
     async def append(self, number: int, value: bytes) -> bool:
         """Write the value with that number; return False if another writer has used the number for another value."""

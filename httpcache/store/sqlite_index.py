@@ -27,7 +27,7 @@ from .sqlite_reader import Reader
 from .sqlite_schema import connect
 
 READERS = 4  # threads
-NEAR = 2  # entries of a page that are read on the event loop
+NEAR = 2  # entries that are read on the event loop: most logs are short, or have nothing new
 REMOVED_AT_ONCE = 1000  # bodies; other changes wait meanwhile
 
 T = TypeVar("T")
@@ -62,9 +62,10 @@ class SqliteIndex:
 
     async def page(self, prefix: str, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
         """See Index."""
-        if limit <= NEAR:
-            return await self._read(lambda reader: reader.page(prefix, after, limit))
-        return await self._run(lambda reader: reader.page(prefix, after, limit))
+        near = await self._read(lambda reader: reader.page(prefix, after, min(limit, NEAR)))
+        if len(near) < NEAR or limit == NEAR:
+            return near
+        return near + await self._run(lambda reader: reader.page(prefix, near[-1][0], limit - NEAR))
 
     async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
         """See Index."""

@@ -82,7 +82,8 @@ def test_requests_for_a_file(size: int, counted: Counted, upstream: Upstream) ->
 
 def test_requests_for_a_project(counted: Counted, pypi: PyPI) -> None:
     pypi.upload(wheel("demo", "1.0"), "2023-06-01T00:00:00Z")
-    pypi.upload(wheel("warm", "1.0"), "2023-06-01T00:00:00Z")
+    for name in ("warm", "more"):
+        pypi.upload(wheel(name, "1.0"), "2023-06-01T00:00:00Z")
     first, other = counted.cluster.start(2)
     for node in (first, other):
         assert ask(f"{node.at(instant())}warm/", JSON).status_code == 200
@@ -93,11 +94,21 @@ def test_requests_for_a_project(counted: Counted, pypi: PyPI) -> None:
         at = instant()
         return ask(f"{first.at(at)}demo/", JSON).raise_for_status()
 
+    assert ask(f"{first.at(instant())}more/", JSON).status_code == 200
     found = {"first observation": counted.requests(observe)}
     pypi.upload(wheel("demo", "2.0"), "2023-06-01T00:00:00Z")
     found["next observation"] = counted.requests(observe)
     found["page again"] = counted.requests(lambda: ask(f"{first.at(at)}demo/", JSON).raise_for_status())
     found["page of another node"] = counted.requests(lambda: ask(f"{other.at(at)}demo/", JSON).raise_for_status())
-    most = {"first observation": 12, "next observation": 12, "page again": 2, "page of another node": 5}
+    found["another page of it"] = counted.requests(
+        lambda: ask(f"{other.at('2023-07-01')}more/", JSON).raise_for_status()
+    )
+    most = {
+        "first observation": 12,
+        "next observation": 12,
+        "page again": 2,
+        "page of another node": 4,
+        "another page of it": 2,
+    }
     assert {name: count for name, (count, _) in found.items() if count > most[name]} == {}
     assert {objects for _, objects in found.values()} == {0}
