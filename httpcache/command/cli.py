@@ -288,7 +288,7 @@ def _upgrade(index: str | None) -> int:
     try:
         from httpcache.store import postgres_schema  # an embedded store needs none of what it imports
     except ImportError as error:
-        raise MirrorError(f"--index needs {error.name}: install httpcache[cluster]") from error
+        raise MirrorError(f"--index needs {error.name}: install 'freezing-mirror[cluster]'") from error
     _say("the index is up to date" if postgres_schema.upgrade(index) else "there was nothing to do")
     return 0
 

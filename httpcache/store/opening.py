@@ -26,7 +26,7 @@ async def opened(location: Location) -> AsyncIterator[Store]:
         try:
             from .node import open_node  # the embedded store needs none of what it imports
         except ImportError as error:
-            raise MirrorError(f"--index needs {error.name}: install httpcache[cluster]") from error
+            raise MirrorError(f"--index needs {error.name}: install 'freezing-mirror[cluster]'") from error
         async with open_node(location.data, location.index, location.blobs, location.local_cache) as store:
             yield store
         return
