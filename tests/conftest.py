@@ -48,7 +48,7 @@ def _shares(item: pytest.Item) -> str | None:
     if isinstance(item, pytest.Function):
         parameters = set(item.name.strip("]").split("[")[-1].split("-"))
         if item.path.parent.name == "cluster" or item.path.stem == "test_object_blobs" or OBJECT_STORES & parameters:
-            return "object store"  # its server takes long to start
+            return "alone"  # several nodes, and a server that takes long to start
         for found in item._fixtureinfo.name2fixturedefs.values():
             if any(each.scope == "module" for each in found):
                 return item.path.stem

@@ -59,6 +59,10 @@ def redirect(location: str, status: int = 302) -> Response:
     return Response(b"", status, {"Location": location})
 
 
+_ports: set[int] = set()
+"""What upstreams of this process have had: a mirror that tests share knows something of each."""
+
+
 class Upstream:
     """An upstream server on 127.0.0.1: `pages` maps a raw path, with or without query, to what it answers.
 
@@ -108,7 +112,11 @@ class Upstream:
         if self._reserved is not None:
             self._reserved.close()
         self._server = _Server(self, self.port)
+        while not self.port and self._server.server_address[1] in _ports:
+            self._server.server_close()
+            self._server = _Server(self, 0)
         self.port = self._server.server_address[1]
+        _ports.add(self.port)
         threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
 
     def stop(self) -> None:
