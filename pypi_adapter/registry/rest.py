@@ -27,8 +27,8 @@ class Rest:
 
     async def over(self) -> None:
         """Wait for the end of the rest, also if it is extended in the meantime."""
-        if self.left > 0:
-            await anyio.sleep(self.left)
+        if anyio.current_time() < self._end:
+            await anyio.sleep_until(self._end)
             await self.over()
 
 
