@@ -7,7 +7,6 @@ from itertools import count
 import anyio
 import pytest
 
-from pypi_adapter.registry import rest
 from pypi_adapter.registry.rest import LONGEST, Rest
 
 
@@ -25,7 +24,7 @@ async def test_a_rest_may_end_between_any_two_looks_at_the_clock(looks: int, mon
     end = -it.left + anyio.current_time()
     times = (end - 1.0 if number < looks else end + 1.0 for number in count())
     with monkeypatch.context() as patched:
-        patched.setattr(rest.anyio, "current_time", lambda: next(times))
+        patched.setattr(anyio, "current_time", lambda: next(times))
         it.extend(1.0)
         with anyio.fail_after(30):
             await it.over()
