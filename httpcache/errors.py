@@ -15,7 +15,8 @@
     │   ├── TimedOut                504
     │   └── Offline                 504  the mirror runs with --offline
     └── StoreError                  503  the store cannot be read or written
-        ├── Damaged                 503  the bytes on disk are not those that were frozen
+        ├── Damaged                 503  what is stored is not what was written
+        │   └── DamagedBody         503  a body is; the next request may find it mended
         └── StoreFull               507
 
 Texts name the target and the cause, but never a credential or a query: apply `redact` to every URL in a text.
@@ -134,7 +135,14 @@ class StoreError(MirrorError):
 
 
 class Damaged(StoreError):
-    """The bytes on disk are not those that were frozen (503)."""
+    """What is stored is not what was written (503)."""
+
+
+class DamagedBody(Damaged):
+    """The bytes of a body are missing, or not those that were frozen (503): a later request may find them mended."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, headers={"retry-after": "10"})
 
 
 class StoreFull(StoreError):

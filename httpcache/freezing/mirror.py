@@ -22,7 +22,7 @@ import anyio
 from anyio.abc import TaskGroup
 
 from httpcache.credentials import PUBLIC, Credentials
-from httpcache.errors import BadUpstream, Damaged, MirrorError, Refused, UpstreamError
+from httpcache.errors import BadUpstream, Damaged, DamagedBody, MirrorError, Refused, UpstreamError
 from httpcache.lru import SizedLRU
 from httpcache.settings import Settings
 from httpcache.store import keys
@@ -180,7 +180,7 @@ class Mirror:
         return condition is not Condition.BROKEN
 
     async def _mend(self, download: Download, key: str, record: Record) -> None:
-        """Fetch the bytes of a damaged copy again, and accept only the same ones. Raises Damaged."""
+        """Fetch the bytes of a damaged copy again, and accept only the same ones. Raises DamagedBody."""
         log.error("%s: the frozen bytes are damaged or missing; fetching the same ones again", download.target)
         reason = "the upstream no longer has them"
         try:
@@ -193,7 +193,7 @@ class Mirror:
                 return
         except MirrorError as error:
             reason = error.text
-        raise Damaged(
+        raise DamagedBody(
             f"the frozen bytes of {download.target} are damaged or missing (sha256 {record.digest}): restore the "
             "data folder from a backup, or remove the record with `httpcache forget`. They were not fetched again: "
             f"{reason}"

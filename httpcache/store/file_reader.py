@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import anyio.to_thread
 
-from httpcache.errors import Damaged
+from httpcache.errors import DamagedBody
 
 from .errors import guarded
 
@@ -62,7 +62,7 @@ async def _pieces(fd: int, start: int, stop: int) -> AsyncIterator[bytes]:
         else:
             await asyncio.sleep(0)  # give other tasks a turn, as reading in a thread does
         if not chunk:
-            raise Damaged("a file of the store is shorter than its record says: try again")
+            raise DamagedBody("a file of the store is shorter than its record says: try again")
         yield chunk
         start += len(chunk)
 

@@ -16,7 +16,7 @@ import obstore
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import AzureStore, GCSStore, LocalStore, S3Store, from_url
 
-from httpcache.errors import Damaged, StoreError, StoreFull, redact
+from httpcache.errors import Damaged, DamagedBody, StoreError, StoreFull, redact
 
 from .base import Stamp
 from .errors import guarded
@@ -206,5 +206,5 @@ def _absent() -> StoreError:
     return _unusable("has no such bucket")
 
 
-def _missing() -> Damaged:
-    return Damaged("a body is missing in the mirror's object store, or is shorter than its record says")
+def _missing() -> DamagedBody:
+    return DamagedBody("a body is missing in the mirror's object store, or is shorter than its record says")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 
 from httpcache.errors import MirrorError, StoreError
@@ -23,11 +23,7 @@ async def opened(location: Location) -> AsyncIterator[Store]:
     """Open a store inside the block, in this event loop and process. Raises MirrorError, StoreError."""
     if location.index and location.blobs:
         prepare_node(location.data)
-        try:
-            from .node import open_node  # the embedded store needs none of what it imports
-        except ImportError as error:
-            raise MirrorError(f"--index needs {error.name}: install 'freezing-mirror[cluster]'") from error
-        async with open_node(location.data, location.index, location.blobs, location.local_cache) as store:
+        async with _open_node()(location.data, location.index, location.blobs, location.local_cache) as store:
             yield store
         return
     store = LocalStore(location.data)
@@ -38,7 +34,11 @@ async def opened(location: Location) -> AsyncIterator[Store]:
 
 
 def prepare_node(folder: Path) -> None:
-    """Make the folder of a node, if it is missing. Raises StoreError if it is that of an embedded store."""
+    """Make the folder of a node, if it is missing.
+
+    Raises StoreError if it is that of an embedded store, and MirrorError if the packages for nodes are not installed.
+    """
+    _open_node()
     with mapped():
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = version(folder)
@@ -50,3 +50,12 @@ def prepare_node(folder: Path) -> None:
         (folder / "spool").mkdir(mode=0o700, exist_ok=True)
         if not found:
             write_version(folder, NODE)
+
+
+def _open_node() -> Callable[[Path, str, str, int], AbstractAsyncContextManager[Store]]:
+    """Return `node.open_node`; the embedded store needs none of what it imports."""
+    try:
+        from .node import open_node
+    except ImportError as error:
+        raise MirrorError(f"--index needs {error.name}: install 'freezing-mirror[cluster]'") from error
+    return open_node

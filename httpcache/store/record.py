@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from httpcache.errors import Damaged, StoreError, redact
+from httpcache.errors import DamagedBody, StoreError, redact
 from httpcache.target import Target
 
 from .base import Columns
@@ -90,9 +90,9 @@ def shown(target: Target) -> str:
     return redact(target.url)
 
 
-def damaged(record: Record) -> Damaged:
+def damaged(record: Record) -> DamagedBody:
     """Return the error for a record whose blob is damaged or missing."""
-    return Damaged(
+    return DamagedBody(
         f"the frozen bytes of {record.url} are damaged or missing: request it again, and they are fetched again if "
         "the upstream still has the same ones"
     )

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
-from httpcache.errors import Damaged
+from httpcache.errors import Damaged, DamagedBody
 
 from .base import Blobs, Condition, Index, RemoteBlobs
 from .errors import guarded
@@ -107,7 +107,7 @@ class Store:
         """Return a body that the index keeps, or None if it does not keep this one. Raises Damaged."""
         body = await self.index.body(digest) if size <= SMALL else None
         if body is not None and (len(body) != size or sha256(body).hexdigest() != digest):
-            raise Damaged(f"the bytes with sha256 {digest} are damaged in the store's index: request them again")
+            raise DamagedBody(f"the bytes with sha256 {digest} are damaged in the store's index: request them again")
         return body
 
     async def read_body(self, digest: str, size: int, start: int, stop: int) -> AsyncIterator[bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Sequence
 from html import escape
 
+import anyio
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 
@@ -13,6 +14,9 @@ from httpcache.errors import MirrorError
 from httpcache.request import HOST
 from httpcache.settings import Settings
 from httpcache.store import keys
+
+READY_SECONDS = 2.0
+"""Seconds for the store to answer; load balancers do not wait long for a readiness check."""
 
 _HEADERS = {
     "cache-control": "no-store",
@@ -48,7 +52,11 @@ async def health(request: Request) -> Response:
 async def ready(request: Request) -> Response:
     """Answer 200 if the store can be read, 503 otherwise."""
     try:
-        await request.app.state.store.get(keys.SECRET)
+        with anyio.fail_after(READY_SECONDS):
+            await request.app.state.store.get(keys.SECRET)
+    except TimeoutError:
+        text = f"the store has not answered within {READY_SECONDS:.0f} seconds\n"
+        return PlainTextResponse(text, 503, headers=_HEADERS)
     except MirrorError as error:
         return PlainTextResponse(error.text + "\n", 503, headers=_HEADERS)
     return PlainTextResponse("ready\n", headers=_HEADERS)

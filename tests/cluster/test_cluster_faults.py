@@ -22,6 +22,7 @@ import pytest
 from anyio.from_thread import start_blocking_portal
 from obstore.store import from_url
 
+from httpcache.web.endpoints import READY_SECONDS
 from tests.support import http, objects
 from tests.support.cluster import Cluster, answers, soon
 from tests.support.cluster_load import PIN, RECOVERY, Load
@@ -37,7 +38,7 @@ from tests.support.relay import Relay
 from tests.support.upstream import Response, Upstream
 
 BIG: Final = os.urandom(300_000)
-AWAY: Final = 15.0
+AWAY: Final = 30.0
 """Seconds that an engine is away."""
 
 
@@ -187,6 +188,7 @@ TROUBLES: Final[dict[str, Callable[[Meddler], AbstractContextManager[None]]]] = 
     "slow": meddled(pause=0.3),
     "cut": meddled(cut=10_000),
     "silent": meddled(hangs=True),
+    "wrong bytes": meddled(turned=5_000, methods={"GET"}),
 }
 
 
@@ -265,7 +267,8 @@ def test_a_node_that_is_cut_off_from_postgresql(cluster: Cluster, upstream: Upst
             assert run("forget", PIN, "--yes", *cluster.command, environment=cluster.environment).returncode == 0
             upstream.pages.update({path: Response(b"another") for path in bodies})
             time.sleep(1)
-            assert not is_ready(node)
+            answer = http.get(f"{node.url}/-/ready", timeout=READY_SECONDS + 3)
+            assert (answer.status_code, answer.text) == (503, "the store has not answered within 2 seconds\n")
             assert is_ready(other)
             for path in bodies:
                 answer = http.get(node.pin(PIN, upstream.url + path))

@@ -55,6 +55,16 @@ def test_a_folder_that_cannot_be(where: str, tmp_path: Path) -> None:
     assert "--data" in line
 
 
+@pytest.mark.parametrize("missing", ["psycopg", "psycopg_pool", "obstore", "diskcache"])
+def test_a_store_on_several_machines_without_the_packages_for_it(missing: str, tmp_path: Path) -> None:
+    (tmp_path / f"{missing}.py").write_text(f"raise ModuleNotFoundError('No module', name={missing!r})\n")
+    place = ("--index", "postgresql://127.0.0.1:1/none", "--blobs", f"file://{tmp_path}", "--data", tmp_path / "data")
+    for command in (["serve", "--port", f"{free_port()}"], ["ls"]):
+        line = told(run(*command, *place, environment={"PYTHONPATH": f"{tmp_path}"}))
+        assert missing in line
+        assert "install 'freezing-mirror[cluster]'" in line
+
+
 def test_a_folder_of_another_version(tmp_path: Path) -> None:
     (tmp_path / "VERSION").write_text("999\n")
     for command in (["serve", "--port", f"{free_port()}"], ["ls"], ["show", "/a/https://b/"], ["forget", "a"]):

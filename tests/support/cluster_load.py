@@ -150,7 +150,7 @@ class Load:
         paths = sorted(self.whole)
         for path in self._dice.sample(paths, min(COMPARED, len(paths))):
             for node in self.cluster.nodes:
-                assert self.ask(node, path) == 200, (path, self.wrong)
+                soon(lambda node=node, path=path: self.ask(node, path) == 200, f"{node.url}{path} is there", RECOVERY)  # type: ignore[misc]
         assert not self.wrong, "\n".join(self.wrong)
         for node in self.cluster.nodes:
             node.stop()  # with code 0; and a command needs a connection, too
