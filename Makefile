@@ -47,7 +47,7 @@ quick-httpx2: .httpx2/ready clients
 	touch $@
 
 # Every test, on all cores. WORKERS=0: one after the other, in this process.
-test: .venv/dev clients postgres-tools s3-tools
+test: .venv/dev clients postgres-tools s3-tools browser-tools
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 soak: .venv/dev clients
@@ -102,6 +102,18 @@ postgres-tools:
 	    apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql; \
 	else echo "the tests of several machines are skipped: they need PostgreSQL (Debian: apt-get install postgresql)" >&2; fi
 
+# Chromium is Debian's; what drives it, and axe, which looks for barriers on pages, are packages beside the tests.
+.PHONY: browser-tools
+browser-tools: .venv/dev
+	@if ! command -v chromium >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && apt-get install -y -qq --no-install-recommends chromium; fi; \
+	command -v chromium >/dev/null && $(MAKE) --no-print-directory .venv/browser || \
+	    echo "the tests in a browser are skipped: they need Chromium (Debian: apt-get install chromium)" >&2
+
+.venv/browser: requirements/browser.txt .venv/dev
+	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt
+	touch $@
+
 # Writes the locks again: versions and hashes, no addresses.
 COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
 	--no-strip-extras --no-emit-index-url --no-emit-find-links --no-annotate --no-header --no-config
@@ -110,6 +122,7 @@ lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --extra cluster -c requirements/dev.txt -o requirements/cluster.txt
 	$(COMPILE) requirements/httpx2.in -c requirements/dev.txt -o requirements/httpx2.txt
+	$(COMPILE) requirements/browser.in -c requirements/dev.txt -o requirements/browser.txt
 	for t in docs release fuzz s3; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
 	for p in $(PEERS); do $(COMPILE) requirements/peer-$$p.in -o requirements/peer-$$p.txt; done

@@ -21,6 +21,7 @@ from httpcache.freezing.mirror import Mirror
 from httpcache.store.record import Record
 from httpcache.store.store import Store
 
+from .page import Page
 from .request import Request
 from .settings import Settings
 
@@ -59,6 +60,15 @@ class Command:
     alone: bool = False
 
 
+@dataclass(frozen=True)
+class Recipe:
+    """Lines to copy for a client of the mirror, and a note on where they go or what they do."""
+
+    client: str
+    note: str
+    text: str
+
+
 class Progress(Protocol):
     """Reports the progress of pieces of work."""
 
@@ -67,7 +77,12 @@ class Progress(Protocol):
 
 
 class Bound(Protocol):
-    """An adapter that is bound to a mirror."""
+    """An adapter that is bound to a mirror.
+
+    `pages` are its pages for people; their templates are in the folder `templates` of its room `pages`.
+    """
+
+    pages: Sequence[Page]
 
     async def answer(self, request: Request) -> ASGIApp | None:
         """Return the response to a request, or None if the request is not for this adapter. Raises MirrorError."""
@@ -105,6 +120,9 @@ class Adapter(Protocol):
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return (what it is for, line to copy) pairs. `address` is the mirror's address, `date` an example date."""
+
+    def recipes(self, address: str, date: str) -> Sequence[Recipe]:
+        """Return how each of its clients uses the mirror, for the start page. The arguments are those of `usage`."""
 
 
 def adapters() -> Iterator[Adapter]:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from httpcache.adapter import Bound, Command, Option, Progress
+from httpcache.adapter import Bound, Command, Option, Progress, Recipe
 from httpcache.freezing.mirror import Mirror
+from httpcache.page import Page
 from httpcache.settings import Settings
 
 from .pinned import Pinned
@@ -33,9 +34,36 @@ class NpmAdapter:
             ("Yarn 1", f"yarn add --registry {registry} PACKAGE"),
         ]
 
+    def recipes(self, address: str, date: str) -> Sequence[Recipe]:
+        """Return how npm, pnpm and Yarn install through a pin."""
+        registry = f"{address}/tools-{date}/$(npm config get registry)"
+        return [
+            Recipe(
+                "npm", "The first request for each package freezes its versions.", f"npm install --registry {registry}"
+            ),
+            Recipe(
+                "npm",
+                "In .npmrc. Leave the mirror's address out of lock files.",
+                f"registry={address}/tools-{date}/https://registry.example/\nomit-lockfile-registry-resolved=true",
+            ),
+            Recipe(
+                "pnpm",
+                "The first request for each package freezes its versions.",
+                f"pnpm install --registry {registry}",
+            ),
+            Recipe("Yarn", "Yarn 1.", f"yarn install --registry {registry}"),
+            Recipe(
+                "Yarn",
+                "Yarn 4, in .yarnrc.yml; over http also unsafeHttpWhitelist.",
+                f'npmRegistryServer: "{address}/tools-{date}/https://registry.example/"',
+            ),
+        ]
+
 
 class _Bound(Pinned):
     """See `httpcache.adapter.Bound`."""
+
+    pages: Sequence[Page] = ()
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]

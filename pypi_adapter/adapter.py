@@ -9,16 +9,18 @@ from urllib.parse import urljoin
 from distlib.index import DEFAULT_INDEX
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Bound, Option, Progress
+from httpcache.adapter import Bound, Option, Progress, Recipe
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
+from httpcache.page import Page
 from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.record import Record
 from httpcache.target import looks_like_url, read_address, split_path
 from pypi_adapter.capture.capture import Capture
 from pypi_adapter.capture.rescue import Rescue
+from pypi_adapter.pages.recipes import recipes
 from pypi_adapter.policy.rule_log import CurrentPolicy
 from pypi_adapter.registry.passes import REQUESTED, Scope
 from pypi_adapter.registry.project_list import ProjectListLog
@@ -104,6 +106,10 @@ class PypiAdapter:
             ("Poetry", f"poetry source add --priority=primary mirror {address}/{date}/"),
         ]
 
+    def recipes(self, address: str, date: str) -> Sequence[Recipe]:
+        """Return how Python's package managers install as of a date."""
+        return recipes(address, date)
+
 
 def _index(settings: Settings) -> str:
     """Return the address of the simple index, with a slash at its end. Raises BadAddress."""
@@ -159,6 +165,7 @@ class _Bound:
     """See `httpcache.adapter.Bound`."""
 
     def __init__(self, parts: Sequence[Dated | Pinned], captures: Sequence[Capture]) -> None:
+        self.pages: Sequence[Page] = ()
         self._parts = parts
         self._captures = captures
 

@@ -15,6 +15,7 @@ from httpcache import logs
 from httpcache.adapter import Adapter, Bound
 from httpcache.errors import BadAddress, Loop, MirrorError
 from httpcache.freezing.mirror import Mirror, Want, running
+from httpcache.pages.site import Site
 from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.opening import opened
@@ -154,27 +155,31 @@ def build(
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         logs.begin(settings.log_level)
         async with opened(settings.location) as store, running(settings, store, store.spool, over=over) as mirror:
-            app.state.front = Front(mirror, [adapter.bind(mirror) for adapter in adapters])
+            bound = [adapter.bind(mirror) for adapter in adapters]
+            app.state.front = Front(mirror, bound)
+            app.state.site = Site(mirror, adapters, bound)
             app.state.store = store
             yield
 
     async def front(scope: Scope, receive: Receive, send: Send) -> None:
         await app.state.front(scope, receive, send)
 
+    async def site(scope: Scope, receive: Receive, send: Send) -> None:
+        await app.state.site(scope, receive, send)
+
     async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
-        """Route the mirror's own pages and the lifespan through Starlette; all other requests bypass it, for speed."""
+        """Route the mirror's own addresses and the lifespan through Starlette; all others bypass it, for speed."""
         is_own = scope["type"] != "http" or scope["raw_path"] == b"/" or scope["raw_path"].startswith(b"/-/")
         await (app if is_own else front)(scope, receive, send)
 
     app = Starlette(
         routes=[
-            Route("/", endpoints.home(settings, adapters)),
             Route("/-/health", endpoints.health),
             Route("/-/ready", endpoints.ready),
         ],
         lifespan=lifespan,
     )
-    app.router.default = front
+    app.router.default = site
     app.router.redirect_slashes = False
     kept_on = settings.root_path and not settings.root_path_stripped
     served: ASGIApp = RootPath(outermost, settings.root_path) if kept_on else outermost

@@ -1,18 +1,12 @@
-"""The mirror's own pages: usage instructions, and the health and readiness checks."""
+"""The health and readiness checks."""
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
-from html import escape
-
 import anyio
 from starlette.requests import Request
-from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.responses import PlainTextResponse, Response
 
-from httpcache.adapter import Adapter, today, usage
 from httpcache.errors import MirrorError
-from httpcache.request import HOST
-from httpcache.settings import Settings
 from httpcache.store import keys
 
 READY_SECONDS = 2.0
@@ -22,26 +16,8 @@ _HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
-    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+    "content-security-policy": "default-src 'none'; frame-ancestors 'none'",
 }
-
-
-def home(settings: Settings, adapters: Sequence[Adapter]) -> Callable[[Request], Awaitable[Response]]:
-    """Return the endpoint for `/`: usage instructions that contain the mirror's own address."""
-
-    async def page(request: Request) -> Response:
-        host = request.headers.get("host", "")
-        if not HOST.fullmatch(host):
-            host = f"{settings.host}:{settings.port}"
-        scheme = "https" if request.headers.get("x-forwarded-proto") == "https" else request.url.scheme
-        address = f"{scheme}://{host}{settings.root_path}"
-        rows = "\n".join(
-            f"<dt>{escape(title)}</dt><dd><pre>{escape(line)}</pre></dd>"
-            for title, line in usage(address, adapters, today())
-        )
-        return HTMLResponse(_PAGE.format(rows=rows, date=today()), headers=_HEADERS)
-
-    return page
 
 
 async def health(request: Request) -> Response:
@@ -60,28 +36,3 @@ async def ready(request: Request) -> Response:
     except MirrorError as error:
         return PlainTextResponse(error.text + "\n", 503, headers=_HEADERS)
     return PlainTextResponse("ready\n", headers=_HEADERS)
-
-
-_PAGE = """<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<title>httpcache: a mirror that makes builds repeatable</title>
-<style>
-body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 50rem; margin: 2rem auto; padding: 0 1rem }}
-pre {{ background: #8881; padding: .5rem .75rem; overflow-x: auto }} dd {{ margin: 0 }} dt {{ font-weight: 600 }}
-</style>
-</head>
-<body>
-<h1>This mirror makes builds repeatable</h1>
-<p>Whatever it has answered once under a date or a pin, it answers for ever: the same bytes, even if the upstream
-changes them.</p>
-<dl>
-{rows}
-</dl>
-<p>A date means 00:00:00 UTC of that day, so the newest date you can use is today's ({date}).
-Under a pin, <code>/&lt;name&gt;-&lt;date&gt;/&lt;URL&gt;</code>, the first request freezes what the upstream sends.
-The <code>Cache-Status</code> header of each response says what the mirror did.</p>
-</body>
-</html>
-"""

@@ -1,0 +1,1 @@
+"""Pages for people about Python package indexes: projects, captures, rules, registries."""
