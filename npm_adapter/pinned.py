@@ -29,7 +29,7 @@ from httpcache.target import Address, Target, canonical_url, looks_like_url, spl
 from httpcache.upstream.decoding import BadCoding, decoded
 from httpcache.web.content_coding import Body
 from httpcache.web.page_cache import PageCache
-from httpcache.web.responses import FOREVER, HIT, STORED, BytesResponse, answer_with
+from httpcache.web.responses import FOREVER, HIT, STORED, BytesResponse, answer_with, subject
 
 from . import packument
 from .announcements import Announcements, Tarball
@@ -154,7 +154,7 @@ class Pinned:
                 self._cache.put(key, body)
         kind = packument.ABBREVIATED if short else "application/json"
         headers = {"vary": "Accept, Accept-Encoding", "cache-status": status}
-        return BytesResponse(body, kind, f"private, {FOREVER}", headers)
+        return BytesResponse(body, kind, f"private, {FOREVER}", headers, subject=subject(record))
 
     async def _made(self, record: Record, body: bytes, pinned: str, *, short: bool) -> _Made | None:
         coding, limit = record.headers.get("content-encoding"), self._mirror.settings.max_page

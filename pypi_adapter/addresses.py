@@ -14,7 +14,7 @@ from httpcache.errors import BadAddress
 from httpcache.target import Target
 from pypi_adapter.simple.model import SHA256, File, identity
 
-from .instants import to_date, to_instant
+from .instants import to_date, to_instant, to_segment
 
 TOKEN = re.compile(rf"(?:id-)?{SHA256.pattern}")
 """The shape of a `token`."""
@@ -60,6 +60,13 @@ def parse_when(segment: str, now: int) -> When | None:
     if _INSTANT.fullmatch(segment):
         return _past(_instant(segment), segment, now)
     return None
+
+
+def segment(when: When) -> str:
+    """Return the shortest first segment that is parsed as `when`."""
+    if isinstance(when, Now):
+        return f"live-{when.days}d" if when.days else "live"
+    return to_segment(when.instant).removesuffix("T00:00:00Z")
 
 
 def is_when(segment: str) -> bool:

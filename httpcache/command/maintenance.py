@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from httpcache.adapter import Adapter, today
-from httpcache.errors import Damaged, NotFound, StoreFull, one_line, redact
+from httpcache.errors import Damaged, NotFound, StoreError, StoreFull, one_line, redact
 from httpcache.fields import map_links
 from httpcache.store import keys
 from httpcache.store.record import Absence, Entry, Record, decode, shown
@@ -108,6 +108,8 @@ async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
     granted = [key for target in targets async for key in store.keys(keys.grants(target))]
     digests = {entry.digest for _, entry in found if isinstance(entry, Record)}
     freed = await _remove(store, [key for key, _ in found] + granted, digests)
+    with suppress(StoreError):  # the journal tells of what is gone until it can be changed
+        await store.usage.remove(sorted(targets))
     print(f"{len(found)} entries removed, {short_size(freed)} freed")
     return 0
 

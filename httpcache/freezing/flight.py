@@ -23,6 +23,7 @@ class PassedThrough:
     """An upstream response that is passed on without being kept: its status, a few headers, the start of its body.
 
     `sent` are the credential headers of the request. `hit`: the response came from the cache, not from the upstream.
+    `record`: what it leads to, if it sends the client to the object store.
     """
 
     status: int
@@ -30,6 +31,7 @@ class PassedThrough:
     body: bytes = b""
     sent: Headers = field(default=(), repr=False)
     hit: bool = False
+    record: Record | None = None
 
 
 class Flight:
@@ -112,6 +114,11 @@ class FlightReader:
         self.recalled = flight.recalled is not None
         self._flight = flight
         self._fd = os.dup(flight.fd)
+
+    @property
+    def record(self) -> Record | None:
+        """The record, once the body is frozen."""
+        return self._flight.record
 
     def close(self) -> None:
         """Close the file descriptor."""

@@ -148,7 +148,7 @@ class Mirror:
             return record
         location = await self.store.presigned(record.digest) if self._can_redirect(download, record) else None
         if location:
-            return PassedThrough(307, {"location": location}, hit=True)
+            return PassedThrough(307, {"location": location}, hit=True, record=record)
         try:
             return await self.cache.recall(download, key, record)
         except Damaged:

@@ -16,6 +16,8 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from .usage import Usage
+
 PAGE = 1000  # entries
 
 
@@ -71,6 +73,10 @@ class Index(Protocol):
 
     Every method raises StoreError: Damaged if the data is not what was written, StoreFull if the disk is full.
     """
+
+    @property
+    def usage(self) -> Usage:
+        """How what is frozen is used. It is no part of what is frozen."""
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, or None if it has none."""

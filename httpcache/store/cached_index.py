@@ -10,6 +10,7 @@ from httpcache.lru import SizedLRU
 
 from .base import PAGE, Columns, Index, Listed, PinTotals, Place
 from .keys import RECORDS
+from .usage import Usage
 
 VALUES = 32 * 1024 * 1024  # bytes of values
 BODIES = 32 * 1024 * 1024  # bytes of small bodies
@@ -28,6 +29,11 @@ class CachedIndex:
         self._generation: Hashable = None
         self._values: SizedLRU[str, tuple[bytes | None]] = SizedLRU(VALUES)
         self._bodies: SizedLRU[str, bytes] = SizedLRU(BODIES)
+
+    @property
+    def usage(self) -> Usage:
+        """See Index."""
+        return self._index.usage
 
     async def get(self, key: str) -> bytes | None:
         """See Index."""

@@ -4,6 +4,7 @@ DIR/
   VERSION          the format of the folder, "3"; written last, so a folder that has it is complete
   index/index.db   the SQLite database of the index
   index/changes    a count of its changes, see `generation`
+  index/usage.db   the usage journal, see `sqlite_usage`; may be deleted at any time
   blobs/, lock     see `file_blobs`
   spool/           unfinished downloads, see `freezing.spool`
   cache/           data that adapters derive from entries; may be deleted at any time

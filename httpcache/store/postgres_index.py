@@ -14,6 +14,7 @@ from .postgres_errors import not_now
 from .postgres_leases import Leases
 from .postgres_listener import CHANNEL, Listener
 from .postgres_pool import Pool, Row, rows
+from .postgres_usage import PostgresUsage
 from .seal import sealed, unsealed
 
 ATTEMPTS = 5  # to add a key that another process removes and adds meanwhile
@@ -93,6 +94,7 @@ class PostgresIndex:
         self._listener = Listener(given)
         self._pool = Pool(given, in_doubt=self._listener.changed)
         self._leases = Leases(given)
+        self.usage = PostgresUsage(self._pool)
 
     async def open(self) -> None:
         """Connect to the database. Raises StoreError, also if its tables are missing or of another version."""

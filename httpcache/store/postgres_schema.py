@@ -40,7 +40,25 @@ BEGIN
 END $$;
 CREATE TRIGGER count_record AFTER INSERT OR DELETE ON records FOR EACH ROW EXECUTE FUNCTION count_record();
 """
-STEPS = [_FIRST]
+
+# The usage journal (see `usage`). Nothing else refers to it.
+_USAGE = """
+CREATE TABLE usage_pins (
+    pin text COLLATE "C" PRIMARY KEY, hits bigint NOT NULL, bytes bigint NOT NULL,
+    first_use double precision NOT NULL, last_use double precision NOT NULL
+);
+CREATE INDEX usage_pins_by_use ON usage_pins (last_use);
+CREATE TABLE usage_entries (
+    key text COLLATE "C" PRIMARY KEY, pin text COLLATE "C" NOT NULL, address text NOT NULL, hits bigint NOT NULL,
+    bytes bigint NOT NULL, first_use double precision NOT NULL, last_use double precision NOT NULL
+);
+CREATE INDEX usage_entries_by_use ON usage_entries (pin, last_use, key);
+CREATE TABLE usage_readers (
+    key text COLLATE "C", client text COLLATE "C", hits bigint NOT NULL,
+    first_use double precision NOT NULL, last_use double precision NOT NULL, PRIMARY KEY (key, client)
+);
+"""
+STEPS = [_FIRST, _USAGE]
 """What makes each version of the tables from the one before; the version is the number of steps that were made."""
 
 _STATE = """

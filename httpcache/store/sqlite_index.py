@@ -25,6 +25,7 @@ from .locks import PATIENCE
 from .seal import sealed, unsealed
 from .sqlite_reader import Reader
 from .sqlite_schema import connect
+from .sqlite_usage import SqliteUsage
 
 READERS = 4  # threads
 NEAR = 2  # entries that are read on the event loop: most logs are short, or have nothing new
@@ -40,6 +41,7 @@ class SqliteIndex:
         """Open the index of a folder that `layout` has prepared. Raises StoreError."""
         self._database = folder / DATABASE
         self._read_only = read_only
+        self.usage = SqliteUsage(folder, read_only=read_only)
         with mapped():
             self._file = os.stat(self._database)
             self._generation = Generation(folder / CHANGES, read_only=read_only)
@@ -190,6 +192,7 @@ class SqliteIndex:
         for reader in self._opened:
             reader.close()
         self._generation.close()
+        self.usage.close()
 
 
 def _add(

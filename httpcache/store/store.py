@@ -16,6 +16,7 @@ from httpcache.errors import Damaged, DamagedBody
 from .base import Blobs, Condition, Index, RemoteBlobs
 from .errors import guarded
 from .record import Absence, Entry, Record, columns, decode, encode
+from .usage import Usage
 
 SMALL = 16 * 1024  # bytes of a body that the index keeps
 CHECKED_AT_ONCE = 1000  # blobs of which the index is asked whether a record has them
@@ -33,6 +34,11 @@ class Store:
         self.spool = spool
         self.read_only = read_only
         self._blobs = blobs
+
+    @property
+    def usage(self) -> Usage:
+        """See Index."""
+        return self.index.usage
 
     async def get(self, key: str) -> bytes | None:
         """See Index."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
@@ -19,14 +19,16 @@ from httpcache.pages.site import Site
 from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.opening import opened
+from httpcache.store.usage import Journal
 
 from . import endpoints
+from .accounting import Sent, client
 from .cors import Cors
 from .error_log import ErrorLog
 from .git import SMART, answer_git, is_git
 from .response_cache import ResponseCache
 from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response
-from .sending import text
+from .sending import Answer, text
 
 log = logging.getLogger("httpcache")
 
@@ -37,8 +39,9 @@ PROBES = (b"/-/health", b"/-/ready")
 class Front:
     """Answers every address except the mirror's own pages: each adapter is tried in turn, then the generic mirror."""
 
-    def __init__(self, mirror: Mirror, adapters: Sequence[Bound]) -> None:
+    def __init__(self, mirror: Mirror, adapters: Sequence[Bound], journal: Journal) -> None:
         self._mirror = mirror
+        self._journal = journal
         self._adapters = adapters
         self._error_log = ErrorLog()
         self._ready = ResponseCache(mirror.store.generation, mirror.settings.credential_headers)
@@ -56,12 +59,20 @@ class Front:
                 if key and ready:
                     self._ready.keep(key, generation, ready)
                 if ready is None:
-                    await response(scope, receive, send)
+                    await self._send(response, scope, receive, send)
                     return
             await send(ready.start)
             await send(ready.body)
+            if ready.subject:
+                self._journal.note(ready.subject, client(scope), ready.length)
         except MirrorError as error:  # raised before the response starts; if a body fails later, the connection breaks
             await self._failed(error)(scope, receive, send)
+
+    async def _send(self, response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        sent = Sent(send)
+        await response(scope, receive, sent)
+        if isinstance(response, Answer) and response.subject and sent.status < 400:
+            self._journal.note(response.subject, client(scope), sent.bytes)
 
     async def _answer(self, scope: Scope) -> ASGIApp:
         if scope["method"] not in ("GET", "HEAD"):
@@ -154,9 +165,13 @@ def build(
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
         logs.begin(settings.log_level)
-        async with opened(settings.location) as store, running(settings, store, store.spool, over=over) as mirror:
+        async with AsyncExitStack() as stack:
+            store = await stack.enter_async_context(opened(settings.location))
+            journal = Journal(store.usage)
+            await stack.enter_async_context(journal.running())
+            mirror = await stack.enter_async_context(running(settings, store, store.spool, over=over))
             bound = [adapter.bind(mirror) for adapter in adapters]
-            app.state.front = Front(mirror, bound)
+            app.state.front = Front(mirror, bound, journal)
             app.state.site = Site(mirror, adapters, bound)
             app.state.store = store
             yield

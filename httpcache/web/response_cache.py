@@ -16,6 +16,7 @@ from starlette.types import Message, Scope
 
 from httpcache.credentials import AUTHORIZATION
 from httpcache.lru import SizedLRU
+from httpcache.store.usage import Subject
 
 from .content_coding import choose
 
@@ -42,12 +43,15 @@ Key = tuple[bytes, bytes, bytes | None, str]
 class CachedResponse(NamedTuple):
     """A response as its two ASGI messages: `start`, and `body` with the bytes or the path of a file.
 
-    `holds` returns whether the file that the body comes from, if any, is still the one that was verified.
+    `holds` returns whether the file that the body comes from, if any, is still the one that was verified. `length` is
+    that of the body in bytes. `subject` is what is noted as used, if anything.
     """
 
     start: Message
     body: Message
     holds: Callable[[], bool]
+    length: int = 0
+    subject: Subject | None = None
 
     @property
     def size(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import secrets
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Mapping
 
 import anyio
@@ -12,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from httpcache.errors import MirrorError
+from httpcache.store.usage import Subject
 
 from .conditional import Plan
 
@@ -24,13 +26,35 @@ SAFETY = {
 }
 
 
-class PlainResponse:
-    """A short response without validators: an error, a response passed through, or a redirect."""
+class Answer(ABC):
+    """A response that says what it is an answer of."""
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    @abstractmethod
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the response."""
+
+    @property
+    @abstractmethod
+    def subject(self) -> Subject | None:
+        """What is noted as used once the response has been sent, if anything."""
+
+
+class PlainResponse(Answer):
+    """A short response without validators: an error, a response passed through, or a redirect.
+
+    `subject` is the entry that it leads to, if it sends the client elsewhere for it.
+    """
+
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str], subject: Subject | None = None) -> None:
         self._status = status
         self._body = body
+        self._subject = subject
         self._lines = {"cache-control": "no-store", **headers}
+
+    @property
+    def subject(self) -> Subject | None:
+        """See Answer."""
+        return self._subject
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await start_response(send, self._status, self._lines | {"content-length": str(len(self._body))})

@@ -25,9 +25,10 @@ from httpcache.errors import BadAddress, NotFound
 from httpcache.request import Request
 from httpcache.store.record import Record
 from httpcache.store.store import Store
+from httpcache.store.usage import Subject
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
-from pypi_adapter.addresses import AsOf, Now, When, meant, parse_when
+from pypi_adapter.addresses import AsOf, Now, When, meant, parse_when, segment
 from pypi_adapter.instants import now
 from pypi_adapter.registry.metadata_source import SUFFIX
 from pypi_adapter.registry.registry import View
@@ -132,7 +133,8 @@ class Dated:
         derived = not slow or len(slow) < len(page.hosts)
         body, cache_control = await source.pages.rendered(name, page, media_type, policy, view.status, derived=derived)
         status = _status(when, view.observed, view.stale)
-        return page_response(media_type, body, cache_control, status, lasting=not view.observed)
+        subject = self._subject(when)
+        return page_response(media_type, body, cache_control, status, subject=subject, lasting=not view.observed)
 
     async def _json(self, request: Request, when: When, project: str, version: str | None) -> ASGIApp:
         """Answer as PyPI's JSON API does, from the same history: pip-compile reads the digests from it.
@@ -159,7 +161,12 @@ class Dated:
         if body is None:
             raise NotFound(f"{name} has no version {version!r} {_phrase(when)}")
         status = _status(when, view.observed, view.stale)
-        return BytesResponse(Body(body), "application/json", "no-store", {"cache-status": status}, lasting=False)
+        headers = {"cache-status": status}
+        return BytesResponse(Body(body), "application/json", "no-store", headers, subject=self._subject(when))
+
+    def _subject(self, when: When) -> Subject:
+        """Return the index that is noted as used."""
+        return Subject(f"{self._path}/{segment(when)}".removeprefix("/"))
 
     def _none(self, name: str, when: When, source: Source, view: View) -> NotFound:
         owned = f": it belongs to {source.registry.name}, which had it before" if view.owned and not self._own else ""
@@ -173,6 +180,7 @@ class Dated:
             prefix=prefix,
             cache_control=_LIST if isinstance(when, AsOf) else PASSING,
             cache_status=_status(when, observed),
+            subject=self._subject(when),
             lasting=isinstance(when, AsOf) and not observed,
         )
 

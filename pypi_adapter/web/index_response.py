@@ -8,6 +8,7 @@ import anyio.to_thread
 from starlette.types import ASGIApp
 
 from httpcache.errors import NotAcceptable
+from httpcache.store.usage import Subject
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import BytesResponse
 from pypi_adapter.simple.html_page import to_html
@@ -26,15 +27,16 @@ async def index_response(
     prefix: str,
     cache_control: str,
     cache_status: str,
+    subject: Subject,
     lasting: bool,
 ) -> ASGIApp:
     """Return a project list as a response in the media type that `accept` prefers (PEP 691).
 
-    `prefix` is the address of the index. For `lasting` see BytesResponse. Raises NotAcceptable.
+    `prefix` is the address of the index. For `subject` and `lasting` see BytesResponse. Raises NotAcceptable.
     """
     media_type = chosen(accept)
     body = await rendered(names, media_type, lambda file: file, prefix)
-    return page_response(media_type, body, cache_control, cache_status, lasting=lasting)
+    return page_response(media_type, body, cache_control, cache_status, subject=subject, lasting=lasting)
 
 
 async def rendered(
@@ -64,12 +66,18 @@ def chosen(accept: str) -> MediaType:
 
 
 def page_response(
-    media_type: MediaType, body: Body, cache_control: str, cache_status: str, *, lasting: bool
+    media_type: MediaType,
+    body: Body,
+    cache_control: str,
+    cache_status: str,
+    *,
+    subject: Subject | None,
+    lasting: bool,
 ) -> BytesResponse:
-    """Return a rendered page as a response. For `lasting` see BytesResponse."""
+    """Return a rendered page as a response. For `subject` and `lasting` see BytesResponse."""
     content_type = media_type.value if media_type is MediaType.JSON else f"{media_type.value}; charset=utf-8"
     headers = {"vary": "Accept, Accept-Encoding", "cache-status": cache_status, "content-security-policy": PAGE_POLICY}
-    return BytesResponse(body, content_type, cache_control, headers, lasting=lasting)
+    return BytesResponse(body, content_type, cache_control, headers, subject=subject, lasting=lasting)
 
 
 def _render(

@@ -26,7 +26,7 @@ from httpcache.target import Target, looks_like_url, origin, read_url, split_pat
 from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.web.content_coding import Body
 from httpcache.web.page_cache import PageCache
-from httpcache.web.responses import FOREVER, HIT, STORED, answer_with, fetched
+from httpcache.web.responses import FOREVER, HIT, STORED, answer_with, fetched, subject
 from pypi_adapter.addresses import advertised
 from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
 from pypi_adapter.registry.file_coding import Announced, without_codings
@@ -161,7 +161,7 @@ class Pinned:
                 if reading.page and reading.is_page(installer=False):
                     media_type = chosen(request.accept) if installer else choose(request.accept) or MediaType.LEGACY
                     body = await _body(reading.page, media_type, f"{request.root}/{target.pin}/", live.head.url, (), ())
-                    return page_response(media_type, body, "no-store", fetched(live), lasting=False)
+                    return page_response(media_type, body, "no-store", fetched(live), subject=None, lasting=False)
                 if reading.looks and installer:
                     raise BadUpstream(f"{live.head.url} lists no files, and cannot be frozen: {live.unkept}")
             stack.pop_all()
@@ -194,6 +194,7 @@ class Pinned:
             body,
             f"{'private' if record.scope else 'public'}, {FOREVER}",
             HIT if record.created < started else STORED,
+            subject=subject(record),
             lasting=not record.scope and record.created < started,
         )
 

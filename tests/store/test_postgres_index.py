@@ -127,12 +127,12 @@ def test_five_that_upgrade_at_once() -> None:
 async def test_an_upgrade_keeps_the_entries(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with opened(url) as index:
         await index.add("r/a", b"value", COLUMNS, b"body")
-    first = postgres_schema.STEPS[0]
-    monkeypatch.setattr(postgres_schema, "STEPS", [first, "CREATE TABLE more (x text); SELECT 1 / 0"])
+    steps = postgres_schema.STEPS
+    monkeypatch.setattr(postgres_schema, "STEPS", [*steps, "CREATE TABLE more (x text); SELECT 1 / 0"])
     with pytest.raises(StoreError):
         upgrade(url)
-    assert shared().execute("SELECT to_regclass('more'), version FROM schema_version", url) == [(None, 1)]
-    monkeypatch.setattr(postgres_schema, "STEPS", [first, "CREATE TABLE more (x text)"])
+    assert shared().execute("SELECT to_regclass('more'), version FROM schema_version", url) == [(None, len(steps))]
+    monkeypatch.setattr(postgres_schema, "STEPS", [*steps, "CREATE TABLE more (x text)"])
     assert upgrade(url) is True
     assert upgrade(url) is False
     async with opened(url) as index:

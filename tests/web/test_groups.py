@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from httpcache.freezing import mirror as mirrors
 from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
+from httpcache.store.usage import Journal
 from httpcache.web.app import Front
 from pypi_adapter import adapter
 from pypi_adapter.registry import project_observer
@@ -250,7 +251,7 @@ class World:
         networks = (ip_network("127.0.0.0/8"),)
         chosen = Settings(data=store.folder, adapters=options, allow_networks=networks)
         async with mirrors.running(chosen, store, store.spool) as mirror:
-            front = Front(mirror, [adapter.bind(mirror)])
+            front = Front(mirror, [adapter.bind(mirror)], Journal(store.usage))
             async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://mirror") as client:
                 yield client
         store.close()

@@ -14,6 +14,7 @@ import pytest
 
 from httpcache.store.local import LocalStore
 from httpcache.store.record import Record, encode
+from httpcache.store.usage import Journal
 from httpcache.target import Target
 from httpcache.web.app import Front
 from pypi_adapter import adapter
@@ -71,7 +72,7 @@ async def work(
     """What a first fetch of the file reads, after a stranger has had so many pages frozen under its pin."""
     store = Counting(folder)
     async with running(folder, store) as mirror:
-        front = Front(mirror, [adapter.bind(mirror)])
+        front = Front(mirror, [adapter.bind(mirror)], Journal(store.usage))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(front), base_url="http://mirror", timeout=60
         ) as client:
