@@ -8,7 +8,7 @@ DATA ?= data
 SECONDS ?= 60
 WORKERS ?= auto
 
-.PHONY: serve quick quick-python quick-httpx2 test soak fuzz bench bench-real bench-tools bench-capture check docs dist lock clients clean
+.PHONY: serve quick quick-python quick-httpx2 test soak fuzz bench bench-real bench-tools bench-capture check docs dist lock settings-page clients clean
 
 serve: .venv/run
 	.venv/bin/httpcache serve --host $(HOST) --port $(PORT) --data $(DATA) $(ARGS)
@@ -83,6 +83,11 @@ check: .venv/dev
 	.venv/bin/codespell
 	.venv/bin/mypy
 	.venv/bin/pytest -q tests/test_imports.py
+
+# The reference page of the settings, from what the program knows of them.
+settings-page: .venv/run
+	.venv/bin/python -m httpcache.command.reference > docs/settings.md.new
+	mv docs/settings.md.new docs/settings.md
 
 # The documentation as a site, in site/. A broken link or anchor is an error. Asks no host.
 docs: .tools/docs/ready

@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from typing import Any, Protocol
 
+import msgspec
 from starlette.types import ASGIApp
 
 from httpcache.freezing.flight import FlightReader
@@ -23,16 +24,11 @@ from httpcache.store.store import Store
 
 from .page import Page
 from .request import Request
-from .settings import Settings
+from .settings import Setting, Settings
 
 
-@dataclass(frozen=True)
-class Option:
-    """An option that an adapter adds to `httpcache serve`: `--pypi-upstream URL` and `HTTPCACHE_PYPI_UPSTREAM`."""
-
-    name: str
-    metavar: str
-    help: str
+class NoTables(msgspec.Struct):
+    """The tables of an adapter that reads none."""
 
 
 @dataclass(frozen=True)
@@ -107,13 +103,17 @@ class Bound(Protocol):
 
 
 class Adapter(Protocol):
-    """An ecosystem: its options and commands, its usage lines, and how it answers requests."""
+    """An ecosystem: its settings and commands, its usage lines, and how it answers requests.
 
-    options: Sequence[Option]
+    `tables` has a field for each table of the settings file that the adapter reads, with its type.
+    """
+
+    settings: Sequence[Setting[Any]]
+    tables: type[msgspec.Struct]
     commands: Sequence[Command]
 
     def check(self, settings: Settings) -> None:
-        """Check the options before the server starts. Raises MirrorError if one is not valid."""
+        """Check the settings and tables before the server starts. Raises MirrorError if one is not valid."""
 
     def bind(self, mirror: Mirror) -> Bound:
         """Bind the adapter to a mirror."""

@@ -1,18 +1,105 @@
-"""The settings of a mirror. Only the command reads options and the environment; everything else receives a Settings."""
+"""The settings of a mirror: each is declared once, with its kind, default and help. See docs/settings.md.
+
+Only the command reads the file, the environment and options; everything else receives a Settings.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
+from functools import cache
 from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
+from typing import Any, Generic, TypeVar, cast
 
+from . import kinds
 from .credentials import DEFAULT_HEADERS
 from .errors import MirrorError
+from .kinds import Kind
+from .settings_file import SettingsFile
+
+T = TypeVar("T")
 
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Section:
+    """Settings about one thing. `readers` says which commands take them: STORE, UPSTREAMS or SERVER."""
+
+    title: str
+    readers: str
+
+
+STORE, UPSTREAMS, SERVER = "every command that opens the store", "serve and capture", "serve"
+
+PLACE = Section("The store", STORE)
+SERVING = Section("Serving", SERVER)
+CAPTURE = Section("Capture beside the server", SERVER)
+CLIENTS = Section("Bounds on clients", SERVER)
+GENERAL = Section("In general", UPSTREAMS)
+NETWORK = Section("The network", UPSTREAMS)
+CREDENTIALS = Section("Credentials and privacy", UPSTREAMS)
+BOUNDS = Section("Bounds on upstreams", UPSTREAMS)
+
+
+@dataclass(frozen=True)
+class Setting(Generic[T]):
+    """Something that an operator can set: `max-file` in the file, HTTPCACHE_MAX_FILE, or `--max-file`.
+
+    `default` is its value if it is not set, None if there is none; `usual` describes that in words. `is_list`: it has
+    any number of values of this kind, and those of the default, the file, the variable and the options add up.
+    `is_secret`: it can contain a password, and is shown without. `is_fixed`: a running server cannot change it.
+    """
+
+    name: str
+    kind: Kind[Any]
+    help: str
+    section: Section
+    default: T
+    usual: str = ""
+    is_list: bool = False
+    is_secret: bool = False
+    is_fixed: bool = False
+
+    @property
+    def option(self) -> str:
+        """The option, `--max-file`."""
+        return f"--{self.name}"
+
+    @property
+    def variable(self) -> str:
+        """The environment variable, `HTTPCACHE_MAX_FILE`."""
+        return f"HTTPCACHE_{self.name.upper().replace('-', '_')}"
+
+    @property
+    def description(self) -> str:
+        """The help, with the unit of a size."""
+        return f"{self.help}, in bytes" if self.kind.unit == "bytes" and "bytes" not in self.help else self.help
+
+    @property
+    def usual_text(self) -> str:
+        """The default in words, "" for none."""
+        return self.usual or self.write(self.default)
+
+    def write(self, value: Any) -> str:
+        """Return a value as an operator would write it, "" for None."""
+        if value is None:
+            return ""
+        return ", ".join(map(self.kind.write, value)) if self.is_list else self.kind.write(value)
+
+    def of(self, settings: Settings) -> T:
+        """Return the value of a setting that an adapter declares."""
+        return cast(T, settings.adapters.get(self.name, self.default))
+
+
+def setting(default: T, kind: Kind[Any], section: Section, help: str, name: str = "", **more: Any) -> T:  # noqa: A002
+    """Declare a field of Settings. Its name is that of the field, with hyphens, unless another is given."""
+    declared = Setting(name, kind, help, section, default, **more)
+    return field(default=default, repr=not declared.is_secret, metadata={"setting": declared})
 
 
 @dataclass(frozen=True)
@@ -43,77 +130,120 @@ class Location:
 
 @dataclass(frozen=True)
 class Settings:
-    """What an operator can set.
+    """What an operator can set. Sizes are in bytes, times in seconds; connections and clients are per process.
 
-    `data`, `index`, `blobs`, `local_cache`: where the store is, see Location. `host`, `port`: where to listen.
-    `workers`: the number of processes. `root_path`: the prefix under which a reverse proxy serves the mirror, "" or
-    "/prefix"; `root_path_stripped`: whether the proxy strips it from requests; if not, the mirror does. `offline`: send
-    no requests to upstreams. `log_level`: a level of `logging`. `capture`: make capture passes while serving, at 00:00
-    UTC; `capture_every`: also that many seconds after the last one. `adapters`: the adapters' options that were given,
-    by name (`pypi_upstream`). `environment`: the variables that a configuration file may refer to, for secrets.
-
-    Network: `allow_networks` and `allow_ports` are what URLs from requests may reach besides public addresses on ports
-    80 and 443. `proxy`: the URL of an HTTP proxy for requests to upstreams. `ca_bundle`: a PEM file of certificate
-    authorities to trust instead of the system's.
-
-    Credentials: `credential_headers` are the request headers besides `Authorization` that carry credentials.
-    `bindings`: pin prefixes with the origins that credentials under them are sent to. `shared`: pin prefixes whose
-    private copies every client may read. `respect_no_store`: pass on responses with `no-store` or `private` without
-    freezing them.
-
-    For clients: `redirect_above`: send them to the object store for public files of at least so many bytes that this
-    node does not have, None for never; `keep_headers` are upstream response headers, in lower case, to keep besides the
-    usual ones; `cors`: let web pages of any origin read what is public.
-
-    Bounds on upstreams: `max_file`, `max_page` (an index page, decompressed) and `max_header` (the head of a response,
-    or of a client's request) in bytes; `max_redirects`; `connect_timeout`, `stall_timeout` (without a byte, or below
-    `min_rate` bytes per second) and `deadline` (one whole download) in seconds; `max_connections` and
-    `max_connections_per_origin` at once, per process.
-
-    Bounds on clients: `max_clients` connections per process; `client_timeout` in seconds, for a client to send the head
-    of a request, and to accept more of a response.
+    Besides: `adapters`, the values of the adapters' settings by name (see `Setting.of`); `file`, the settings file,
+    whose tables the adapters read; `environment`, the variables that these may refer to, for secrets.
     """
 
-    data: Path
-    index: str | None = field(default=None, repr=False)
-    blobs: str | None = None
-    local_cache: int = 10 * GIB
-    redirect_above: int | None = None
-    host: str = "127.0.0.1"
-    port: int = 8080
-    workers: int = 1
-    root_path: str = ""
-    root_path_stripped: bool = False
-    offline: bool = False
-    log_level: str = "info"
-    capture: bool = False
-    capture_every: float | None = None
-    adapters: Mapping[str, str] = field(default_factory=dict)
+    data: Path = setting(
+        Path("data"), kinds.FOLDER, PLACE, "folder of the store, or of what a node keeps of it", is_fixed=True
+    )
+    index: str | None = setting(
+        None, kinds.text("URL"), PLACE, "PostgreSQL database of a store on several machines, postgresql://...",
+        is_secret=True, is_fixed=True,
+    )  # fmt: skip
+    blobs: str | None = setting(
+        None, kinds.text("URL"), PLACE,
+        "object store of it: s3://, gs:// or az://bucket/prefix, or file:///folder", is_fixed=True,
+    )  # fmt: skip
+    local_cache: int = setting(
+        10 * GIB, kinds.SIZE, PLACE, "bytes of frozen files that a node keeps on its own disk", is_fixed=True
+    )
+
+    host: str = setting("127.0.0.1", kinds.text("HOST"), SERVING, "address to listen on", is_fixed=True)
+    port: int = setting(8080, kinds.PORT, SERVING, "port to listen on", is_fixed=True)
+    workers: int = setting(1, kinds.COUNT, SERVING, "number of worker processes", is_fixed=True)
+    root_path: str = setting("", kinds.PREFIX, SERVING, "path under which a reverse proxy serves the mirror")
+    root_path_stripped: bool = setting(
+        False, kinds.FLAG, SERVING, "the reverse proxy strips the root path from requests (else the mirror does)"
+    )
+    redirect_above: int | None = setting(
+        None, kinds.SIZE, SERVING,
+        "redirect to the object store for public files of this size that the node does not have",
+    )  # fmt: skip
+    cors: bool = setting(False, kinds.FLAG, SERVING, "let web pages of any origin read what is public (CORS)")
+
+    capture: bool = setting(
+        False, kinds.FLAG, CAPTURE, "capture every day at 00:00 UTC, and at the start if a day was missed",
+        is_fixed=True,
+    )  # fmt: skip
+    capture_every: float | None = setting(
+        None, kinds.MINUTES, CAPTURE, "like --capture, and also this many minutes after the last one", is_fixed=True
+    )
+
+    max_clients: int = setting(4096, kinds.COUNT, CLIENTS, "client connections at once, per process", is_fixed=True)
+    client_timeout: float = setting(
+        30.0, kinds.SECONDS, CLIENTS, "time for a client to send its request, or to read some data", is_fixed=True
+    )
+
+    offline: bool = setting(False, kinds.FLAG, GENERAL, "send no requests to upstreams")
+    log_level: str = setting(
+        "info", kinds.choice("LEVEL", LEVELS), GENERAL, f"lowest level to log: {', '.join(LEVELS)}"
+    )
+
+    allow_networks: tuple[IPv4Network | IPv6Network, ...] = setting(
+        (), kinds.NETWORK, NETWORK, "non-public network that may be fetched from (SSRF)", "allow-network", is_list=True
+    )
+    allow_ports: tuple[int, ...] = setting(
+        (), kinds.PORT, NETWORK, "port of public addresses that may be fetched from, besides 80 and 443", "allow-port",
+        is_list=True,
+    )  # fmt: skip
+    proxy: str | None = setting(
+        None, kinds.text("URL"), NETWORK,
+        "HTTP proxy for requests to upstreams, http://[user:password@]host:port", is_secret=True,
+    )  # fmt: skip
+    ca_bundle: Path | None = setting(
+        None, kinds.FILE, NETWORK, "PEM file of certificate authorities to trust instead of the system's"
+    )
+
+    credential_headers: tuple[str, ...] = setting(
+        DEFAULT_HEADERS, kinds.HEADER, CREDENTIALS, "another request header that carries credentials",
+        "credential-header", is_list=True,
+    )  # fmt: skip
+    bindings: tuple[tuple[str, str], ...] = setting(
+        (), kinds.BINDING, CREDENTIALS, "send credentials under these pins to this origin only", "bind", is_list=True
+    )
+    shared: tuple[str, ...] = setting(
+        (), kinds.PIN, CREDENTIALS, "let every client read the private copies under these pins", "share", is_list=True
+    )
+    respect_no_store: bool = setting(
+        False, kinds.FLAG, CREDENTIALS, "do not freeze responses that an upstream marks `no-store` or `private`"
+    )
+    keep_headers: tuple[str, ...] = setting(
+        (), kinds.KEPT_HEADER, CREDENTIALS, "another upstream response header to keep", "keep-header", is_list=True
+    )
+
+    max_file: int = setting(32 * GIB, kinds.SIZE, BOUNDS, "largest file")
+    max_page: int = setting(128 * MIB, kinds.SIZE, BOUNDS, "largest index page, decompressed")
+    max_header: int = setting(
+        64 * KIB, kinds.HEADER_SIZE, BOUNDS, "largest head of a request or an upstream's response", is_fixed=True
+    )
+    max_redirects: int = setting(10, kinds.COUNT, BOUNDS, "number of redirects to follow")
+    connect_timeout: float = setting(10.0, kinds.SECONDS, BOUNDS, "time to connect to an upstream")
+    stall_timeout: float = setting(
+        60.0, kinds.SECONDS, BOUNDS, "time an upstream may send nothing, or less than --min-rate"
+    )
+    min_rate: int = setting(KIB, kinds.SIZE, BOUNDS, "lowest rate of an upstream, in bytes per second")
+    deadline: float = setting(6 * 3600.0, kinds.SECONDS, BOUNDS, "time for one whole download")
+    max_connections: int = setting(200, kinds.COUNT, BOUNDS, "requests to upstreams at once, per process")
+    max_connections_per_origin: int = setting(32, kinds.COUNT, BOUNDS, "requests to one origin at once, per process")
+
+    adapters: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    file: SettingsFile = field(default_factory=SettingsFile, repr=False)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
-    allow_networks: tuple[IPv4Network | IPv6Network, ...] = ()
-    allow_ports: tuple[int, ...] = ()
-    proxy: str | None = field(default=None, repr=False)
-    ca_bundle: Path | None = None
-    credential_headers: tuple[str, ...] = DEFAULT_HEADERS
-    bindings: tuple[tuple[str, str], ...] = ()
-    shared: tuple[str, ...] = ()
-    respect_no_store: bool = False
-    keep_headers: tuple[str, ...] = ()
-    cors: bool = False
-    max_file: int = 32 * GIB
-    max_page: int = 128 * MIB
-    max_header: int = 64 * KIB
-    max_redirects: int = 10
-    connect_timeout: float = 10.0
-    stall_timeout: float = 60.0
-    min_rate: int = KIB
-    deadline: float = 6 * 3600.0
-    max_connections: int = 200
-    max_connections_per_origin: int = 32
-    max_clients: int = 4096
-    client_timeout: float = 30.0
 
     @property
     def location(self) -> Location:
         """Where the store is. Raises MirrorError."""
         return Location(self.data, self.index, self.blobs, self.local_cache)
+
+
+@cache
+def declared() -> Mapping[str, Setting[Any]]:
+    """Return the mirror's own settings, by field of Settings."""
+    return {
+        each.name: replace(found, name=found.name or each.name.replace("_", "-"))
+        for each in fields(Settings)
+        if (found := each.metadata.get("setting"))
+    }

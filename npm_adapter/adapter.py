@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
-from httpcache.adapter import Bound, Command, Option, Progress, Recipe
+from httpcache.adapter import Bound, Command, NoTables, Progress, Recipe
 from httpcache.freezing.mirror import Mirror
 from httpcache.page import Page
-from httpcache.settings import Settings
+from httpcache.settings import Setting, Settings
 
 from .pinned import Pinned
 
@@ -15,7 +16,8 @@ from .pinned import Pinned
 class NpmAdapter:
     """See `httpcache.adapter.Adapter`."""
 
-    options: Sequence[Option] = ()
+    settings: Sequence[Setting[Any]] = ()
+    tables = NoTables
     commands: Sequence[Command] = ()
 
     def check(self, settings: Settings) -> None:

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from urllib.parse import urljoin
 
-from distlib.index import DEFAULT_INDEX
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Bound, Option, Progress, Recipe
+from httpcache.adapter import Bound, Progress, Recipe
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
@@ -17,14 +14,13 @@ from httpcache.page import Page
 from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.record import Record
-from httpcache.target import looks_like_url, read_address, split_path
+from httpcache.target import looks_like_url, split_path
 from pypi_adapter.capture.capture import Capture
 from pypi_adapter.capture.rescue import Rescue
 from pypi_adapter.pages.recipes import recipes
 from pypi_adapter.policy.rule_log import CurrentPolicy
-from pypi_adapter.registry.passes import REQUESTED, Scope
 from pypi_adapter.registry.project_list import ProjectListLog
-from pypi_adapter.registry.registry import LOSS_SECONDS, PYPI, Registry
+from pypi_adapter.registry.registry import PYPI, Registry
 from pypi_adapter.simple.model import File, ProjectStatus
 from pypi_adapter.simple.negotiation import MediaType, choose
 from pypi_adapter.web.dated import Dated
@@ -34,54 +30,28 @@ from pypi_adapter.web.read_ahead import ReadAhead
 
 from .addresses import meant
 from .commands import COMMANDS
-from .config import Config, read_config, read_scope
+from .config import Document, read_config
 from .instants import now
+from .settings import CAPTURE, READ_AHEAD, SECOND_LOOK, SETTINGS, UPSTREAM
 
 
 class PypiAdapter:
     """See `httpcache.adapter.Adapter`."""
 
-    options = (
-        Option("pypi-upstream", "URL", "the simple index behind the dated and live addresses (default: PyPI's)"),
-        Option(
-            "pypi-capture",
-            "SCOPE",
-            "which projects of PyPI a capture covers: requested (the default), all, or a file of names",
-        ),
-        Option(
-            "pypi-second-look",
-            "MINUTES",
-            "how long a project, or nearly all of its files, must be missing before the loss counts, if nothing else "
-            f"confirms it (default: {LOSS_SECONDS // 60})",
-        ),
-        Option(
-            "pypi-read-ahead",
-            "WHETHER",
-            "off: fetch nothing before a client asks for it; on (the default): also what pip and uv will ask for next",
-        ),
-        Option("pypi-config", "FILE", "withholding rules, further registries, and groups of registries (TOML)"),
-    )
-
+    settings = SETTINGS
+    tables = Document
     commands = COMMANDS
 
     def check(self, settings: Settings) -> None:
-        """Raise MirrorError if a setting of the adapter or its configuration file is not valid."""
-        try:
-            _index(settings)
-        except BadAddress as error:
-            raise BadAddress(
-                "--pypi-upstream is not the URL of a simple index: use http or https, without a user name"
-            ) from error
-        _config(settings)
-        _scope(settings)
-        _second_look(settings)
-        _reads_ahead(settings)
+        """Raise MirrorError if a table of the adapter is not valid."""
+        read_config(settings.file, settings.environment)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter bound to a mirror."""
-        config, loss_seconds = _config(mirror.settings), _second_look(mirror.settings)
-        builtin = Registry(PYPI, _index(mirror.settings), mirror, loss_seconds=loss_seconds)
-        registries = [(builtin, config.policy, _scope(mirror.settings), True)]
+        settings = mirror.settings
+        config, loss_seconds = read_config(settings.file, settings.environment), SECOND_LOOK.of(settings)
+        builtin = Registry(PYPI, UPSTREAM.of(settings), mirror, loss_seconds=loss_seconds)
+        registries = [(builtin, config.policy, CAPTURE.of(settings), True)]
         for named in config.registries:
             registry = Registry(named.name, named.index, mirror, named.credentials, loss_seconds)
             registries.append((registry, config.named_policy, named.capture, named.read_ahead))
@@ -91,7 +61,7 @@ class PypiAdapter:
             source = Source(registry, ProjectListLog(registry, mirror), current, read_ahead=may)
             sources[registry.name] = source
             captures.append(Capture(registry, source.project_list, _rescue(source, mirror), scope))
-        ahead = ReadAhead(mirror) if _reads_ahead(mirror.settings) else None
+        ahead = ReadAhead(mirror) if READ_AHEAD.of(settings) and not settings.offline else None
         served = [Dated(source.registry.path, [source], mirror.store, ahead) for source in sources.values()]
         for group in config.groups:
             members = [sources[name] for name in group.registries]
@@ -111,17 +81,6 @@ class PypiAdapter:
         return recipes(address, date)
 
 
-def _index(settings: Settings) -> str:
-    """Return the address of the simple index, with a slash at its end. Raises BadAddress."""
-    url = settings.adapters.get("pypi_upstream") or urljoin(DEFAULT_INDEX, "/simple/")
-    return read_address(url.rstrip("/") + "/").wire
-
-
-def _config(settings: Settings) -> Config:
-    path = settings.adapters.get("pypi_config")
-    return read_config(Path(path), settings.environment) if path else Config()
-
-
 def _rescue(source: Source, mirror: Mirror) -> Rescue:
     """Return the rescue of files that a registry removes, started by what its observations miss."""
 
@@ -133,32 +92,12 @@ def _rescue(source: Source, mirror: Mirror) -> Rescue:
     return rescue
 
 
-def _scope(settings: Settings) -> Scope:
-    return read_scope(settings.adapters.get("pypi_capture", REQUESTED), Path())
-
-
 def _check_meant(request: Request) -> None:
     """Raise BadAddress if an address has no upstream URL and its first segment was probably meant as a date."""
     parts = split_path(request.path)
     hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now(), request.root)
     if hint:
         raise BadAddress(hint)
-
-
-def _second_look(settings: Settings) -> int:
-    """Return how long a loss must last before it counts, in seconds. Raises MirrorError."""
-    text = settings.adapters.get("pypi_second_look", f"{LOSS_SECONDS // 60}")
-    if not (text.isascii() and text.isdecimal() and len(text) < 6):
-        raise MirrorError(f"--pypi-second-look {text!r} is not a number of minutes: use up to five digits")
-    return int(text) * 60
-
-
-def _reads_ahead(settings: Settings) -> bool:
-    """Whether to fetch what clients will probably ask for next. Raises MirrorError."""
-    text = settings.adapters.get("pypi_read_ahead", "on")
-    if text not in ("on", "off"):
-        raise MirrorError(f"--pypi-read-ahead takes on or off, not {text!r}")
-    return text == "on" and not settings.offline
 
 
 class _Bound:

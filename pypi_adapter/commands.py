@@ -136,7 +136,7 @@ AHEAD = "; ignored: made while the clock was ahead (httpcache undo-future)"
 
 _SUBJECT = Argument("subject", "evil, 'evil>=1.2,<2', sha256:<64 hex digits> or evil@sha256:<64 hex digits>", "SUBJECT")
 
-_REGISTRY = Argument("--registry", "a registry from --pypi-config (default: PyPI)", "NAME")
+_REGISTRY = Argument("--registry", "a registry of the settings file (default: PyPI)", "NAME")
 
 COMMANDS = (
     Command(
@@ -149,7 +149,7 @@ COMMANDS = (
         "moved",
         "record that a registry has moved to another address",
         (
-            Argument("registry", "pypi, or a registry from --pypi-config", "REGISTRY"),
+            Argument("registry", "pypi, or a registry of the settings file", "REGISTRY"),
             Argument("url", "the new address of its index", "URL"),
         ),
         moved,

@@ -1,4 +1,4 @@
-"""The configuration file (TOML): the tables of `policy`, and registries and groups besides the built-in registry.
+"""The tables of the settings file: those of `policy`, and registries and groups besides the built-in registry.
 
     [[registry]]
     name = "internal"
@@ -18,24 +18,26 @@ Paths are relative to the file. It contains no secrets: it names the variable or
 from __future__ import annotations
 
 import re
-import tomllib
 from base64 import b64encode
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
-from packaging.utils import InvalidName, canonicalize_name
 
 from httpcache.credentials import AUTHORIZATION, Credentials
-from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.mirror import NOBODY
-from httpcache.target import pin_prefix, read_address
+from httpcache.settings_file import SettingsFile, meant
+from httpcache.target import pin_prefix
 from pypi_adapter.policy.policy import Policy, Tables, read_policies
-from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Scope
+from pypi_adapter.registry.passes import REQUESTED, Scope
 from pypi_adapter.registry.registry import PYPI
 
 from .addresses import is_when
+from .settings import place_scope, read_index, read_scope
+
+T = TypeVar("T")
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")  # RFC 9110 section 5.6.2
@@ -95,66 +97,73 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True):
     registries: tuple[str, ...]
 
 
-class _Document(Tables, forbid_unknown_fields=True):
+class Document(Tables, forbid_unknown_fields=True):
+    """The tables, as they are in the file."""
+
     registry: tuple[_Registry, ...] = ()
     group: tuple[_Group, ...] = ()
 
 
-def read_config(path: Path, environment: Mapping[str, str]) -> Config:
-    """Read the configuration file; `environment` holds the variables that it may name.
+def read_config(file: SettingsFile, environment: Mapping[str, str]) -> Config:
+    """Read the tables of the settings file; `environment` holds the variables that they may name.
 
-    Raises MirrorError with a message that says what is wrong and contains no secret.
+    Raises MirrorError with a message that says what is wrong, and where, and contains no secret.
     """
-    try:
-        document = msgspec.convert(tomllib.loads(path.read_text(encoding="utf-8")), _Document)
-    except OSError as error:
-        raise MirrorError(f"the configuration {path} cannot be read: {error.strerror}") from error
-    except (ValueError, msgspec.ValidationError) as error:
-        raise MirrorError(f"the configuration {path} is not valid: {error}") from error
-    policy, named_policy = read_policies(document, path)
-    try:
-        _check_names([*document.registry, *document.group])
-        registries = tuple(_registry(table, path.parent, environment) for table in document.registry)
-        groups = tuple(_group(table, document.registry) for table in document.group)
-    except MirrorError as error:
-        raise MirrorError(f"the configuration {path}: {error.text}") from None
+    document = file.tables(Document)
+    policy, named_policy = read_policies(document, file)
+    _check_names(document, file)
+    registries = tuple(_registry(table, number, file, environment) for number, table in enumerate(document.registry))
+    groups = tuple(_group(table, number, file, document.registry) for number, table in enumerate(document.group))
     return Config(policy, named_policy, registries, groups)
 
 
-def _check_names(tables: Sequence[_Registry | _Group]) -> None:
+class _BadKey(Exception):
+    """The value of a key of a registry is not valid."""
+
+    def __init__(self, key: str, text: str) -> None:
+        super().__init__(f"{key}: {text}")
+        self.key = key
+
+
+def _check_names(document: Document, file: SettingsFile) -> None:
     """Raise MirrorError if a name is used twice, or is ambiguous as the first segment of an address."""
-    names = [table.name for table in tables]
-    for name in names:
+    seen = set()
+    kinds: list[tuple[str, Sequence[_Registry | _Group]]] = [("registry", document.registry), ("group", document.group)]
+    for kind, number, name in [
+        (kind, number, table.name) for kind, tables in kinds for number, table in enumerate(tables)
+    ]:
         reserved = name in (PYPI, "files") or is_when(name) or pin_prefix(name) != name
         if reserved or not _NAME.fullmatch(name):
-            raise MirrorError(
+            raise file.wrong(
                 f"{name!r} is not a valid name for a registry or a group: use a-z, 0-9 and '-' between them, without "
-                "a date at the end; pypi, files, live and live-<N>d are reserved"
+                "a date at the end; pypi, files, live and live-<N>d are reserved",
+                kind, number, "name",
+            )  # fmt: skip
+        if name in seen:
+            raise file.wrong(
+                f"two registries or groups are named {name!r}: give each its own name", kind, number, "name"
             )
-        if names.count(name) > 1:
-            raise MirrorError(f"two registries or groups are named {name!r}: give each its own name")
+        seen.add(name)
 
 
-def _registry(table: _Registry, folder: Path, environment: Mapping[str, str]) -> RegistryConfig:
+def _registry(table: _Registry, number: int, file: SettingsFile, environment: Mapping[str, str]) -> RegistryConfig:
     try:
         return RegistryConfig(
             table.name,
-            _index(table.index),
-            _credentials(table, folder, environment),
-            read_scope(table.capture, folder),
+            _read("index", read_index, table.index),
+            _credentials(table, file.folder, environment),
+            _read("capture", read_scope, place_scope(table.capture, file.folder)),
             table.read_ahead,
         )
-    except MirrorError as error:
-        raise MirrorError(f"[[registry]] {table.name!r}: {error.text}") from None
+    except _BadKey as error:
+        raise file.wrong(f"[[registry]] {table.name!r}: {error}", "registry", number, error.key) from None
 
 
-def _index(text: str) -> str:
+def _read(key: str, read: Callable[[str], T], text: str) -> T:
     try:
-        return read_address(text.rstrip("/") + "/").wire
-    except BadAddress:  # its message is about requests, and may show a secret
-        raise MirrorError(
-            "index is not the URL of a simple index: use http or https, without a user name or a query"
-        ) from None
+        return read(text)
+    except ValueError as error:
+        raise _BadKey(key, str(error)) from None
 
 
 def _credentials(table: _Registry, folder: Path, environment: Mapping[str, str]) -> Credentials:
@@ -165,16 +174,17 @@ def _credentials(table: _Registry, folder: Path, environment: Mapping[str, str])
             return _sent(AUTHORIZATION, _basic(user, _secret("password", password, folder, environment)))
         case (None, None, str(header), value) if value is not None:
             return _sent(header, _secret("value", value, folder, environment))
-    raise MirrorError("credentials are incomplete or mixed: set user and password, or header and value")
+    key = next(each for each in ("user", "password", "header", "value") if getattr(table, each) is not None)
+    raise _BadKey(key, "credentials are incomplete or mixed: set user and password, or header and value")
 
 
 def _sent(header: str, value: str) -> Credentials:
     """Return credentials that are sent with the first attempt, without waiting for a challenge."""
     if not _HEADER_NAME.fullmatch(header):
-        raise MirrorError(f"{header!r} is not a valid header name (RFC 9110 section 5.1)")
+        raise _BadKey("header", f"{header!r} is not a valid header name (RFC 9110 section 5.1)")
     if not _HEADER_VALUE.fullmatch(value):
-        raise MirrorError(
-            "value has characters that a header cannot carry: use visible ASCII, with spaces only in between"
+        raise _BadKey(
+            "value", "it has characters that a header cannot carry: use visible ASCII, with spaces in between"
         )
     return Credentials(((header.lower(), value),))
 
@@ -182,68 +192,46 @@ def _sent(header: str, value: str) -> Credentials:
 def _basic(user: str, password: str) -> str:
     """Return the `Authorization` value for a user and a password (RFC 7617), in UTF-8."""
     if ":" in user or _UNFIT.search(user):
-        raise MirrorError("user has a colon or a control character, which Basic cannot carry (RFC 7617 section 2)")
+        raise _BadKey("user", "it has a colon or a control character, which Basic cannot carry (RFC 7617 section 2)")
     return "Basic " + b64encode(f"{user}:{password}".encode()).decode()
 
 
 def _secret(key: str, reference: object, folder: Path, environment: Mapping[str, str]) -> str:
     """Return the secret that a key refers to, from a variable or a file.
 
-    Raises MirrorError, whose message does not contain the secret.
+    Raises _BadKey, whose message does not contain the secret.
     """
     match reference:
         case {"env": str(name), **rest} if not rest:
             source, secret = f"the variable {name}", environment.get(name)
             if secret is None:
-                raise MirrorError(f"{key}: {source} is not set")
+                raise _BadKey(key, f"{source} is not set")
         case {"file": str(name), **rest} if not rest:
-            source, secret = f"the file {folder / name}", _read(key, folder / name)
+            source, secret = f"the file {folder / name}", _read_file(key, folder / name)
         case _:
-            raise MirrorError(f"{key}: {_HOW}")
+            raise _BadKey(key, _HOW)
     if not secret:
-        raise MirrorError(f"{key}: {source} is empty")
+        raise _BadKey(key, f"{source} is empty")
     if _UNFIT.search(secret):
-        raise MirrorError(f"{key}: {source} contains control characters, or bytes that are not UTF-8")
+        raise _BadKey(key, f"{source} contains control characters, or bytes that are not UTF-8")
     return secret
 
 
-def _read(key: str, path: Path) -> str:
+def _read_file(key: str, path: Path) -> str:
     try:
         text = path.read_text(encoding="utf-8", errors="surrogateescape")
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or "not a valid file name"
-        raise MirrorError(f"{key}: the file {path} cannot be read: {reason}") from None
+        raise _BadKey(key, f"the file {path} cannot be read: {reason}") from None
     return text.removesuffix("\n")
 
 
-def _group(table: _Group, registries: Sequence[_Registry]) -> GroupConfig:
-    known = {PYPI, *(registry.name for registry in registries)}
-    unknown = [name for name in table.registries if name not in known]
-    if unknown:
-        raise MirrorError(f"[[group]] {table.name!r}: there is no registry named {unknown[0]!r}")
+def _group(table: _Group, number: int, file: SettingsFile, registries: Sequence[_Registry]) -> GroupConfig:
+    known = [PYPI, *(registry.name for registry in registries)]
+    head, place = f"[[group]] {table.name!r}", ("group", number, "registries")
+    for position, name in enumerate(table.registries):
+        if name not in known:
+            raise file.wrong(f"{head}: there is no registry named {name!r}{meant(name, known)}", *place, position)
     if not table.registries or len(set(table.registries)) < len(table.registries):
-        raise MirrorError(f"[[group]] {table.name!r}: registries must name at least one registry, and each only once")
+        raise file.wrong(f"{head}: registries must name at least one registry, and each only once", *place)
     return GroupConfig(table.name, table.registries)
-
-
-def read_scope(text: str, folder: Path) -> Scope:
-    """Parse the scope of a capture: `requested`, `all`, or the name of a file in `folder` with one project per line.
-
-    In the file, `#` begins a comment. Raises MirrorError with a message that says what to write.
-    """
-    if text in (REQUESTED, ALL):
-        return Scope(text)
-    try:
-        lines = (folder / text).read_text(encoding="utf-8").splitlines()
-    except (OSError, ValueError) as error:
-        raise MirrorError(
-            f"{text!r} is not a capture scope: write requested, all, or the name of a file with one project per line "
-            f"({getattr(error, 'strerror', None) or error})"
-        ) from error
-    written = [name for line in lines if (name := line.partition("#")[0].strip())]
-    if not written:
-        raise MirrorError(f"{folder / text} contains no project names: write one per line")
-    try:
-        return Scope(LISTED, tuple(sorted({canonicalize_name(name, validate=True) for name in written})))
-    except InvalidName as error:
-        raise MirrorError(f"{folder / text}: {error}: write one project name per line") from error

@@ -29,6 +29,7 @@ FLOORS = {
         ["__init__"],
         ["adapter"],
         ["config", "commands"],
+        ["settings"],
         ["web", "capture", "pages"],
         ["registry"],
         ["history"],

@@ -6,9 +6,9 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import nullcontext
-from dataclasses import fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -24,35 +24,16 @@ from httpcache import __version__, logs
 from httpcache.adapter import Adapter, Argument, Command, Progress, adapters, today, usage
 from httpcache.errors import MirrorError, one_line
 from httpcache.freezing.spool import Spool
-from httpcache.settings import Location, Settings
+from httpcache.settings import SERVER, STORE, Location, Settings, declared
 from httpcache.store import takeover
 from httpcache.store.layout import is_read_only, prepare
 from httpcache.store.opening import opened, prepare_node
 from httpcache.store.store import Store
-from httpcache.units import exact_size
-from httpcache.upstream import transport
 
-from . import copying, maintenance, scheduler, users
-from .options import (
-    ListOption,
-    Option,
-    binding,
-    count,
-    flag,
-    header_size,
-    kept_header,
-    minutes,
-    mistyped,
-    network,
-    pin_name,
-    port,
-    prefix,
-    seconds,
-    size,
-)
+from . import copying, maintenance, scheduler, shown, users
+from .in_force import FILE, InForce, every, find
+from .options import GIVEN, Option, mistyped
 from .progress import Bar, Lines
-
-LEVELS = ("debug", "info", "warning", "error")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,23 +57,59 @@ class _Program(click.Group):
         return list(self.commands)
 
 
+class _Command(click.Command):
+    """A command whose function receives the settings in force by name, besides its own arguments.
+
+    If it has settings, it has `--config` too, and the context's `obj` is an `InForce`.
+    """
+
+    def __init__(
+        self, installed: Sequence[Adapter], name: str, run: Callable[..., int], text: str, *params: Any
+    ) -> None:
+        self._installed = installed
+        self._settings = [param.setting for param in params if isinstance(param, Option)]
+        config = [click.Option(["--config"], **_CONFIG)] if self._settings else []
+        super().__init__(name, callback=run, help=text, short_help=text, params=[*config, *params])
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command. Raises MirrorError, also if the file is not valid."""
+        if self._settings:
+            path = ctx.params.pop("config")
+            ctx.obj = find(self._settings, ctx.meta.get(GIVEN, {}), path, self._installed)
+            ctx.params |= {name.replace("-", "_"): found.value for name, found in ctx.obj.found.items()}
+        return super().invoke(ctx)
+
+
+_CONFIG: dict[str, Any] = {
+    "metavar": "FILE",
+    "type": Path,
+    "envvar": "HTTPCACHE_CONFIG",
+    "help": f"settings file (TOML) [default: {FILE}, if it is there]",
+}
+
+
 def program(installed: Sequence[Adapter]) -> click.Group:
     """Return the program with all its commands, including those of adapters."""
     top = _Program(
         context_settings={"help_option_names": ["-h", "--help"]},
-        help="A mirror that makes builds repeatable. Every option is also an environment variable: "
-        "--allow-network is HTTPCACHE_ALLOW_NETWORK. For several values, repeat the option or separate them by commas.",
+        help="A mirror that makes builds repeatable. Every setting has a key in the settings file, an environment "
+        "variable and an option: allow-network, HTTPCACHE_ALLOW_NETWORK, --allow-network. For several values, repeat "
+        "the option or separate them by commas.",
     )
     click.version_option(__version__, message="httpcache %(version)s")(top)
 
     def add(name: str, run: Callable[..., int], text: str, *params: click.Parameter) -> None:
-        top.add_command(click.Command(name, callback=run, help=text, short_help=text, params=[*params]))
+        top.add_command(_Command(installed, name, run, text, *params))
 
-    where = list(_store_options())
-    mirror_options = list(_mirror_options(installed))
-    add("serve", partial(_serve, installed), "run the mirror", *where, *_server_options(), *mirror_options)
+    own = list(map(Option, every(installed)))
+    where = [option for option in own if option.setting.section.readers == STORE]
+    mirror_options = [option for option in own if option.setting.section.readers != SERVER]
+    add("serve", partial(_serve, installed), "run the mirror", *own)
     what_for = "record now what has changed at the registries since the last capture"
-    add("capture", partial(_capture, installed), what_for, *where, *mirror_options)
+    add("capture", partial(_capture, installed), what_for, *mirror_options)
+    as_json = click.Option(["--json", "as_json"], is_flag=True, help="print JSON")
+    what_for = "show the settings in force for serve, and where each comes from; no secrets"
+    add("settings", partial(_show_settings, installed), what_for, as_json, *own)
     add("ls", _ls, "list the pins, or what is frozen under one", *where, click.Argument(["pin"], required=False))
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
     add("show", _show, "show everything that is known about a frozen address", *where, address)
@@ -101,15 +118,21 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     yes = click.Option(["--yes"], is_flag=True, help="do not ask for confirmation")
     add("forget", _forget, "remove frozen copies; shows what will be lost and asks first", *where, removed, yes)
     index = click.Group("index", help="look after the index of a store on several machines")
-    index_url = _setting("index", "URL", str, "PostgreSQL database, postgresql://...")
     text = "make the tables of the index, or bring them up to date"
-    index.add_command(click.Command("upgrade", callback=_upgrade, help=text, short_help=text, params=[index_url]))
+    index.add_command(_Command(installed, "upgrade", _upgrade, text, Option(declared()["index"])))
     top.add_command(index)
     stores = [click.Argument([name], metavar="DIR|INDEX,BLOBS") for name in ("source", "target")]
     add("copy", _copy, "copy a mirror to another store; what is there already is left out", *stores)
     for command in (command for adapter in installed for command in adapter.commands):
         add(command.name, partial(_added, command), command.help, *where, *map(_argument, command.arguments))
-    mirror = Option("mirror", "URL", str, "address of the mirror", "http://127.0.0.1:8080")
+    mirror = click.Option(
+        ["--mirror"],
+        metavar="URL",
+        envvar="HTTPCACHE_MIRROR",
+        help="address of the mirror",
+        default="http://127.0.0.1:8080",
+        show_default=True,
+    )
     what_for = "print today's pin and the current instant, with lines for installers"
     add("pin", partial(_pin, installed), what_for, mirror)
     return top
@@ -124,79 +147,19 @@ def _argument(argument: Argument) -> click.Parameter:
     return click.Option([argument.name], is_flag=True, help=argument.help)
 
 
-def _setting(name: str, metavar: str, read: Any, text: str) -> Option:
-    """Return the option for a setting with one value, its default written as an operator would write it."""
-    usual = getattr(Settings(Path("data")), name.replace("-", "_"))
-    if isinstance(usual, int | float):
-        usual = exact_size(usual) if metavar == "SIZE" else f"{usual:g}"
-    return Option(name, metavar, read, text, usual)
-
-
-def _store_options() -> Iterator[Option]:
-    """Yield the options that say where the store is (see `settings.Location`)."""
-    yield _setting("data", "DIR", Path, "folder of the store, or of what a node keeps of it")
-    yield _setting("index", "URL", str, "PostgreSQL database of a store on several machines, postgresql://...")
-    yield _setting("blobs", "URL", str, "object store of it: s3://, gs:// or az://bucket/prefix, or file:///folder")
-    yield _setting("local-cache", "SIZE", size, "bytes of frozen files that a node keeps on its own disk")
-
-
-def _server_options() -> Iterator[Option]:
-    """Yield the options that only the server has."""
-    yield _setting("host", "HOST", str, "address to listen on")
-    yield _setting("port", "PORT", port, "port to listen on")
-    yield _setting("workers", "N", count, "number of worker processes")
-    yield _setting("root-path", "/PREFIX", prefix, "path under which a reverse proxy serves the mirror")
-    yield flag("root-path-stripped", "the reverse proxy strips the root path from requests (else the mirror does)")
-    text = "redirect to the object store for public files of this size that the node does not have"
-    yield Option("redirect-above", "SIZE", size, text)
-    yield flag("cors", "let web pages of any origin read what is public (CORS)")
-    yield flag("capture", "capture every day at 00:00 UTC, and at the start if a day was missed")
-    yield _setting("capture-every", "MINUTES", minutes, "like --capture, and also this many minutes after the last one")
-    yield _setting("max-clients", "N", count, "client connections at once, per process")
-    yield _setting("client-timeout", "SECONDS", seconds, "time for a client to send its request, or to read some data")
-
-
-def _mirror_options(installed: Sequence[Adapter]) -> Iterator[Option]:
-    """Yield the options of commands that send requests to upstreams."""
-    yield flag("offline", "send no requests to upstreams")
-    yield _setting("log-level", "LEVEL", click.Choice(LEVELS), f"lowest level to log: {', '.join(LEVELS)}")
-    for option in (option for adapter in installed for option in adapter.options):
-        yield Option(option.name, option.metavar, str, option.help)
-
-    yield ListOption("allow-network", "CIDR", network, "non-public network that may be fetched from (SSRF)")
-    yield ListOption(
-        "allow-port", "PORT", port, "port of public addresses that may be fetched from, besides 80 and 443"
-    )
-    yield _setting("proxy", "URL", str, "HTTP proxy for requests to upstreams")
-    yield _setting("ca-bundle", "FILE", Path, "PEM file of certificate authorities to trust instead of the system's")
-    yield ListOption("credential-header", "NAME", str.lower, "another request header that carries credentials")
-    yield ListOption("bind", "PREFIX=ORIGIN", binding, "send credentials under these pins to this origin only")
-    yield flag("respect-no-store", "do not freeze responses that an upstream marks `no-store` or `private`")
-    yield ListOption("share", "PREFIX", pin_name, "let every client read the private copies under these pins")
-    yield ListOption("keep-header", "NAME", kept_header, "another upstream response header to keep")
-
-    yield _setting("max-file", "SIZE", size, "largest file, in bytes (or with K, M, G)")
-    yield _setting("max-page", "SIZE", size, "largest index page, in bytes, decompressed")
-    yield _setting("max-header", "SIZE", header_size, "largest head of a request or an upstream's response, in bytes")
-    yield _setting("max-redirects", "N", count, "number of redirects to follow")
-    yield _setting("connect-timeout", "SECONDS", seconds, "time to connect to an upstream")
-    yield _setting("stall-timeout", "SECONDS", seconds, "time an upstream may send nothing, or less than --min-rate")
-    yield _setting("min-rate", "SIZE", size, "lowest rate of an upstream, in bytes per second")
-    yield _setting("deadline", "SECONDS", seconds, "time for one whole download")
-    yield _setting("max-connections", "N", count, "requests to upstreams at once, per process")
-    yield _setting("max-connections-per-origin", "N", count, "requests to one origin at once, per process")
-
-
 def _serve(installed: Sequence[Adapter], **options: Any) -> int:
     from . import serve  # imports granian, which the other commands do not need
 
-    settings = _settings(options, installed)
-    for line in mistyped(os.environ, options):
+    settings = _settings(installed)
+    known = [*(setting.variable for setting in every(installed)), "HTTPCACHE_CONFIG"]
+    for line in mistyped(os.environ, known):
         print(f"httpcache: {line}", file=sys.stderr)
     _check_address(settings)
     _prepare(settings)
     address = _address(settings)
     print(f"httpcache serves {address} from {settings.data}")
+    if settings.file.path:
+        print(f"  settings: {settings.file.path.absolute()}")
     for title, line in usage(address, installed, today()):
         print(f"  {title + ':':8} {line}")
     sys.stdout.flush()
@@ -205,7 +168,7 @@ def _serve(installed: Sequence[Adapter], **options: Any) -> int:
 
 
 def _capture(installed: Sequence[Adapter], **options: Any) -> int:
-    settings = _settings(options, installed)
+    settings = _settings(installed)
     if settings.offline:
         raise MirrorError("a capture sends requests to upstreams: run it without --offline")
     logs.begin(settings.log_level)
@@ -219,36 +182,17 @@ def _capture(installed: Sequence[Adapter], **options: Any) -> int:
     return 0
 
 
-def _settings(options: dict[str, Any], installed: Sequence[Adapter]) -> Settings:
-    """Return the settings from options and environment. Raises MirrorError if they are invalid."""
-    names = {field.name for field in fields(Settings)} & options.keys()
-    settings = Settings(
-        **{name: options[name] for name in names},
-        allow_networks=options["allow_network"],
-        allow_ports=options["allow_port"],
-        credential_headers=(*Settings.credential_headers, *options["credential_header"]),
-        bindings=options["bind"],
-        shared=options["share"],
-        keep_headers=options["keep_header"],
-        environment=dict(os.environ),
-        adapters={
-            name: value
-            for adapter in installed
-            for option in adapter.options
-            if (value := options[name := option.name.replace("-", "_")]) is not None
-        },
-    )
-    if settings.root_path_stripped and not settings.root_path:
-        raise MirrorError("--root-path-stripped needs --root-path: name the prefix that the proxy strips")
-    secret = set(settings.keep_headers) & set(settings.credential_headers)
-    if secret:
-        raise MirrorError(f"--keep-header {secret.pop()} carries credentials, which are never kept: remove it")
-    if settings.offline and (settings.capture or settings.capture_every):
-        raise MirrorError("--capture sends requests to upstreams, --offline forbids that: remove one of them")
-    transport.check(settings)
-    for adapter in installed:
-        adapter.check(settings)
-    return settings
+def _show_settings(installed: Sequence[Adapter], as_json: bool, **options: Any) -> int:
+    in_force: InForce = click.get_current_context().obj
+    in_force.settings(installed, dict(os.environ))
+    print(shown.as_json(in_force, installed) if as_json else "\n".join(shown.lines(in_force, installed)))
+    return 0
+
+
+def _settings(installed: Sequence[Adapter]) -> Settings:
+    """Return the settings of the command that runs. Raises MirrorError if they are invalid."""
+    in_force: InForce = click.get_current_context().obj
+    return in_force.settings(installed, dict(os.environ))
 
 
 def _prepare(settings: Settings) -> None:

@@ -1,7 +1,7 @@
 """The operator's policy for the dated and live indexes: what is withheld, and what is exempt from the cooldown.
 
 Rules apply to what is served, never to what is stored: the log and the files stay as they were observed. They are in
-the operator's file, which `config` reads:
+the settings file, which `config` reads:
 
     [cooldown]
     exempt = ["our-library"]
@@ -25,17 +25,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import msgspec
 from packaging.utils import canonicalize_name
 
-from httpcache.errors import Refused, plain
+from httpcache.errors import MirrorError, Refused, plain
+from httpcache.settings_file import SettingsFile
 from pypi_adapter.simple.model import QUARANTINED, SHA256, File, Page, ProjectStatus
 from pypi_adapter.simple.versions import file_version
 
 from .osv import read_advisories
-from .rules import Rule, Rules, read_rules
+from .rules import Rule, Rules, RuleTable, read_rules
 
 log = logging.getLogger("httpcache")
 
@@ -50,12 +50,12 @@ class _Advisories(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Tables(msgspec.Struct, forbid_unknown_fields=True):
-    """The tables of a policy in the operator's file; `rules` reads the rules themselves."""
+    """The tables of a policy in the settings file; `rules` reads the rules themselves."""
 
     cooldown: _Cooldown = msgspec.field(default_factory=_Cooldown)
     advisories: list[_Advisories] = []
-    block: list[object] = []
-    allow: list[object] = []
+    block: list[RuleTable] = []
+    allow: list[RuleTable] = []
 
 
 @dataclass(frozen=True)
@@ -113,16 +113,19 @@ class Policy:
         return self.rules.file(project, file_version(file.filename), sha256)
 
 
-def read_policies(tables: Tables, path: Path) -> tuple[Policy, Policy]:
-    """Return the policy for the built-in registry, and the one for all others; `path` is the operator's file.
+def read_policies(tables: Tables, file: SettingsFile) -> tuple[Policy, Policy]:
+    """Return the policy for the built-in registry, and the one for all others; `file` has the tables.
 
     Advisories are about PyPI's projects. A project of the same name on another registry is not affected.
     Raises MirrorError with a text that says what is wrong.
     """
-    blocked, allowed = read_rules({"block": tables.block, "allow": tables.allow}, path.name)
+    blocked, allowed = read_rules(tables.block, "block", file), read_rules(tables.allow, "allow", file)
     advised = list(blocked)
-    for source in tables.advisories:
-        advised += read_advisories(path.parent / source.path, source.ids)
+    for number, source in enumerate(tables.advisories):
+        try:
+            advised += read_advisories(file.folder / source.path, source.ids)
+        except MirrorError as error:
+            raise file.wrong(error.text, "advisories", number, "path") from error
     for rule in allowed:
         log.warning("exempt from all blocks: %s", " ".join(filter(None, (rule.project, rule.versions, rule.sha256))))
         log.warning("  reason: %s", rule.reason)

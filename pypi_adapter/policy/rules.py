@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from functools import lru_cache
 
 import msgspec
@@ -11,7 +11,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
 
-from httpcache.errors import MirrorError
+from httpcache.settings_file import SettingsFile
 
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _HOW = (
@@ -158,38 +158,31 @@ def _version(text: str | None) -> Version | None:
 # --- rules that an operator writes
 
 
-class _Entry(msgspec.Struct, forbid_unknown_fields=True):
+class RuleTable(msgspec.Struct, forbid_unknown_fields=True):
+    """A `[[block]]` or an `[[allow]]`, as it is in the file."""
+
     project: str | None = None
     versions: str | None = None
     sha256: str | None = None
     reason: str = ""
 
 
-def read_rules(table: Mapping[str, object], source: str) -> tuple[list[Rule], list[Rule]]:
-    """Read `[[block]]` and `[[allow]]` of a parsed TOML document. Returns the blocks, and the exceptions from them.
+def read_rules(tables: Iterable[RuleTable], kind: str, file: SettingsFile) -> list[Rule]:
+    """Read the tables of a kind (`block` or `allow`) in a settings file.
 
-    Raises MirrorError with a text that names `source` and the entry and says how to write it.
+    Raises MirrorError with a text that says where the table is and how to write it.
     """
-    for key in table:
-        if key not in ("block", "allow"):
-            raise MirrorError(f"{source}: unknown key {key!r}: {_HOW}")
-    return _entries(table, "block", source), _entries(table, "allow", source)
-
-
-def _entries(table: Mapping[str, object], key: str, source: str) -> list[Rule]:
-    entries = table.get(key, [])
-    if not isinstance(entries, list):
-        raise MirrorError(f"{source}: {key!r} is not a list of tables: {_HOW}")
+    source = file.path.name if file.path else ""
     rules = []
-    for number, entry in enumerate(entries, 1):
+    for number, table in enumerate(tables):
         try:
-            rules.append(_rule(msgspec.convert(entry, _Entry), source, needs_reason=key == "allow"))
-        except (ValueError, msgspec.ValidationError) as error:
-            raise MirrorError(f"{source}: [[{key}]] number {number}: {error}: {_HOW}") from None
+            rules.append(_rule(table, source, needs_reason=kind == "allow"))
+        except ValueError as error:
+            raise file.wrong(f"[[{kind}]]: {error}: {_HOW}", kind, number) from None
     return rules
 
 
-def _rule(entry: _Entry, source: str, *, needs_reason: bool) -> Rule:
+def _rule(entry: RuleTable, source: str, *, needs_reason: bool) -> Rule:
     if needs_reason and not entry.reason.strip():
         raise ValueError("it has no reason")
     return Rule(

@@ -352,10 +352,10 @@ def test_one_registry_that_fails_keeps_no_other_busy(here: Here, tmp_path: Path)
     """What was done is told, and what failed alone is due again."""
     config = tmp_path / "mirror.toml"
     config.write_text('[[registry]]\nname = "away"\nindex = "http://127.0.0.1:9/simple/"\n')
-    made = here.try_capture(ALL, "--pypi-config", config)
+    made = here.try_capture(ALL, "--config", config)
     assert "pypi: 3 of 3 projects had changed" in made.stdout
     assert told(made).startswith("httpcache: away: ")
-    here.mirror.start("--capture", "--pypi-capture", "all", "--pypi-config", str(config))
+    here.mirror.start("--capture", "--pypi-capture", "all", "--config", str(config))
     until(lambda: "the capture failed: away: " in here.mirror.log(), "the pass that fails")
     assert len(here.passes()) == 1
 

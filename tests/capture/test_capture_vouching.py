@@ -15,6 +15,7 @@ from httpcache.store.local import LocalStore
 from pypi_adapter.capture.retry import retry_after
 from pypi_adapter.registry.passes import ALL, Pass, Passes, Scope
 from pypi_adapter.registry.rest import Rest
+from pypi_adapter.settings import read_index
 from tests.support import http
 from tests.support.capture import Here
 from tests.support.command import run
@@ -145,16 +146,14 @@ def test_a_pass_over_the_list_does_not_vouch_for_what_is_not_on_it(
     folder = tmp_path / "m"
     folder.mkdir()
     (folder / "mirror.toml").write_text(config)
-    server = Mirror(folder, pypi.url, ["--pypi-config", str(folder / "mirror.toml")])
+    server = Mirror(folder, pypi.url, ["--config", str(folder / "mirror.toml")])
     try:
         server.start()
         first = instant()
         ask(server.at(f"internal/{first}") + "own-thing/")  # a typing error, or a build before the release: 404
         private.upload(wheel("own-thing", "1.0"), instant())
         at = instant()
-        made = run(
-            "capture", "--data", server.data, "--pypi-upstream", pypi.url, "--pypi-config", folder / "mirror.toml"
-        )
+        made = run("capture", "--data", server.data, "--pypi-upstream", pypi.url, "--config", folder / "mirror.toml")
         assert made.returncode == 0, made.stderr
         found = filenames(server.at(f"everything/{at}") + "own-thing/")
         assert found == [wheel("own-thing", "1.0").filename], "the public project of that name is served"
@@ -375,7 +374,9 @@ def test_a_full_disk_ends_a_pass(here: Here) -> None:
             raise StoreFull("the mirror's store is full: make room on its disk")
         return await add(self, key, value)
 
-    settings = Settings(here.mirror.data, adapters={"pypi_upstream": here.pypi.url, "pypi_capture": "all"})
+    settings = Settings(
+        here.mirror.data, adapters={"pypi-upstream": read_index(here.pypi.url), "pypi-capture": Scope(ALL)}
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(LocalStore, "add", full)
         with pytest.raises(MirrorError):

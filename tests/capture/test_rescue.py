@@ -166,7 +166,7 @@ def test_malware_is_not_made_immortal(by: str, demo: PyPI, mirror: Callable[...,
     """A quarantine holds also when the project is removed after it. Nothing is fetched."""
     rules = tmp_path / "rules.toml"
     rules.write_text('[[block]]\nproject = "demo"\nversions = "==2.0"\nreason = "a worm"\n' if by == "rule" else "")
-    server = mirror(demo, "--pypi-config", str(rules))
+    server = mirror(demo, "--config", str(rules))
     before = instant()
     document(f"{server.at(before)}demo/")
     if by == "quarantine":

@@ -90,7 +90,7 @@ def test_a_named_registry_without_upload_times(
     config = table("registry", name="internal", index=named.url, capture="names.txt")
     unseen = instant()
     with configured(folder, config, pypi.url) as server:
-        options = ("--pypi-config", folder / "mirror.toml")
+        options = ("--config", folder / "mirror.toml")
         assert "internal: 2 of 2 projects had changed" in capture(server, *options)
         before = instant()
         for dist in DELETED:

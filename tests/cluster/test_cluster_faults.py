@@ -326,7 +326,7 @@ def test_rules_groups_and_private_copies_hold_meanwhile(
     )
     with of_its_own(tmp_path, pypi) as cluster, Meddler(objects.server().url) as meddler:
         cluster.endpoint = meddler.url
-        nodes = cluster.start(3, "--pypi-config", str(config))
+        nodes = cluster.start(3, "--config", str(config))
         private = [node.pin(PIN, f"{upstream.url}/file") for node in nodes]
         blocked = [f"{node.at('2023-07-01')}bad/" for node in nodes]
         own = [f"{node.url}/everything/live/own/" for node in nodes]

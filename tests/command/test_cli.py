@@ -18,7 +18,6 @@ from xml.etree import ElementTree
 import httpx
 import pytest
 
-from httpcache.command.cli import program
 from tests.support import http
 from tests.support.clients import Clients
 from tests.support.command import run, told
@@ -125,33 +124,6 @@ def test_what_cannot_be_read_is_named() -> None:
 def test_a_command_reads_only_its_own_variables() -> None:
     assert run("pin", environment={"HTTPCACHE_PORT": "http"}).returncode == 0
     assert run("--version", environment={"HTTPCACHE_PORT": "http"}).returncode == 0
-
-
-@pytest.mark.parametrize(
-    ("variables", "arguments", "name", "value"),
-    [
-        ({"PORT": "81"}, [], "port", 81),
-        ({"PORT": "81"}, ["--port", "82"], "port", 82),
-        ({"PORT": ""}, [], "port", 8080),
-        ({}, [], "max_file", 32 * 1024**3),
-        ({"CORS": "1"}, [], "cors", True),
-        ({"CORS": "Yes"}, [], "cors", True),
-        ({"CORS": "0"}, [], "cors", False),
-        ({"CORS": ""}, [], "cors", False),
-        ({"CORS": "0"}, ["--cors"], "cors", True),
-        ({}, [], "allow_port", ()),
-        ({"ALLOW_PORT": "81, 82,"}, [], "allow_port", (81, 82)),
-        ({"ALLOW_PORT": "81,82"}, ["--allow-port", "83,84", "--allow-port", "85"], "allow_port", (81, 82, 83, 84, 85)),
-    ],
-)
-def test_where_a_value_comes_from(
-    variables: dict[str, str], arguments: list[str], name: str, value: object, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The command line, else the variable, else the default; those of a list add up."""
-    for variable, text in variables.items():
-        monkeypatch.setenv(f"HTTPCACHE_{variable}", text)
-    serve = program([]).commands["serve"]
-    assert serve.make_context("serve", arguments).params[name] == value
 
 
 # Serving

@@ -62,7 +62,9 @@ def test_the_quick_start_installs_everywhere() -> None:
     ],
 )
 def test_a_variable_that_is_nearly_one(name: str, meant: str | None) -> None:
-    warnings = mistyped({name: "2"}, ["workers", "allow_network", "pypi_upstream", "port", "proxy"])
+    warnings = mistyped(
+        {name: "2"}, [f"HTTPCACHE_{name}" for name in ("WORKERS", "ALLOW_NETWORK", "PYPI_UPSTREAM", "PORT", "PROXY")]
+    )
     assert [meant in warning for warning in warnings if meant] == ([True] if meant else [])
     assert bool(warnings) is (meant is not None)
 

@@ -95,7 +95,7 @@ class _Application:
             data=self._folder / "data",
             root_path=ROOT,
             offline=True,
-            adapters={"pypi_upstream": "http://127.0.0.1:9/simple/"},
+            adapters={"pypi-upstream": "http://127.0.0.1:9/simple/"},
         )
         self._app = build(settings, list(adapters()))
         self._stop = asyncio.Event()

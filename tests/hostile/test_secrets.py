@@ -179,7 +179,7 @@ class Scenario:
         self.closed.stop()
         self._fill()
         options = ["--credential-header", "X-Our-Key", "--log-level", "debug", "--stall-timeout", "0.5"]
-        options += ["--pypi-config", str(self._configure(folder))]
+        options += ["--config", str(self._configure(folder))]
         environment = {"REGISTRY_PASSWORD": REGISTRY_PASSWORD}
         self.mirror = Mirror(folder / "direct", f"{self.pypi.url}/simple/", options, environment)
         proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{self.proxy.port}"

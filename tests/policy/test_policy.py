@@ -33,7 +33,7 @@ def ruled(pypi: PyPI, mirror: Callable[..., Mirror], tmp_path: Path) -> Callable
 
     def start(rules: str) -> Mirror:
         (tmp_path / "rules.toml").write_text(rules)
-        return mirror(pypi, "--pypi-config", str(tmp_path / "rules.toml"))
+        return mirror(pypi, "--config", str(tmp_path / "rules.toml"))
 
     return start
 
@@ -170,7 +170,7 @@ def test_rules_that_make_no_sense(rules: str | None, tmp_path: Path) -> None:
     path = tmp_path / "rules.toml"
     if rules is not None:
         path.write_text(rules)
-    arguments: list[str | Path] = ["--port", f"{free_port()}", "--data", tmp_path / "data", "--pypi-config", path]
+    arguments: list[str | Path] = ["--port", f"{free_port()}", "--data", tmp_path / "data", "--config", path]
     assert "nowhere" in (text := told(run("serve", *arguments))) or "rules.toml" in text
     assert not (tmp_path / "data").exists()
 

@@ -152,7 +152,7 @@ def test_a_page_that_lacks_files_is_not_kept_for_long(running: Mirror) -> None:
 def test_an_exception_from_the_settings_file(filled: PyPI, mirror: Callable[..., Mirror], tmp_path: Path) -> None:
     rules = tmp_path / "rules.toml"
     rules.write_text('[[block]]\nproject = "demo"\nreason = "evil"\n')
-    running = mirror(filled, "--pypi-config", str(rules))
+    running = mirror(filled, "--config", str(rules))
     assert filenames(f"{running.at(DATE)}demo/") == []
     assert commanded(running, "allow", "demo==1.0", "--reason", "audited") == [
         "exempt from all blocks: demo==1.0 (audited)"

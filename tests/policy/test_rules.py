@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -12,6 +13,8 @@ from packaging.specifiers import SpecifierSet
 from packaging.version import Version
 
 from httpcache.errors import MirrorError
+from httpcache.settings_file import SettingsFile
+from pypi_adapter.policy.policy import Tables
 from pypi_adapter.policy.rules import Rule, Rules, read_rules
 
 A, B = "a" * 64, "b" * 64
@@ -195,43 +198,61 @@ reason = "read by us on 2025-07-30"
 """
 
 
+def read(document: str) -> tuple[list[Rule], list[Rule]]:
+    """The blocks and the exceptions of a settings file."""
+    file = SettingsFile(Path("rules.toml"), tomllib.loads(document), document)
+    tables = file.tables(Tables)
+    return read_rules(tables.block, "block", file), read_rules(tables.allow, "allow", file)
+
+
 def test_reading() -> None:
-    assert read_rules(tomllib.loads(DOCUMENT), "settings") == (
+    assert read(DOCUMENT) == (
         [
-            Rule("typo-squat", None, None, "takes tokens", "settings"),
-            Rule("num2words", ">=0.5.15,<=0.5.16", None, "no reason given", "settings"),
-            Rule(None, None, A, "no reason given", "settings"),
+            Rule("typo-squat", None, None, "takes tokens", "rules.toml"),
+            Rule("num2words", ">=0.5.15,<=0.5.16", None, "no reason given", "rules.toml"),
+            Rule(None, None, A, "no reason given", "rules.toml"),
         ],
-        [Rule("num2words", None, B, "read by us on 2025-07-30", "settings")],
+        [Rule("num2words", None, B, "read by us on 2025-07-30", "rules.toml")],
     )
-    assert read_rules({}, "settings") == ([], [])
+    assert read("") == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("document", "line", "what"),
+    [
+        ('[block]\nproject = "p"', 1, "write [[block]]"),
+        ("block = [1]", 1, "must be a table, not a whole number"),
+        ('[[block]]\nproject = "p"\n[[block]]\nproject = "p"\nversion = "1"', 5, "did you mean 'versions'?"),
+        ("[[block]]\nproject = 1", 2, "must be a string"),
+    ],
+)
+def test_errors_of_the_form_say_where(document: str, line: int, what: str) -> None:
+    with pytest.raises(MirrorError) as caught:
+        read(document)
+    assert caught.value.text.startswith(f"rules.toml:{line}: ")
+    assert what in caught.value.text
 
 
 @pytest.mark.parametrize(
     ("document", "where", "what"),
     [
-        ('[[blocks]]\nproject = "p"', "", "unknown key 'blocks'"),
-        ('[block]\nproject = "p"', "", "'block' is not a list of tables"),
-        ("block = [1]", "[[block]] number 1", "`object`"),
-        ('[[block]]\nproject = "p"\n[[block]]\nproject = "p"\nversion = "1"', "[[block]] number 2", "`version`"),
-        ("[[block]]\nproject = 1", "[[block]] number 1", "`str | null`"),
-        ('[[block]]\nreason = "r"', "[[block]] number 1", "neither a project nor a sha256"),
-        ('[[block]]\nproject = ""', "[[block]] number 1", "name is invalid"),
-        ('[[block]]\nproject = "a/b"', "[[block]] number 1", "name is invalid: 'a/b'"),
-        ('[[block]]\nproject = "p"\nversions = "1.0"', "[[block]] number 1", "Invalid specifier: '1.0'"),
-        ('[[block]]\nproject = "p"\nversions = ""', "[[block]] number 1", "is empty: for all versions leave it out"),
-        ('[[block]]\nversions = "==1"', "[[block]] number 1", "neither a project nor a sha256"),
-        (f'[[block]]\nversions = "==1"\nsha256 = "{A}"', "[[block]] number 1", "versions need a project"),
-        ('[[block]]\nsha256 = "abc"', "[[block]] number 1", "'abc' is not a sha256"),
-        ('[[allow]]\nproject = "p"', "[[allow]] number 1", "it has no reason"),
-        ('[[allow]]\nproject = "p"\nreason = " "', "[[allow]] number 1", "it has no reason"),
+        ('\n[[block]]\nreason = "r"', "2: [[block]]", "neither a project nor a sha256"),
+        ('[[block]]\nproject = ""', "1: [[block]]", "name is invalid"),
+        ('[[block]]\nproject = "a/b"', "1: [[block]]", "name is invalid: 'a/b'"),
+        ('[[block]]\nproject = "p"\nversions = "1.0"', "1: [[block]]", "Invalid specifier: '1.0'"),
+        ('[[block]]\nproject = "p"\nversions = ""', "1: [[block]]", "is empty: for all versions leave it out"),
+        ('[[block]]\nversions = "==1"', "1: [[block]]", "neither a project nor a sha256"),
+        (f'[[block]]\nversions = "==1"\nsha256 = "{A}"', "1: [[block]]", "versions need a project"),
+        ('[[block]]\nproject = "p"\n[[block]]\nsha256 = "abc"', "3: [[block]]", "'abc' is not a sha256"),
+        ('[[allow]]\nproject = "p"', "1: [[allow]]", "it has no reason"),
+        ('[[allow]]\nproject = "p"\nreason = " "', "1: [[allow]]", "it has no reason"),
     ],
 )
 def test_errors_say_where_and_how_to_write_it(document: str, where: str, what: str) -> None:
     with pytest.raises(MirrorError) as caught:
-        read_rules(tomllib.loads(document), "rules.toml")
+        read(document)
     text = caught.value.text
-    assert text.startswith(f"rules.toml: {where}")
+    assert text.startswith(f"rules.toml:{where}: ")
     assert what in text
     assert 'project = "name"' in text
     assert text.endswith('reason = "why" ([[allow]] needs one)')

@@ -382,4 +382,4 @@ def run_moved(here: Here) -> None:
 
 @pytest.mark.parametrize("text", ["-1", "1.5", "soon", "", "9999999"])
 def test_a_setting_that_is_none(text: str, here: Here) -> None:
-    assert "is not a number of minutes" in told(here.try_capture("all", f"--pypi-second-look={text}"))
+    assert "is not a number of minutes" in here.try_capture("all", f"--pypi-second-look={text}").stderr

@@ -33,7 +33,7 @@ def test_a_blocked_content(
         f"{key} = {json.dumps(value)}\n" for key, value in {"sha256": BAD.sha256, "reason": "evil", **named}.items()
     ]
     (tmp_path / "rules.toml").write_text("[[block]]\n" + "".join(lines))
-    running = mirror(pypi, "--pypi-config", str(tmp_path / "rules.toml"))
+    running = mirror(pypi, "--config", str(tmp_path / "rules.toml"))
     files = []
     for dist in (BAD, GOOD):
         pypi.files.pages[f"/{dist.filename}"] = dist.data

@@ -28,7 +28,7 @@ def configured(
     """A running mirror with this configuration; at the end it must end with exit code 0."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "mirror.toml").write_text(config)
-    options = ["--pypi-config", str(folder / "mirror.toml"), *arguments]
+    options = ["--config", str(folder / "mirror.toml"), *arguments]
     server = Mirror(folder, pypi_upstream, options, environment)
     try:
         yield server.start()

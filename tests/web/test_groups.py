@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from httpcache.freezing import mirror as mirrors
 from httpcache.settings import Settings
+from httpcache.settings_file import read
 from httpcache.store.local import LocalStore
 from httpcache.store.usage import Journal
 from httpcache.web.app import Front
@@ -243,13 +244,12 @@ class World:
             + table("group", name="both", registries=["first", "pypi"])
         )
         options = {
-            "pypi_config": str(config),
-            "pypi_upstream": f"{self.upstreams['second'].url}/simple/",
-            "pypi_second_look": "0",
+            "pypi-upstream": f"{self.upstreams['second'].url}/simple/",
+            "pypi-second-look": 0,
         }
         store = LocalStore(self._folder / "data")
         networks = (ip_network("127.0.0.0/8"),)
-        chosen = Settings(data=store.folder, adapters=options, allow_networks=networks)
+        chosen = Settings(data=store.folder, adapters=options, file=read(config), allow_networks=networks)
         async with mirrors.running(chosen, store, store.spool) as mirror:
             front = Front(mirror, [adapter.bind(mirror)], Journal(store.usage))
             async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://mirror") as client:

@@ -131,8 +131,8 @@ def test_off(index: PyPI, mirror: Callable[..., Mirror]) -> None:
 
 def test_a_setting_that_is_none(index: PyPI) -> None:
     refused = run("serve", "--pypi-read-ahead", "sometimes")
-    assert refused.returncode == 1
-    assert "--pypi-read-ahead takes on or off" in refused.stderr
+    assert refused.returncode == 2
+    assert "--pypi-read-ahead: 'sometimes' is not a boolean" in refused.stderr
 
 
 def test_on_a_live_index_only_metadata_of_what_was_asked_for(index: PyPI, mirror: Callable[..., Mirror]) -> None:

@@ -15,9 +15,8 @@ from pathlib import Path
 
 import httpx
 import pytest
-from click import BadParameter
 
-from httpcache.command.options import prefix
+from httpcache.kinds import PREFIX
 from tests.support import http
 from tests.support.command import run, told
 from tests.support.config import configured, table
@@ -64,13 +63,13 @@ def running(registries: tuple[Upstream, Upstream], folder: Path, *options: str) 
 
 @pytest.mark.parametrize("root", ["/a b", "/a//b", "/..", "/a/./b", "/%6d", "/a?b", "/a#b", '/a"b'])
 def test_a_root_path_that_is_none(root: str) -> None:
-    with pytest.raises(BadParameter, match="is not a valid prefix"):
-        prefix(root)
+    with pytest.raises(ValueError, match="is not a valid prefix"):
+        PREFIX.read(root)
 
 
 @pytest.mark.parametrize(("root", "read"), [("", ""), ("/", ""), ("/a", "/a"), ("/a-b/v1.2/", "/a-b/v1.2")])
 def test_root_paths(root: str, read: str) -> None:
-    assert prefix(root) == read
+    assert PREFIX.read(root) == read
 
 
 def test_a_stripped_prefix_needs_a_name(tmp_path: Path) -> None:
