@@ -47,7 +47,7 @@ quick-httpx2: .httpx2/ready clients
 	touch $@
 
 # Every test, on all cores. WORKERS=0: one after the other, in this process.
-test: .venv/dev clients postgres-tools s3-tools browser-tools
+test: .venv/dev clients postgres-tools s3-tools browser-tools debian
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 soak: .venv/dev clients
@@ -118,6 +118,11 @@ browser-tools: .venv/dev
 .venv/browser: requirements/browser.txt .venv/dev
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt
 	touch $@
+
+# A bare Debian, in which the tests try the steps of the Containerfile. They are skipped where it cannot be made.
+.PHONY: debian
+debian:
+	@.ci/debian .tools/debian || echo "the steps of the Containerfile are not tried: they need debootstrap, and root" >&2
 
 # Writes the locks again: versions and hashes, no addresses.
 COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \
