@@ -7,12 +7,13 @@ pypi = "pypi_adapter:adapter"
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 from starlette.types import ASGIApp
@@ -102,6 +103,44 @@ class Bound(Protocol):
         """
 
 
+class Fetched(NamedTuple):
+    """A complete answer of a mirror: the URL that it came from, its media type ("" if there is none), and the body."""
+
+    url: str
+    media_type: str
+    body: bytes
+
+
+@dataclass(frozen=True)
+class Build:
+    """A build to come, for which a mirror is to be warmed.
+
+    `index` is the URL of the index or pin that the build is given, without a slash at its end. `file` is its lock or
+    requirements file; or instead of it, `projects` are the names of what it will want the newest versions of. `pythons`
+    are versions such as 3.12, and `platforms` names, as they were given.
+    """
+
+    index: str
+    file: Path | None = None
+    projects: tuple[str, ...] = ()
+    pythons: tuple[str, ...] = ()
+    platforms: tuple[str, ...] = ()
+
+
+class Wish(NamedTuple):
+    """A URL that a build will ask the mirror for, and what to call it."""
+
+    url: str
+    name: str
+
+
+class Unmet(NamedTuple):
+    """Something that a build will need and the mirror cannot have, and why."""
+
+    name: str
+    reason: str
+
+
 class Adapter(Protocol):
     """An ecosystem: its settings and commands, its usage lines, and how it answers requests.
 
@@ -117,6 +156,13 @@ class Adapter(Protocol):
 
     def bind(self, mirror: Mirror) -> Bound:
         """Bind the adapter to a mirror."""
+
+    def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
+        """Yield what a build will ask for, or return None if its file is not one of this ecosystem.
+
+        `read` returns what a URL of the mirror answers to a GET with this `Accept`; threads may call it. Raises
+        MirrorError.
+        """
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return (what it is for, line to copy) pairs. `address` is the mirror's address, `date` an example date."""

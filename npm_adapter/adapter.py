@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from httpcache.adapter import Bound, Command, NoTables, Progress, Recipe
+from httpcache.adapter import Bound, Build, Command, Fetched, NoTables, Progress, Recipe, Unmet, Wish
 from httpcache.freezing.mirror import Mirror
 from httpcache.page import Page
 from httpcache.settings import Setting, Settings
 
+from .package_lock import planned
 from .pinned import Pinned
 
 
@@ -26,6 +27,10 @@ class NpmAdapter:
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter bound to a mirror."""
         return _Bound(mirror)
+
+    def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
+        """Return the packages that a package-lock.json names."""
+        return planned(build, read)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the command lines for npm, pnpm and Yarn."""

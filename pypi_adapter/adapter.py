@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Bound, Progress, Recipe
+from httpcache.adapter import Bound, Build, Fetched, Progress, Recipe, Unmet, Wish
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
@@ -67,6 +67,12 @@ class PypiAdapter:
             members = [sources[name] for name in group.registries]
             served.append(Dated(f"/{group.name}", members, mirror.store, ahead))
         return _Bound([*served, Pinned(mirror)], captures)
+
+    def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
+        """See `httpcache.adapter.Adapter`. Any file that is of no other ecosystem is taken for a requirements file."""
+        from .warming import planning  # only this command needs it
+
+        return None if build.file and build.file.suffix == ".json" else planning.plan(build, read)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return a label and a command for each client that the start page shows."""

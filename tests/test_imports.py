@@ -30,13 +30,13 @@ FLOORS = {
         ["adapter"],
         ["config", "commands"],
         ["settings"],
-        ["web", "capture", "pages"],
+        ["web", "capture", "pages", "warming"],
         ["registry"],
         ["history"],
         ["addresses", "installers", "policy"],
         ["simple", GROUND],
     ],
-    "npm_adapter": [["__init__"], ["adapter"], ["pinned"], ["announcements", "packument"]],
+    "npm_adapter": [["__init__"], ["adapter"], ["pinned", "package_lock"], ["announcements", "packument"]],
 }
 RANK = {
     (package, room): rank for package, floors in FLOORS.items() for rank, rooms in enumerate(floors) for room in rooms

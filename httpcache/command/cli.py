@@ -6,10 +6,11 @@ import logging
 import os
 import socket
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -21,7 +22,7 @@ from rich.console import Console
 from rich.logging import RichHandler
 
 from httpcache import __version__, logs
-from httpcache.adapter import Adapter, Argument, Command, Progress, adapters, today, usage
+from httpcache.adapter import Adapter, Argument, Build, Command, Progress, Wish, adapters, today, usage
 from httpcache.errors import MirrorError, one_line
 from httpcache.freezing.spool import Spool
 from httpcache.settings import SERVER, STORE, Location, Settings, declared
@@ -30,7 +31,7 @@ from httpcache.store.layout import is_read_only, prepare
 from httpcache.store.opening import opened, prepare_node
 from httpcache.store.store import Store
 
-from . import copying, maintenance, scheduler, shown, users
+from . import asking, copying, maintenance, scheduler, shown, users, warm
 from .in_force import FILE, InForce, every, find
 from .options import GIVEN, Option, mistyped
 from .progress import Bar, Lines
@@ -133,6 +134,7 @@ def program(installed: Sequence[Adapter]) -> click.Group:
         default="http://127.0.0.1:8080",
         show_default=True,
     )
+    add("warm", partial(_warm, installed), "freeze beforehand what builds will ask for", *_warm_params(), mirror)
     what_for = "print today's pin and the current instant, with lines for installers"
     add("pin", partial(_pin, installed), what_for, mirror)
     return top
@@ -262,6 +264,50 @@ def _progress() -> Progress:
     # Log lines and the progress bar must not overwrite each other.
     logging.basicConfig(format="%(message)s", handlers=[RichHandler(console=console, show_path=False)])
     return Bar(console)
+
+
+def _warm_params() -> Iterator[click.Parameter]:
+    file = click.Path(path_type=Path)
+    yield click.Argument(["index"], help="an index such as 2024-01-02 or team/live, or a pin")
+    text = "requirements or lock file: pylock.toml, uv.lock, poetry.lock, pdm.lock, Pipfile.lock, package-lock.json"
+    yield click.Option(["-r", "--requirements"], metavar="FILE", type=file, multiple=True, help=text)
+    yield click.Option(["--urls"], metavar="FILE", type=file, multiple=True, help="file of URLs, for a pin")
+    text = "file of names of projects: their newest versions"
+    yield click.Option(["--projects"], metavar="FILE", type=file, multiple=True, help=text)
+    yield click.Option(
+        ["--at"], metavar="DATE", help="the index (pypi, or the name of another) as of a date or instant"
+    )
+    yield click.Option(["--python", "pythons"], metavar="VERSION", multiple=True, help="for this version of Python")
+    text = "for this platform, such as linux-x86_64"
+    yield click.Option(["--platform", "platforms"], metavar="NAME", multiple=True, help=text)
+
+
+def _warm(
+    installed: Sequence[Adapter],
+    index: str,
+    requirements: Sequence[Path],
+    urls: Sequence[Path],
+    projects: Sequence[Path],
+    at: str | None,
+    pythons: tuple[str, ...],
+    platforms: tuple[str, ...],
+    mirror: str,
+) -> int:
+    if not (requirements or urls or projects):
+        raise MirrorError("nothing to warm: name a requirements or lock file (-r), or a file of --urls or --projects")
+    asker = asking.Asker(mirror)
+    base = f"{asker.url}/{warm.address(index, at)}"
+    builds = [Build(base, file, (), pythons, platforms) for file in requirements]
+    builds += [Build(base, None, warm.names(file), pythons, platforms) for file in projects]
+    wanted = chain(
+        (Wish(f"{base}/{url}", url) for file in urls for url in warm.names(file)),
+        *(warm.wishes(build, asker, installed) for build in builds),
+    )
+    outcome = warm.run(asker, wanted, _progress())
+    for name, reason in outcome.unmet:
+        print(f"httpcache: {one_line(name)}: {one_line(reason)}", file=sys.stderr)
+    _say(outcome.summary)
+    return 1 if outcome.unmet else 0
 
 
 def _added(command: Command, data: Path, index: str | None, blobs: str | None, local_cache: int, **given: Any) -> int:

@@ -89,10 +89,24 @@ def _is_better(one: tuple[int, tuple[int, str]], other: tuple[int, tuple[int, st
 
 def _place(file: File, environment: Environment) -> tuple[int, tuple[int, str]] | None:
     """Return the rank of a wheel's best tag, and its build number; None if it cannot be used."""
-    parts = file.filename.removesuffix(".whl").split("-")
-    if not file.filename.endswith(".whl") or len(parts) not in (5, 6) or file.yanked is not False:
+    if file.yanked is not False or not fits_python(file, environment):
         return None
-    if file.requires_python and not _fits(file.requires_python, environment.python):
+    return _tag_place(file.filename, environment)
+
+
+def fits_python(file: File, environment: Environment) -> bool:
+    """Whether the Python of an environment is within the file's `Requires-Python`."""
+    return not file.requires_python or _fits(file.requires_python, environment.python)
+
+
+def fits_tags(filename: str, environment: Environment) -> bool:
+    """Whether a wheel can be installed in an environment by its tags (PEP 425)."""
+    return _tag_place(filename, environment) is not None
+
+
+def _tag_place(filename: str, environment: Environment) -> tuple[int, tuple[int, str]] | None:
+    parts = filename.removesuffix(".whl").split("-")
+    if not filename.endswith(".whl") or len(parts) not in (5, 6):
         return None
     tags = product(*(part.lower().split(".") for part in parts[-3:]))
     ranks = [rank for tag in islice(tags, MAX_TAGS) if (rank := environment.ranks.get("-".join(tag))) is not None]

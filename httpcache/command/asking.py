@@ -1,0 +1,94 @@
+"""Asks a running mirror as a client does: for commands that work from another machine."""
+
+from __future__ import annotations
+
+import base64
+import http.client
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import NamedTuple, cast
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit, urlunsplit
+from urllib.request import ProxyHandler, Request, build_opener
+
+from httpcache.adapter import Fetched
+from httpcache.errors import MirrorError, one_line, redact
+
+TRIES = 5
+FIRST_PAUSE = 1.0  # seconds; twice as long each time
+LONGEST_PAUSE = 60.0  # seconds
+SILENCE = 120.0  # seconds without a byte
+CHUNK = 1 << 18
+LARGEST_PAGE = 512 << 20  # bytes
+
+
+class Drained(NamedTuple):
+    """A file that the mirror has sent: its size in bytes, and whether the mirror had it already."""
+
+    size: int
+    was_there: bool
+
+
+class Asker:
+    """A client of the mirror at a URL, whose login is sent along (Basic). No proxy is used. Threads may share it."""
+
+    def __init__(self, mirror: str) -> None:
+        """Raise MirrorError if it is not the address of a mirror."""
+        address = urlsplit(mirror)
+        if address.scheme not in ("http", "https") or not address.hostname:
+            raise MirrorError(f"{redact(mirror)} is not an http or https URL: use one like http://127.0.0.1:8080")
+        login, _, host = address.netloc.rpartition("@")
+        self.url = urlunsplit((address.scheme, host, address.path.rstrip("/"), "", ""))
+        self._headers = {"User-Agent": "httpcache"}
+        if login:
+            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        self._opener = build_opener(ProxyHandler({}))
+
+    def read(self, url: str, accept: str) -> Fetched:
+        """Return what a URL answers. Raises MirrorError."""
+        with _told(), self._opened(url, {"Accept": accept}) as answer:
+            body = answer.read(LARGEST_PAGE)
+            return Fetched(answer.url, answer.headers.get("Content-Type", ""), body)
+
+    def drain(self, url: str) -> Drained:
+        """Read all of a file and keep nothing of it: then the mirror has it whole. Raises MirrorError."""
+        with _told(), self._opened(url, {}) as answer:
+            size = 0
+            while piece := answer.read(CHUNK):
+                size += len(piece)
+            if answer.length:
+                raise MirrorError("the mirror broke off: see its log")
+            return Drained(size, "; hit" in answer.headers.get("Cache-Status", ""))
+
+    def _opened(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
+        request = Request(url, headers=self._headers | headers)  # noqa: S310 - __init__ has checked the scheme
+        for attempt in range(TRIES):
+            try:
+                return cast("http.client.HTTPResponse", self._opener.open(request, timeout=SILENCE))
+            except HTTPError as error:
+                if error.code not in (429, 503) or attempt == TRIES - 1:
+                    raise
+                with error:
+                    time.sleep(_pause(error, attempt))
+        raise AssertionError("the last try returns or raises")
+
+
+def _pause(error: HTTPError, attempt: int) -> float:
+    asked = error.headers.get("Retry-After", "")
+    return min(float(asked) if asked.isdecimal() else FIRST_PAUSE * 2**attempt, LONGEST_PAUSE)
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Raise MirrorError with what the mirror says, or with why it cannot be reached."""
+    try:
+        yield
+    except HTTPError as error:
+        with error:
+            text = one_line(error.read(2000).decode("utf-8", "replace").strip())
+        raise MirrorError(f"{error.code}: {text}") from error
+    except URLError as error:
+        raise MirrorError(f"the mirror cannot be reached ({error.reason}): is it running?") from error
+    except (OSError, http.client.HTTPException) as error:
+        raise MirrorError(f"the mirror broke off ({error!r})") from error

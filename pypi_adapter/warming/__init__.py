@@ -1,0 +1,1 @@
+"""What builds will ask for, read from their requirements and lock files, to be frozen beforehand."""
