@@ -226,7 +226,9 @@ class Settings:
     )
     min_rate: int = setting(KIB, kinds.SIZE, BOUNDS, "lowest rate of an upstream, in bytes per second")
     deadline: float = setting(6 * 3600.0, kinds.SECONDS, BOUNDS, "time for one whole download")
-    max_connections: int = setting(200, kinds.COUNT, BOUNDS, "requests to upstreams at once, per process")
+    max_connections: int = setting(
+        200, kinds.COUNT, BOUNDS, "requests to upstreams at once, per process", is_fixed=True
+    )
     max_connections_per_origin: int = setting(32, kinds.COUNT, BOUNDS, "requests to one origin at once, per process")
 
     adapters: Mapping[str, Any] = field(default_factory=dict, repr=False)

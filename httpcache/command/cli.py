@@ -35,6 +35,7 @@ from . import asking, copying, maintenance, scheduler, shown, users, warm
 from .in_force import FILE, InForce, every, find
 from .options import GIVEN, Option, mistyped
 from .progress import Bar, Lines
+from .reloading import Reloading
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -152,7 +153,8 @@ def _argument(argument: Argument) -> click.Parameter:
 def _serve(installed: Sequence[Adapter], **options: Any) -> int:
     from . import serve  # imports granian, which the other commands do not need
 
-    settings = _settings(installed)
+    reloading = Reloading(click.get_current_context().obj, installed, dict(os.environ))
+    settings = reloading.settings
     known = [*(setting.variable for setting in every(installed)), "HTTPCACHE_CONFIG"]
     for line in mistyped(os.environ, known):
         print(f"httpcache: {line}", file=sys.stderr)
@@ -166,7 +168,7 @@ def _serve(installed: Sequence[Adapter], **options: Any) -> int:
         print(f"  {title + ':':8} {line}")
     sys.stdout.flush()
     with nullcontext() if is_read_only(settings.data) else users.beside(settings.data):
-        return serve.run(settings, installed)
+        return serve.run(reloading, installed)
 
 
 def _capture(installed: Sequence[Adapter], **options: Any) -> int:

@@ -23,7 +23,8 @@ running server can change.
 Sizes are bytes, or bytes with K, M, G or T (1024, 1024², …): `32G`. Times are numbers of seconds or minutes, as the
 name behind them says. Numbers, `true` and `false` need no quotes in the file. A **list** takes several values: in the
 file `["a", "b"]`, in a variable or an option with commas between them, and an option can be repeated. A flag,
-such as `--cors`, is turned off with `--no-cors`. *Restart*: a running server cannot change it.
+such as `--cors`, is turned off with `--no-cors`. *Restart*: a
+[running server](operating.md#change-settings-while-it-runs) does not change it.
 """
 READERS = {
     STORE: "Every command that opens the store takes these.",

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import time
@@ -115,10 +116,10 @@ def upcoming(started: float, ended: float, every: float | None) -> float:
 
 
 class CaptureScheduler:
-    """Runs passes beside a server, one at a time, each in a process of its own."""
+    """Runs passes beside a server, one at a time, each in a process of its own with the `settings` of its start."""
 
     def __init__(self, settings: Settings, adapters: Sequence[Adapter]) -> None:
-        self._settings = settings
+        self.settings = settings
         self._adapters = adapters
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="captures")
@@ -140,7 +141,7 @@ class CaptureScheduler:
             started = time.time()
             if started < due <= started + DAY:  # if it is further away, the clock was set back
                 continue
-            process = spawn.Process(target=_pass, args=(os.getpid(), self._settings, self._adapters))
+            process = spawn.Process(target=_pass, args=(os.getpid(), self.settings, self._adapters))
             try:
                 process.start()
             except OSError as error:
@@ -152,12 +153,13 @@ class CaptureScheduler:
             process.terminate()
             process.join()
             ended = time.time()
-            due = ended + RETRY if process.exitcode else upcoming(started, ended, self._settings.capture_every)
+            due = ended + RETRY if process.exitcode else upcoming(started, ended, self.settings.capture_every)
 
 
 def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
     """Run a pass if one is due, in a process that ends when its parent does."""
     threading.Thread(target=watch, args=(parent,), daemon=True).start()
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the server, and may come to all processes of a group
     logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
     logs.begin(settings.log_level)
 

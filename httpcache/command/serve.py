@@ -2,44 +2,39 @@
 
 from __future__ import annotations
 
-import asyncio
-import ctypes
-import gc
 import logging
 import os
 import resource
-import signal
 import socket
-import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext, suppress
 from functools import partial
+from multiprocessing import Pipe
+from multiprocessing.connection import Connection
 from typing import Any, Final
 
-import sniffio
 from granian import Granian
 from granian.constants import HTTPModes, Interfaces
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from httpcache.adapter import Adapter
 from httpcache.errors import MirrorError
 from httpcache.freezing.mirror import FLIGHTS
 from httpcache.settings import Settings
-from httpcache.web.app import build
 
-from .ending import GRACE_SECONDS, Ending, watch
+from . import worker
+from .ending import GRACE_SECONDS
+from .reloading import Reloading
 from .scheduler import CaptureScheduler
 
 log = logging.getLogger("httpcache")
 
 AGAIN_SECONDS: Final = 1.0
 """Seconds after which a second signal counts: a signal sent to a process and to its group arrives twice."""
-AT_ONCE: Final = signal.SIGUSR1
-"""The signal that tells a worker to stop waiting: SIGTERM and SIGINT may come twice, from its parent and elsewhere."""
 BACKLOG: Final = 1024
 """Connections that wait in the kernel while every worker is at its limit; further clients have to retry."""
 PROBES: Final = 3
@@ -51,21 +46,18 @@ HANDLES_PER_DOWNLOAD: Final = 4
 HANDLES_OF_ITS_OWN: Final = 128
 """What a worker needs without any requests: SQLite once per thread, event loops, pipes, name resolution."""
 FEWEST_CLIENTS: Final = 16
-LARGE: Final = 512 * 1024
-"""Allocations of at least this many bytes are mapped from the system and returned to it one by one."""
-SPARE: Final = 8 * 1024 * 1024
-"""Free bytes that a heap may keep: downloads constantly allocate and free about as much."""
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 UNLIMITED: Final = 1 << 20
 """The number of handles to assume if there is no limit."""
 
 
-def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
-    """Serve until a signal stops the server; return the exit code.
+def run(reloading: Reloading, adapters: Sequence[Adapter]) -> int:
+    """Serve until a signal stops the server; return the exit code. At SIGHUP, read the settings again.
 
     A worker that dies is replaced at once. If it dies again within 5.5 seconds, granian stops the server with exit code
     1, so that there is no crash loop and a supervisor of the server notices.
     """
+    settings = reloading.settings
+    scheduler = CaptureScheduler(settings, adapters)
     server = _Server(
         "httpcache",
         address=settings.host,
@@ -85,66 +77,10 @@ def run(settings: Settings, adapters: Sequence[Adapter]) -> int:
         log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
     )
     server.patience = settings.client_timeout
-    with (
-        CaptureScheduler(settings, adapters).running() if settings.capture or settings.capture_every else nullcontext()
-    ):
-        server.serve(target_loader=partial(_load, os.getpid(), settings, adapters), wrap_loader=False)
+    server.reloading, server.scheduler, server.channels = reloading, scheduler, {}
+    with scheduler.running() if settings.capture or settings.capture_every else nullcontext():
+        server.serve(target_loader=partial(worker.load, os.getpid(), adapters), wrap_loader=False)
     return 0
-
-
-def _load(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> ASGIApp:
-    """Return the application in a worker, and make the worker end when its parent does."""
-    threading.Thread(target=watch, args=(parent,), daemon=True).start()
-    _bound_memory()
-    sniffio.thread_local.name = "asyncio"  # anyio and httpcore ask at every step, and sniffio asks the system
-    ending = Ending(settings.port, settings.max_clients)
-    app = build(settings, adapters, ending.over)
-    gc.freeze()  # what a worker starts with stays: the garbage collector need not look at it again
-
-    async def application(scope: Scope, receive: Receive, send: Send) -> None:
-        """Run the application, shortening its startup errors to one line: Starlette sends a traceback."""
-
-        async def shorten(message: Message) -> None:
-            error = sys.exception()
-            if message["type"] == "lifespan.startup.failed" and isinstance(error, MirrorError):
-                message["message"] = f"httpcache: {error.text}"
-            await send(message)
-
-        if scope["type"] != "lifespan":
-            ending.note(scope)
-            await app(scope, receive, send)
-            return
-        _end_in_time(ending)
-        with suppress(MirrorError):  # it has been reported
-            await app(scope, receive, shorten)
-
-    return application
-
-
-def _end_in_time(ending: Ending) -> None:
-    """Begin the shutdown at SIGTERM, which a worker gets whatever its parent got; granian itself handles SIGINT.
-
-    granian then stops accepting connections, closes idle ones, and waits for the others.
-    """
-    loop = asyncio.get_running_loop()
-
-    def begin() -> None:
-        ending.begin()
-        os.kill(os.getpid(), signal.SIGINT)
-
-    loop.add_signal_handler(signal.SIGTERM, begin)
-    loop.add_signal_handler(AT_ONCE, ending.cut)
-
-
-def _bound_memory() -> None:
-    """Make glibc return the memory that large index pages took: by default each thread has a heap and keeps it.
-
-    See mallopt(3); other C libraries do not have it.
-    """
-    with suppress(AttributeError, OSError):
-        mallopt = ctypes.CDLL(None).mallopt
-        for option, value in ((M_ARENA_MAX, 2), (M_MMAP_THRESHOLD, LARGE), (M_TRIM_THRESHOLD, SPARE)):
-            mallopt(option, value)
 
 
 class _Server(Granian):  # type: ignore[misc, valid-type]
@@ -156,20 +92,46 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     """
 
     patience: float
+    reloading: Reloading
+    scheduler: CaptureScheduler
+    channels: dict[int, tuple[Connection, Connection]]  # to each worker, by number: where it receives, and we send
     _ssp: Any  # creates a socket for each worker
     _shd: Any  # the socket they share
     _sso: socket.socket  # the same as a Python socket
     _first_signal: float | None = None  # when it arrived
+    _handing_on = threading.Lock()
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
         """Shut down gracefully at the first signal, immediately at a second one."""
         if self._first_signal is None:
             self._first_signal = time.monotonic()
         elif time.monotonic() - self._first_signal >= AGAIN_SECONDS:
-            for worker in self.wrks:
+            for process in self.wrks:
                 with suppress(ProcessLookupError):
-                    os.kill(worker.inner.pid, AT_ONCE)
+                    os.kill(process.inner.pid, worker.AT_ONCE)
         super().signal_handler_interrupt(*args, **kwargs)
+
+    def _spawn_worker(self, idx: int, target: Any, callback_loader: Callable[..., ASGIApp]) -> Any:
+        """Give a worker the settings that are in force now, and a channel for those to come."""
+        self.channels[idx] = receiver, _ = Pipe(duplex=False)
+        loader = partial(callback_loader, self.reloading.settings, receiver)
+        return super()._spawn_worker(idx, target, loader)
+
+    def _reload(self, spawn_target: Any, target_loader: Any) -> None:
+        """Read the settings again at SIGHUP, and hand them to the workers, which go on; granian would replace them."""
+        self.main_loop_interrupt.clear()
+        self.reload_signal = False
+        if self.reloading.again():
+            self.scheduler.settings = self.reloading.settings
+            threading.Thread(target=self._hand_on, daemon=True).start()  # a worker that hangs holds up nobody
+        if self.interrupt_signal or self.interrupt_children:  # it came meanwhile
+            self.main_loop_interrupt.set()
+
+    def _hand_on(self) -> None:
+        with self._handing_on:
+            for _, sender in list(self.channels.values()):
+                with suppress(OSError):  # this worker has died: the one that replaces it has them
+                    sender.send(self.reloading.settings)
 
     def _init_shared_socket(self) -> None:
         super()._init_shared_socket()

@@ -20,7 +20,7 @@ def rows(in_force: InForce, installed: Sequence[Adapter]) -> Iterator[tuple[Sett
     """Yield each setting that is in force, its value, and where that comes from. No secrets."""
     for setting in every(installed):
         if found := in_force.found.get(setting.name):
-            yield setting, _value(setting, found), list(found.origins) or ["default"]
+            yield setting, in_words(setting, found), list(found.origins) or ["default"]
 
 
 def lines(in_force: InForce, installed: Sequence[Adapter]) -> Iterator[str]:
@@ -59,8 +59,8 @@ def _tables(in_force: InForce, installed: Sequence[Adapter]) -> list[str]:
     return [key for key in in_force.file.document if key not in names]
 
 
-def _value(setting: Setting[Any], found: Found) -> str:
-    """Return a value as an operator would write it, without secrets."""
+def in_words(setting: Setting[Any], found: Found) -> str:
+    """Return a value, as an operator would write it, without secrets."""
     text = setting.usual if not found.origins and setting.usual else setting.write(found.value)
     if not text:
         return ""

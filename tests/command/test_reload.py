@@ -1,0 +1,291 @@
+"""SIGHUP: what a running server changes, without a request that fails, what needs a restart, and what it says."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.support import http
+from tests.support.command import run
+from tests.support.config import table
+from tests.support.index import html_page
+from tests.support.mirror import Mirror
+from tests.support.packages import wheel
+from tests.support.registries import PyPI, Registry
+from tests.support.upstream import Response, Upstream
+
+BODY = b"0123456789" * 1000
+SURE = 40
+"""So many requests, each on a connection of its own, meet every worker."""
+
+
+@pytest.fixture
+def mirror_with(tmp_path: Path) -> Iterator[Callable[..., Mirror]]:
+    """Start mirrors with a settings file, which is `httpcache.toml` in their folder."""
+    started: list[Mirror] = []
+
+    def start(text: str, *arguments: str, upstream: str | None = None, **environment: str) -> Mirror:
+        server = Mirror(tmp_path / f"{len(started)}", upstream, ["--workers", "2", *arguments], environment)
+        (server.folder / "httpcache.toml").write_text(text)
+        started.append(server)
+        return server.start()
+
+    yield start
+    for server in started:
+        try:
+            server.stop()
+        finally:
+            server.kill()
+
+
+def reload(server: Mirror, text: str | None = None) -> str:
+    """Write the file and send SIGHUP; return what the server then logs of it."""
+    if text is not None:
+        (server.folder / "httpcache.toml").write_text(text)
+    assert server.process
+    before = len(server.log())
+    server.process.send_signal(signal.SIGHUP)
+    eventually(lambda: "the settings " in server.log()[before:])
+    time.sleep(0.1)  # for the lines behind it
+    return server.log()[before:]
+
+
+def eventually(condition: Callable[[], bool], seconds: float = 30) -> None:
+    """Wait until it is so."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not become so"
+        time.sleep(0.05)
+
+
+def everywhere(condition: Callable[[], bool]) -> bool:
+    """Whether it is so for every worker, as far as many requests tell."""
+    return all(condition() for _ in range(SURE))
+
+
+def workers(server: Mirror) -> list[int]:
+    """The worker processes."""
+    assert server.process
+    children = Path(f"/proc/{server.process.pid}/task/{server.process.pid}/children").read_text()
+    return [int(pid) for pid in children.split()]
+
+
+@contextmanager
+def load(address: str, threads: int = 4) -> Iterator[list[str]]:
+    """Clients that ask for a frozen file all the time; yields what went wrong."""
+    wrong: list[str] = []
+    done = threading.Event()
+
+    def ask() -> int:
+        count = 0
+        with httpx.Client(timeout=60, trust_env=False) as client:
+            while not done.is_set():
+                try:
+                    answer = client.get(address) if count % 3 else http.get(address)
+                    if answer.content != BODY:
+                        wrong.append(f"{answer.status_code} {answer.text[:200]}")
+                except httpx.HTTPError as error:
+                    wrong.append(repr(error))
+                count += 1
+        return count
+
+    with ThreadPoolExecutor(threads) as pool:
+        asking = [pool.submit(ask) for _ in range(threads)]
+        try:
+            yield wrong
+        finally:
+            done.set()
+        assert sum(each.result() for each in asking) > 20
+
+
+def test_what_a_running_server_changes_under_load(
+    upstreams: Callable[..., Upstream], mirror_with: Callable[..., Mirror]
+) -> None:
+    """Rules, registries, groups and settings, in both workers; no request fails, and a download goes on."""
+    upstream, private = upstreams(), upstreams()
+    release = threading.Event()
+    upstream.pages |= {"/file": BODY, "/slow": Response([BODY, release, BODY]), "/big": BODY * 20}
+    upstream.pages["/kept"] = Response(BODY, headers={"X-Repo-Commit": "abc"})
+    for each in (upstream, private):
+        each.pages["/simple/foo/"] = html_page("foo-1.tar.gz")
+    server = mirror_with("log-level = 'warning'\n", upstream=f"{upstream.url}/simple/")
+    frozen = server.pin("pin", f"{upstream.url}/file")
+    assert http.get(frozen).content == BODY
+    assert http.get(server.at("live") + "foo/").text.count("foo-1") > 0
+    assert http.get(server.at("internal/live") + "foo/").status_code >= 400
+    text = (
+        "log-level = 'info'\nmax-file = '100K'\nkeep-header = ['X-Repo-Commit']\ncors = true\nroot-path = ''\n"
+        + table("registry", name="internal", index=f"{private.url}/simple/")
+        + table("group", name="all", registries=["internal", "pypi"])
+        + table("block", project="foo", reason="says so")
+    )
+    with load(frozen) as wrong, http.stream("GET", server.pin("pin", f"{upstream.url}/slow")) as slow:
+        chunks = slow.iter_raw()
+        start = next(chunks)
+        logged = reload(server, text)
+        eventually(lambda: everywhere(lambda: "quarantined" in _page(server, "live")))
+        assert everywhere(lambda: http.get(server.at("internal/live") + "foo/").status_code == 200)
+        assert everywhere(lambda: http.get(server.at("all/live") + "foo/").status_code == 200)
+        assert everywhere(
+            lambda: "access-control-allow-origin" in http.get(frozen, headers={"Origin": "http://x"}).headers
+        )
+        assert http.get(server.pin("new", f"{upstream.url}/kept")).headers["x-repo-commit"] == "abc"
+        assert "--max-file" in http.get(server.pin("new", f"{upstream.url}/big")).text
+        reload(server, "")
+        eventually(lambda: everywhere(lambda: "quarantined" not in _page(server, "live")))
+        assert everywhere(lambda: http.get(server.at("internal/live") + "foo/").status_code >= 400)
+        release.set()
+        assert start + b"".join(chunks) == BODY * 2
+    assert wrong == []
+    for line in (
+        "log-level: info (httpcache.toml:1); it was warning",
+        "max-file: 100K (httpcache.toml:2); it was 32G",
+        "cors: on (httpcache.toml:4); it was off",
+        "[block]: changed", "[registry]: changed", "[group]: changed",
+    ):  # fmt: skip
+        assert f" INFO {line}\n" in logged
+    assert "root-path" not in logged
+
+
+def _page(server: Mirror, when: str) -> str:
+    return http.get(server.at(when) + "foo/", headers={"Accept": "application/vnd.pypi.simple.v1+json"}).text
+
+
+def test_a_file_that_is_wrong_changes_nothing(upstream: Upstream, mirror_with: Callable[..., Mirror]) -> None:
+    upstream.pages["/simple/foo/"] = html_page("foo-1.tar.gz")
+    blocked = table("block", project="foo", reason="says so")
+    server = mirror_with(blocked, upstream=f"{upstream.url}/simple/")
+    assert everywhere(lambda: "quarantined" in _page(server, "live"))
+    for text, said in (
+        ("prot = 1\n", "httpcache.toml:1: unknown key 'prot': did you mean 'port'?"),
+        ("[block", "httpcache.toml:1: this is not TOML"),
+        ("log-level = 'debug'\n[[allow]]\nproject = 'foo'\n", "httpcache.toml:2: [[allow]]: it has no reason"),
+        ("offline = true\ncapture = true\n", "--offline forbids that"),
+        (table("registry", name="a", index="https://x/", user="u", password={"env": "NO"}), "variable NO is not set"),
+    ):  # fmt: skip
+        logged = reload(server, text)
+        assert " ERROR the settings stay as they were: " in logged
+        assert said in logged
+        assert len(logged.splitlines()) == 1
+    (server.folder / "httpcache.toml").unlink()
+    assert "httpcache.toml cannot be read: No such file" in reload(server)
+    assert everywhere(lambda: "quarantined" in _page(server, "live"))
+    assert "the settings were read again from httpcache.toml\n" in reload(server, "")
+    eventually(lambda: everywhere(lambda: "quarantined" not in _page(server, "live")))
+
+
+def test_what_needs_a_restart_is_said_and_stays(mirror_with: Callable[..., Mirror]) -> None:
+    server = mirror_with("max-clients = 100\n")
+    before = workers(server)
+    logged = reload(server, "max-clients = 200\ncapture = true\nproxy = 'http://me:S3CRET@127.0.0.1:1'\n")
+    assert "max-clients: 200 (httpcache.toml:1) needs a restart: until then it is 100\n" in logged
+    assert "capture: on (httpcache.toml:2) needs a restart: until then it is off\n" in logged
+    assert "proxy: (set) (httpcache.toml:3); it was nothing\n" in logged
+    assert "S3CRET" not in logged
+    again = reload(server)
+    assert "max-clients: 200" in again
+    assert "proxy" not in again
+    assert workers(server) == before
+    assert "needs a restart" not in reload(server, "max-clients = 100\nlog-level = 'error'\n")
+    assert "log-level: info (default); it was error\n" in reload(server, "max-clients = 100\n")
+
+
+def test_what_is_given_by_option_or_variable_is_stronger_than_a_new_file(mirror_with: Callable[..., Mirror]) -> None:
+    server = mirror_with("", "--log-level", "warning", HTTPCACHE_DEADLINE="5")
+    assert len(reload(server, "log-level = 'debug'\ndeadline = 7\n").splitlines()) == 1
+
+
+def test_secrets_in_files_are_read_again(
+    upstreams: Callable[..., Upstream], mirror_with: Callable[..., Mirror]
+) -> None:
+    """A token that was rotated, though the settings file is as it was."""
+    private = upstreams(tokens={"Private-Token": "first"})
+    private.pages["/simple/foo/"] = html_page("foo-1.tar.gz")
+    server = mirror_with("")
+    (server.folder / "token").write_text("first\n")
+    text = table(
+        "registry", name="internal", index=f"{private.url}/simple/", header="Private-Token", value={"file": "token"}
+    )
+    reload(server, text)
+    eventually(lambda: everywhere(lambda: http.get(server.at("internal/live") + "foo/").status_code == 200))
+    private.tokens = {"Private-Token": "second"}
+    assert http.get(server.at("internal/live") + "foo/").status_code != 200
+    (server.folder / "token").write_text("second\n")
+    reload(server)
+    eventually(lambda: everywhere(lambda: http.get(server.at("internal/live") + "foo/").status_code == 200))
+
+
+def test_a_worker_that_comes_later_has_the_new_settings(upstream: Upstream, mirror_with: Callable[..., Mirror]) -> None:
+    upstream.pages["/simple/foo/"] = html_page("foo-1.tar.gz")
+    server = mirror_with("", upstream=f"{upstream.url}/simple/")
+    reload(server, table("block", project="foo", reason="says so"))
+    before = workers(server)
+    os.kill(before[0], signal.SIGKILL)
+    eventually(lambda: len(workers(server)) == 2 and before[0] not in workers(server))
+    eventually(lambda: http.get(f"{server.url}/-/ready").status_code == 200)
+    eventually(lambda: everywhere(lambda: "quarantined" in _page(server, "live")))
+    reload(server, "")
+    eventually(lambda: everywhere(lambda: "quarantined" not in _page(server, "live")))
+
+
+def test_many_reloads_leave_nothing_behind(upstream: Upstream, mirror_with: Callable[..., Mirror]) -> None:
+    """Neither open files nor processes; and a signal to the whole group is no other one."""
+    upstream.pages["/file"] = BODY
+    server = mirror_with("")
+    address = server.pin("pin", f"{upstream.url}/file")
+    reload(server)
+    eventually(lambda: everywhere(lambda: http.get(address).content == BODY))
+    before, pids = handles(server), workers(server)
+    assert server.process
+    for number in range(10):
+        os.killpg(server.process.pid, signal.SIGHUP)
+        eventually(lambda number=number: server.log().count("the settings were read again") == number + 2)  # type: ignore[misc]
+        assert everywhere(lambda: http.get(address).content == BODY)
+    eventually(lambda: handles(server) <= before + 4)
+    assert workers(server) == pids
+
+
+def handles(server: Mirror) -> int:
+    """How many files the workers have open."""
+    return sum(len(os.listdir(f"/proc/{pid}/fd")) for pid in workers(server))
+
+
+def test_sigterm_during_reloads_ends_well(upstream: Upstream, mirror_with: Callable[..., Mirror]) -> None:
+    """With a download of a replaced application under way: it is finished, as any other."""
+    release = threading.Event()
+    upstream.pages["/slow"] = Response([BODY, release, BODY])
+    server = mirror_with("")
+    with http.stream("GET", server.pin("pin", f"{upstream.url}/slow")) as slow:
+        chunks = slow.iter_raw()
+        start = next(chunks)
+        reload(server)
+        assert server.process
+        server.process.send_signal(signal.SIGHUP)
+        server.terminate()
+        release.set()
+        assert start + b"".join(chunks) == BODY * 2
+    server.stop()
+    listed = run("ls", "pin", "--data", server.data)
+    assert f"{upstream.url}/slow" in listed.stdout
+
+
+def test_the_next_capture_has_the_new_settings(
+    pypi: PyPI, registry: Callable[..., Registry], mirror_with: Callable[..., Mirror]
+) -> None:
+    named = registry("ngc")
+    named.upload(wheel("some-thing", "1.0"))
+    pypi.upload(wheel("some-thing", "1.0"), "2024-01-02T00:00:00Z")
+    server = mirror_with("capture-every = 0.02\n", upstream=pypi.url)
+    eventually(lambda: "captured pypi" in server.log())
+    (server.folder / "names").write_text("some-thing\n")
+    reload(server, "capture-every = 0.02\n" + table("registry", name="internal", index=named.url, capture="names"))
+    eventually(lambda: "captured internal" in server.log())
