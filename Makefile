@@ -119,10 +119,10 @@ browser-tools: .venv/dev
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt
 	touch $@
 
-# A bare Debian, in which the tests try the steps of the Containerfile. They are skipped where it cannot be made.
+# A bare Debian, in which the tests try the Containerfile and the systemd unit. They are skipped where it cannot be made.
 .PHONY: debian
 debian:
-	@.ci/debian .tools/debian || echo "the steps of the Containerfile are not tried: they need debootstrap, and root" >&2
+	@.ci/debian .tools/debian || echo "the tests of the container and of systemd are skipped: they need debootstrap, systemd-nspawn and root" >&2
 
 # Writes the locks again: versions and hashes, no addresses.
 COMPILE = .clients/current/bin/uv pip compile -q --universal --python-version 3.11 --generate-hashes --upgrade \

@@ -23,6 +23,7 @@ DEBIAN: Final = ROOT / ".tools/debian/root"
 """What stands for the base image."""
 BASE_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 NAMESPACES: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+LISTED: Final = ("git", "ls-files", "--cached", "--others", "--exclude-standard")
 PASSED_ON: Final = ("PIP_INDEX_URL", "PIP_TRUSTED_HOST", "PIP_DEFAULT_TIMEOUT", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 """Variables that tell pip how this machine reaches the package index."""
 BUILD: Final = """
@@ -139,9 +140,7 @@ def _copy(words: Sequence[str], stage: Stage, stages: Mapping[str, Stage]) -> No
         subprocess.run(["cp", "-a", *(origin / each.lstrip("/") for each in sources), path.parent], check=True)
         return
     for source in sources:
-        listed = subprocess.run(
-            ["git", "ls-files", source], cwd=ROOT, capture_output=True, text=True, check=True
-        ).stdout
+        listed = subprocess.run([*LISTED, source], cwd=ROOT, capture_output=True, text=True, check=True).stdout
         for name in listed.splitlines():
             place = path / (os.path.relpath(name, source) if name != source else source if target == "./" else "")
             place.parent.mkdir(parents=True, exist_ok=True)
