@@ -13,23 +13,19 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import entry_points
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
-import msgspec
-from starlette.types import ASGIApp
+if TYPE_CHECKING:  # what lists something imports this module, and nothing that a server needs
+    from starlette.types import ASGIApp
 
-from httpcache.freezing.flight import FlightReader
-from httpcache.freezing.mirror import Mirror
-from httpcache.store.record import Record
-from httpcache.store.store import Store
+    from httpcache.freezing.flight import FlightReader
+    from httpcache.freezing.mirror import Mirror
+    from httpcache.store.record import Record
+    from httpcache.store.store import Store
 
-from .page import Page
-from .request import Request
-from .settings import Setting, Settings
-
-
-class NoTables(msgspec.Struct):
-    """The tables of an adapter that reads none."""
+    from .page import Page
+    from .request import Request
+    from .settings import Setting, Settings
 
 
 @dataclass(frozen=True)
@@ -144,11 +140,12 @@ class Unmet(NamedTuple):
 class Adapter(Protocol):
     """An ecosystem: its settings and commands, its usage lines, and how it answers requests.
 
-    `tables` has a field for each table of the settings file that the adapter reads, with its type.
+    `tables` are the names of the tables of the settings file that the adapter reads. Every command loads every adapter:
+    what only a server needs is imported by `bind`.
     """
 
     settings: Sequence[Setting[Any]]
-    tables: type[msgspec.Struct]
+    tables: Sequence[str]
     commands: Sequence[Command]
 
     def check(self, settings: Settings) -> None:

@@ -3,33 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from httpcache.adapter import Bound, Build, Command, Fetched, NoTables, Progress, Recipe, Unmet, Wish
-from httpcache.freezing.mirror import Mirror
-from httpcache.page import Page
+from httpcache.adapter import Build, Command, Fetched, Recipe, Unmet, Wish
 from httpcache.settings import Setting, Settings
 
-from .package_lock import planned
-from .pinned import Pinned
+if TYPE_CHECKING:
+    from httpcache.adapter import Bound as BoundAdapter
+    from httpcache.freezing.mirror import Mirror
 
 
 class NpmAdapter:
     """See `httpcache.adapter.Adapter`."""
 
     settings: Sequence[Setting[Any]] = ()
-    tables = NoTables
+    tables: Sequence[str] = ()
     commands: Sequence[Command] = ()
 
     def check(self, settings: Settings) -> None:
         """Do nothing: the adapter has no settings."""
 
-    def bind(self, mirror: Mirror) -> Bound:
+    def bind(self, mirror: Mirror) -> BoundAdapter:
         """Return the adapter bound to a mirror."""
-        return _Bound(mirror)
+        from .bound import Bound  # what only a server needs
+
+        return Bound(mirror)
 
     def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
         """Return the packages that a package-lock.json names."""
+        from .package_lock import planned  # only `httpcache warm` needs it
+
         return planned(build, read)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
@@ -65,14 +68,3 @@ class NpmAdapter:
                 f'npmRegistryServer: "{address}/tools-{date}/https://registry.example/"',
             ),
         ]
-
-
-class _Bound(Pinned):
-    """See `httpcache.adapter.Bound`."""
-
-    pages: Sequence[Page] = ()
-
-    async def capture(
-        self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]
-    ) -> None:
-        """Do nothing: no registry is followed."""

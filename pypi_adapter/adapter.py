@@ -1,72 +1,39 @@
-"""The adapter that `httpcache` loads through its entry point: dated, live and pinned Python package indexes."""
+"""The adapter that `httpcache` loads through its entry point. What a server needs of it is in `bound`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
-from starlette.types import ASGIApp
-
-from httpcache.adapter import Bound, Build, Fetched, Progress, Recipe, Unmet, Wish
-from httpcache.errors import BadAddress, MirrorError
-from httpcache.freezing.flight import FlightReader
-from httpcache.freezing.mirror import Mirror
-from httpcache.page import Page
-from httpcache.request import Request
+from httpcache.adapter import Build, Fetched, Recipe, Unmet, Wish
 from httpcache.settings import Settings
-from httpcache.store.record import Record
-from httpcache.target import looks_like_url, split_path
-from pypi_adapter.capture.capture import Capture
-from pypi_adapter.capture.rescue import Rescue
-from pypi_adapter.pages.recipes import recipes
-from pypi_adapter.policy.rule_log import CurrentPolicy
-from pypi_adapter.registry.project_list import ProjectListLog
-from pypi_adapter.registry.registry import PYPI, Registry
-from pypi_adapter.simple.model import File, ProjectStatus
-from pypi_adapter.simple.negotiation import MediaType, choose
-from pypi_adapter.web.dated import Dated
-from pypi_adapter.web.groups import Source
-from pypi_adapter.web.pinned import Pinned
-from pypi_adapter.web.read_ahead import ReadAhead
 
-from .addresses import meant
 from .commands import COMMANDS
-from .config import Document, read_config
-from .instants import now
-from .settings import CAPTURE, READ_AHEAD, SECOND_LOOK, SETTINGS, UPSTREAM
+from .settings import SETTINGS
+
+if TYPE_CHECKING:
+    from httpcache.adapter import Bound
+    from httpcache.freezing.mirror import Mirror
 
 
 class PypiAdapter:
     """See `httpcache.adapter.Adapter`."""
 
     settings = SETTINGS
-    tables = Document
+    tables = ("cooldown", "advisories", "block", "allow", "registry", "group")
     commands = COMMANDS
 
     def check(self, settings: Settings) -> None:
         """Raise MirrorError if a table of the adapter is not valid."""
+        from .config import read_config
+
         read_config(settings.file, settings.environment)
 
     def bind(self, mirror: Mirror) -> Bound:
         """Return the adapter bound to a mirror."""
-        settings = mirror.settings
-        config, loss_seconds = read_config(settings.file, settings.environment), SECOND_LOOK.of(settings)
-        builtin = Registry(PYPI, UPSTREAM.of(settings), mirror, loss_seconds=loss_seconds)
-        registries = [(builtin, config.policy, CAPTURE.of(settings), True)]
-        for named in config.registries:
-            registry = Registry(named.name, named.index, mirror, named.credentials, loss_seconds)
-            registries.append((registry, config.named_policy, named.capture, named.read_ahead))
-        sources, captures = {}, []
-        for registry, policy, scope, may in registries:
-            current = CurrentPolicy(mirror.store, policy)
-            source = Source(registry, ProjectListLog(registry, mirror), current, read_ahead=may)
-            sources[registry.name] = source
-            captures.append(Capture(registry, source.project_list, _rescue(source, mirror), scope))
-        ahead = ReadAhead(mirror) if READ_AHEAD.of(settings) and not settings.offline else None
-        served = [Dated(source.registry.path, [source], mirror.store, ahead) for source in sources.values()]
-        for group in config.groups:
-            members = [sources[name] for name in group.registries]
-            served.append(Dated(f"/{group.name}", members, mirror.store, ahead))
-        return _Bound([*served, Pinned(mirror)], captures)
+        from .bound import bind  # what only a server needs
+
+        return bind(mirror)
 
     def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
         """See `httpcache.adapter.Adapter`. Any file that is of no other ecosystem is taken for a requirements file."""
@@ -84,62 +51,6 @@ class PypiAdapter:
 
     def recipes(self, address: str, date: str) -> Sequence[Recipe]:
         """Return how Python's package managers install as of a date."""
+        from .pages.recipes import recipes  # only the start page needs them
+
         return recipes(address, date)
-
-
-def _rescue(source: Source, mirror: Mirror) -> Rescue:
-    """Return the rescue of files that a registry removes, started by what its observations miss."""
-
-    async def withheld(project: str, file: File, status: ProjectStatus | None) -> str | None:
-        return (await source.policy.current()).withheld(project, file, status)
-
-    rescue = Rescue(source.registry, mirror, withheld)
-    source.registry.on_missed = rescue.start
-    return rescue
-
-
-def _check_meant(request: Request) -> None:
-    """Raise BadAddress if an address has no upstream URL and its first segment was probably meant as a date."""
-    parts = split_path(request.path)
-    hint = None if parts.raw or looks_like_url(parts.rest) else meant(parts.pin, now(), request.root)
-    if hint:
-        raise BadAddress(hint)
-
-
-class _Bound:
-    """See `httpcache.adapter.Bound`."""
-
-    def __init__(self, parts: Sequence[Dated | Pinned], captures: Sequence[Capture]) -> None:
-        self.pages: Sequence[Page] = ()
-        self._parts = parts
-        self._captures = captures
-
-    async def answer(self, request: Request) -> ASGIApp | None:
-        """Return the first answer of the parts. Raises MirrorError."""
-        try:
-            for part in self._parts:
-                response = await part.answer(request)
-                if response is not None:
-                    return response
-            _check_meant(request)
-        except BadAddress as error:
-            error.problem = choose(request.accept) is MediaType.JSON
-            raise
-        return None
-
-    async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> None:
-        """Do nothing: `answer` already answers all index pages."""
-
-    async def capture(
-        self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]
-    ) -> None:
-        """Make a pass over each registry. Raises MirrorError."""
-        failed = []
-        for capture in self._captures:
-            try:
-                if due(await capture.last()):
-                    report(f"{capture.name}: {(await capture.run(progress)).summary}")
-            except MirrorError as error:
-                failed.append(f"{capture.name}: {error.text}")
-        if failed:
-            raise MirrorError("; ".join(failed))

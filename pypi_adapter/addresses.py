@@ -16,6 +16,8 @@ from pypi_adapter.simple.model import SHA256, File, identity
 
 from .instants import to_date, to_instant, to_segment
 
+PYPI = "pypi"
+"""The name of the built-in registry, whose addresses begin with no name."""
 TOKEN = re.compile(rf"(?:id-)?{SHA256.pattern}")
 """The shape of a `token`."""
 _UNRESERVED = re.compile(r"[A-Za-z0-9._~-]*")  # characters that need no quoting (RFC 3986 section 2.3)

@@ -32,9 +32,8 @@ from httpcache.settings_file import SettingsFile, meant
 from httpcache.target import pin_prefix
 from pypi_adapter.policy.policy import Policy, Tables, read_policies
 from pypi_adapter.registry.passes import REQUESTED, Scope
-from pypi_adapter.registry.registry import PYPI
 
-from .addresses import is_when
+from .addresses import PYPI, is_when
 from .settings import place_scope, read_index, read_scope
 
 T = TypeVar("T")

@@ -6,15 +6,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urljoin
 
-from distlib.index import DEFAULT_INDEX
-from packaging.utils import InvalidName, canonicalize_name
-
 from httpcache.errors import BadAddress
 from httpcache.kinds import SWITCH, Kind
-from httpcache.settings import UPSTREAMS, Section, Setting
+from httpcache.settings import UPSTREAMS, Section, Setting, Settings
 from httpcache.target import read_address
 from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Scope
-from pypi_adapter.registry.registry import LOSS_SECONDS
 
 SECTION = Section("PyPI, and registries like it", UPSTREAMS)
 
@@ -32,6 +28,8 @@ def read_scope(text: str) -> Scope:
 
     In the file, `#` begins a comment. Raises ValueError with a text that says what to write.
     """
+    from packaging.utils import InvalidName, canonicalize_name  # a file of names is rare
+
     if text in (REQUESTED, ALL):
         return Scope(text)
     try:
@@ -61,12 +59,12 @@ def _read_second_look(text: str) -> int:
     return int(text) * 60
 
 
-UPSTREAM = Setting(
+UPSTREAM: Setting[str | None] = Setting(
     "pypi-upstream",
     Kind("URL", read_index),
     "the simple index behind the dated and live addresses",
     SECTION,
-    urljoin(DEFAULT_INDEX, "/simple/"),
+    None,
     "PyPI's",
 )
 CAPTURE = Setting(
@@ -82,7 +80,7 @@ SECOND_LOOK = Setting(
     "how long a project, or nearly all of its files, must be missing before the loss counts, if nothing else "
     "confirms it",
     SECTION,
-    LOSS_SECONDS,
+    15 * 60,
 )
 READ_AHEAD = Setting(
     "pypi-read-ahead",
@@ -91,5 +89,13 @@ READ_AHEAD = Setting(
     SECTION,
     True,
 )
+
+
+def upstream_of(settings: Settings) -> str:
+    """Return the URL of the simple index behind the dated and live addresses."""
+    from distlib.index import DEFAULT_INDEX  # imports much that only this needs
+
+    return UPSTREAM.of(settings) or urljoin(DEFAULT_INDEX, "/simple/")
+
 
 SETTINGS: tuple[Setting[Any], ...] = (UPSTREAM, CAPTURE, SECOND_LOOK, READ_AHEAD)

@@ -28,15 +28,16 @@ FLOORS = {
     "pypi_adapter": [
         ["__init__"],
         ["adapter"],
+        ["bound"],
         ["config", "commands"],
-        ["settings"],
+        ["settings", "operations"],
         ["web", "capture", "pages", "warming"],
         ["registry"],
         ["history"],
         ["addresses", "installers", "policy"],
         ["simple", GROUND],
     ],
-    "npm_adapter": [["__init__"], ["adapter"], ["pinned", "package_lock"], ["announcements", "packument"]],
+    "npm_adapter": [["__init__"], ["adapter"], ["bound", "package_lock"], ["pinned"], ["announcements", "packument"]],
 }
 RANK = {
     (package, room): rank for package, floors in FLOORS.items() for rank, rooms in enumerate(floors) for room in rooms

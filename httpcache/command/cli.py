@@ -1,4 +1,7 @@
-"""The `httpcache` command: `serve`, and commands for operators. Only this module reads the environment."""
+"""The `httpcache` command: `serve`, and commands for operators. Only this module reads the environment.
+
+A command imports what it needs when it runs, so that those that list something start quickly.
+"""
 
 from __future__ import annotations
 
@@ -13,29 +16,22 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-import anyio
 import click
-from rich.console import Console
-from rich.logging import RichHandler
 
-from httpcache import __version__, logs
+from httpcache import __version__
 from httpcache.adapter import Adapter, Argument, Build, Command, Progress, Wish, adapters, today, usage
 from httpcache.errors import MirrorError, one_line
-from httpcache.freezing.spool import Spool
 from httpcache.settings import SERVER, STORE, Location, Settings, declared
-from httpcache.store import takeover
-from httpcache.store.layout import is_read_only, prepare
-from httpcache.store.opening import opened, prepare_node
-from httpcache.store.store import Store
 
-from . import asking, copying, maintenance, scheduler, shown, users, warm
+from . import users
 from .in_force import FILE, InForce, every, find
 from .options import GIVEN, Option, mistyped
-from .progress import Bar, Lines
-from .reloading import Reloading
+
+if TYPE_CHECKING:
+    from httpcache.store.store import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -151,7 +147,10 @@ def _argument(argument: Argument) -> click.Parameter:
 
 
 def _serve(installed: Sequence[Adapter], **options: Any) -> int:
-    from . import serve  # imports granian, which the other commands do not need
+    from httpcache.store.layout import is_read_only
+
+    from . import serve
+    from .reloading import Reloading
 
     reloading = Reloading(click.get_current_context().obj, installed, dict(os.environ))
     settings = reloading.settings
@@ -172,6 +171,12 @@ def _serve(installed: Sequence[Adapter], **options: Any) -> int:
 
 
 def _capture(installed: Sequence[Adapter], **options: Any) -> int:
+    import anyio
+
+    from httpcache import logs
+
+    from . import scheduler
+
     settings = _settings(installed)
     if settings.offline:
         raise MirrorError("a capture sends requests to upstreams: run it without --offline")
@@ -187,6 +192,8 @@ def _capture(installed: Sequence[Adapter], **options: Any) -> int:
 
 
 def _show_settings(installed: Sequence[Adapter], as_json: bool, **options: Any) -> int:
+    from . import shown
+
     in_force: InForce = click.get_current_context().obj
     in_force.settings(installed, dict(os.environ))
     print(shown.as_json(in_force, installed) if as_json else "\n".join(shown.lines(in_force, installed)))
@@ -201,6 +208,11 @@ def _settings(installed: Sequence[Adapter]) -> Settings:
 
 def _prepare(settings: Settings) -> None:
     """Take over the folder of an earlier version, and remove what dead processes left. Raises MirrorError."""
+    from httpcache.freezing.spool import Spool
+    from httpcache.store import takeover
+    from httpcache.store.layout import is_read_only, prepare
+    from httpcache.store.opening import prepare_node
+
     if settings.location.is_embedded:
         if takeover.is_due(settings.data):
             with users.alone(settings.data):
@@ -215,18 +227,26 @@ def _prepare(settings: Settings) -> None:
 
 
 def _ls(pin: str | None, **where: Any) -> int:
+    from . import maintenance
+
     return _with_store(where, partial(maintenance.ls, pin=pin))
 
 
 def _show(address: str, **where: Any) -> int:
+    from . import maintenance
+
     return _with_store(where, partial(maintenance.show, address=address))
 
 
 def _verify(**where: Any) -> int:
+    from . import maintenance
+
     return _with_store(where, maintenance.verify)
 
 
 def _forget(address_or_pin: str, yes: bool, **where: Any) -> int:
+    from . import maintenance
+
     return _with_store(where, partial(maintenance.forget, address_or_pin=address_or_pin, yes=yes))
 
 
@@ -242,6 +262,12 @@ def _upgrade(index: str | None) -> int:
 
 
 def _copy(source: str, target: str) -> int:
+    import anyio
+
+    from httpcache.store.opening import opened
+
+    from . import copying
+
     async def work() -> copying.Outcome:
         with TemporaryDirectory(prefix="httpcache-") as folder:
             places = [copying.location(text, Path(folder) / name) for name, text in (("from", source), ("to", target))]
@@ -259,6 +285,11 @@ def _copy(source: str, target: str) -> int:
 
 def _progress() -> Progress:
     """Return a bar on a terminal, or lines in the log."""
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    from .progress import Bar, Lines
+
     console = Console(stderr=True)
     if not console.is_terminal:
         logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
@@ -295,6 +326,8 @@ def _warm(
     platforms: tuple[str, ...],
     mirror: str,
 ) -> int:
+    from . import asking, warm
+
     if not (requirements or urls or projects):
         raise MirrorError("nothing to warm: name a requirements or lock file (-r), or a file of --urls or --projects")
     asker = asking.Asker(mirror)
@@ -331,6 +364,8 @@ def _pin(installed: Sequence[Adapter], mirror: str) -> int:
     address = urlsplit(mirror)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise MirrorError("--mirror is not an http or https URL: use one like http://127.0.0.1:8080")
+    from . import maintenance
+
     for line in maintenance.pins(mirror.rstrip("/"), installed):
         print(line)
     return 0
@@ -338,6 +373,10 @@ def _pin(installed: Sequence[Adapter], mirror: str) -> int:
 
 def _with_store(where: dict[str, Any], work: Callable[[Store], Awaitable[int]]) -> int:
     """Run work on the store that the options name."""
+    import anyio
+
+    from httpcache.store.opening import opened
+
     location = Location(**where)
     try:
         is_there = not location.is_embedded or (location.data / "VERSION").exists()

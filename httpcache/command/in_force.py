@@ -7,14 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias
 
-import msgspec
-
 from httpcache import settings_file
 from httpcache.adapter import Adapter
 from httpcache.errors import MirrorError
 from httpcache.settings import Setting, Settings, declared
 from httpcache.settings_file import SettingsFile
-from httpcache.upstream import transport
 
 from .options import read_list
 
@@ -77,7 +74,7 @@ def named_file(path: Path | None) -> SettingsFile:
 def find(settings: Iterable[Setting[Any]], given: Given, path: Path | None, installed: Sequence[Adapter]) -> InForce:
     """Return what is in force of some settings; all of the file has to be known. Raises MirrorError."""
     file = named_file(path)
-    tables = [each.encode_name for adapter in installed for each in msgspec.structs.fields(adapter.tables)]
+    tables = [name for adapter in installed for name in adapter.tables]
     file.check_keys([*(setting.name for setting in every(installed)), *tables])
     return InForce(file, given, {setting.name: _found(setting, file, given) for setting in settings})
 
@@ -130,6 +127,8 @@ def _text(setting: Setting[Any], value: Any, file: SettingsFile) -> str:
 
 def _check(chosen: Settings, installed: Sequence[Adapter]) -> None:
     """Raise MirrorError if settings contradict each other, or name what cannot be used."""
+    from httpcache.upstream import transport  # imports an HTTP client, which most commands do not need
+
     if chosen.root_path_stripped and not chosen.root_path:
         raise MirrorError("--root-path-stripped needs --root-path: name the prefix that the proxy strips")
     secret = set(chosen.keep_headers) & set(chosen.credential_headers)

@@ -26,7 +26,7 @@ class Option(click.Option):
 
     def __init__(self, setting: Setting[Any]) -> None:
         self.setting = setting
-        usual = f"  [default: {setting.usual_text}]" if setting.default and not setting.kind.is_flag else ""
+        usual = f"  [default: {setting.usual_text}]" if setting.usual_text and not setting.kind.is_flag else ""
         super().__init__(
             [f"{setting.option}/--no-{setting.name}" if setting.kind.is_flag else setting.option],
             envvar=setting.variable,

@@ -13,6 +13,7 @@ from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, NotFound, StoreError
 from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.lru import SizedLRU
+from pypi_adapter.addresses import PYPI
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import Doubtful, History, Missing, NotObserved, Serials, StaleObservation
 from pypi_adapter.history.live_page import LivePage
@@ -31,10 +32,6 @@ from .passes import Passes
 from .project_observer import ProjectObserver
 from .requested_projects import AHEAD, RequestedProjects
 
-PYPI = "pypi"
-"""The name of the built-in registry."""
-
-LOSS_SECONDS = 15 * 60  # seconds after which a loss that lasts counts
 RENEWED = 1_000_000  # microseconds before a registry is asked again for newer links
 RECENTLY = 5_000_000  # microseconds before a registry is asked again for a file that was not on its page
 COME_BACK = {"Retry-After": "60"}
@@ -69,7 +66,7 @@ class Registry:
     """
 
     def __init__(
-        self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY, loss_seconds: int = LOSS_SECONDS
+        self, name: str, index: str, mirror: Mirror, credentials: Credentials = NOBODY, *, loss_seconds: int
     ) -> None:
         self.name = name
         self.pause = loss_seconds * 1_000_000

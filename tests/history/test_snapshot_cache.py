@@ -303,7 +303,7 @@ def test_a_capture_writes_no_form(tmp_path: Path) -> None:
                 entry = history.observe(Observation(look(number), seen))
                 history.extend(entry)
                 assert await log.append(number, encode_entry(entry))
-            registry = Registry("pypi", "http://127.0.0.1:9/simple/", mirror)
+            registry = Registry("pypi", "http://127.0.0.1:9/simple/", mirror, loss_seconds=900)
             await Proofs(mirror.store, "pypi").append(Proof(look(1), "p", 0, 1))
             captured = await capture_project(registry, "p", ListEntry(listed=True, serial=LONG, always=False), 0)
             assert not captured.asked

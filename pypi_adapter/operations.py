@@ -1,0 +1,135 @@
+"""What the commands do: tell what was observed (`history`, `captures`), and set rules (`block`, ...)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from packaging.utils import canonicalize_name
+
+from httpcache.errors import BadAddress, MirrorError, NotFound
+from httpcache.store.store import Store
+from httpcache.target import canonical_url
+from pypi_adapter.history.project_log import entries_log
+from pypi_adapter.history.rescue_log import RescueLog
+from pypi_adapter.history.timeline import render, timeline
+from pypi_adapter.policy.rule_log import RuleCommand, RuleLog, in_force, parse_subject
+from pypi_adapter.registry.index_url import IndexUrlLog
+from pypi_adapter.registry.passes import Passes
+
+from .addresses import PYPI
+from .instants import now, to_segment
+
+
+async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Return the timeline of a project, as lines. Raises NotFound, StoreError."""
+    registry, name = given["registry"] or PYPI, canonicalize_name(given["project"])
+    entries = await entries_log(store, registry, name).all()
+    if not entries:
+        raise NotFound(
+            f"{given['project']!r} of {registry} has not been observed: "
+            f"request it first, for example at {'' if registry == PYPI else f'/{registry}'}/live/"
+        )
+    return render(timeline(entries, await RescueLog(store, registry, name).all()))
+
+
+async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Return one line for each completed capture of a registry. Raises NotFound, StoreError."""
+    registry = given["registry"] or PYPI
+    passes = await Passes(store, registry).all()
+    if not passes and registry != PYPI and not await IndexUrlLog(store, registry).is_known():
+        raise NotFound(f"the store has no logs of {registry!r}: --registry must be the name of a [[registry]]")
+    if not passes:
+        raise NotFound(
+            f"no capture of {registry} has been completed: run `httpcache capture`, which captures every registry"
+        )
+    counted = await Passes(store, registry).counted()
+    return [
+        f"{to_segment(done.instant)}  {done.scope}: {done.summary}{'' if done in counted else AHEAD}" for done in passes
+    ]
+
+
+async def undo_future(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Remove what was recorded about a registry while the clock was ahead. Raises MirrorError.
+
+    Without `yes` it is only listed: if the clock is behind now, good observations would be removed.
+    """
+    from pypi_adapter.registry.undo import undo  # imports the client of a registry
+
+    registry, instant = given["registry"] or PYPI, now()
+    found = await undo(store, registry, instant, remove=given["yes"])
+    if not found:
+        raise NotFound(f"nothing about {registry} was recorded later than {to_segment(instant)}: nothing to undo")
+    if given["yes"]:
+        return [f"removed: {line}" for line in found]
+    return [
+        *(f"in the future: {line}" for line in found),
+        f"nothing was changed. If the time is really {to_segment(instant)} now, remove these with --yes",
+    ]
+
+
+async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Record that a registry has moved to another address. Raises MirrorError."""
+    try:
+        index = canonical_url(given["url"].rstrip("/") + "/")
+    except BadAddress as error:
+        raise MirrorError(f"{given['url']!r} is not the URL of a simple index: use http or https") from error
+    await IndexUrlLog(store, given["registry"]).move(index)
+    return [f"{given['registry']} is now at {index}"]
+
+
+async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Block a subject; report exceptions that may override the block. Raises MirrorError."""
+    command = _command("block", given["subject"], given["reason"] or "")
+    rule_log = RuleLog(store)
+    await rule_log.append(command)
+    near = (other for other in in_force(await rule_log.all()) if other.subject.touches(command.subject))
+    return [
+        f"blocked: {command.subject} ({command.rule.reason})",
+        *(
+            f"an exception is in force and overrides it: {other.subject} ({other.reason})"
+            for other in near
+            if other.kind == "allow"
+        ),
+    ]
+
+
+async def allow(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Exempt a subject from all blocks. Raises MirrorError, also if no reason is given."""
+    command = _command("allow", given["subject"], given["reason"])
+    if not command.reason:
+        raise MirrorError("an exception needs a reason: use --reason to say why it may be served")
+    await RuleLog(store).append(command)
+    return [f"exempt from all blocks: {command.subject} ({command.reason})"]
+
+
+async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Remove a rule set by `block` or `allow`. Raises MirrorError, and NotFound if there is no such rule."""
+    command = _command("unblock", given["subject"], "")
+    rule_log = RuleLog(store)
+    removed = next((other for other in in_force(await rule_log.all()) if other.subject == command.subject), None)
+    if removed is None:
+        raise NotFound(f"no rule was set for exactly {command.subject}: `httpcache blocks` lists the rules in force")
+    await rule_log.append(command)
+    return [f"removed: {_text(removed)}"]
+
+
+async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
+    """Return one line for each rule in force that a command set; with `all`, for each command ever given."""
+    commands = await RuleLog(store).all()
+    return [f"{command.time}  {_text(command)}" for command in (commands if given["all"] else in_force(commands))]
+
+
+def _command(kind: Literal["block", "allow", "unblock"], subject: str, reason: str) -> RuleCommand:
+    reason = " ".join(reason.split())
+    if not reason.isprintable():
+        raise MirrorError("--reason contains unprintable characters: write it as plain text")
+    return RuleCommand(now(), kind, parse_subject(subject), reason)
+
+
+def _text(command: RuleCommand) -> str:
+    reason = "" if command.kind == "unblock" else f" ({command.rule.reason})"
+    return f"{command.kind} {command.subject}{reason}"
+
+
+AHEAD = "; ignored: made while the clock was ahead (httpcache undo-future)"
