@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what lists something imports this module, and nothing that 
     from httpcache.store.record import Record
     from httpcache.store.store import Store
 
+    from .metrics import Sample
     from .page import Page
     from .request import Request
     from .settings import Setting, Settings
@@ -88,6 +89,12 @@ class Bound(Protocol):
         Called for every response that no adapter could claim by its request alone, so that no link leaves the pin.
         Raises MirrorError.
         """
+
+    def kind(self, path: str) -> str | None:
+        """Return what a raw path below the root path is for, as the metrics tell it, None if it is another's."""
+
+    async def measures(self) -> Sequence[Sample]:
+        """Return gauges of what the adapter follows. Raises MirrorError."""
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from httpcache.adapter import Progress
+from httpcache.metrics import Sample
 from httpcache.page import Page
 
 from .pinned import Pinned
@@ -14,6 +15,13 @@ class Bound(Pinned):
     """See `httpcache.adapter.Bound`."""
 
     pages: Sequence[Page] = ()
+
+    def kind(self, path: str) -> None:
+        """Do nothing: these addresses are those of any pin."""
+
+    async def measures(self) -> Sequence[Sample]:
+        """Return nothing: no registry is followed."""
+        return ()
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]

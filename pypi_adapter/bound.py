@@ -10,6 +10,7 @@ from httpcache.adapter import Bound, Progress
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
+from httpcache.metrics import Sample
 from httpcache.page import Page
 from httpcache.request import Request
 from httpcache.store.record import Record
@@ -48,10 +49,10 @@ def bind(mirror: Mirror) -> Bound:
         sources[registry.name] = source
         captures.append(Capture(registry, source.project_list, _rescue(source, mirror), scope))
     ahead = ReadAhead(mirror) if READ_AHEAD.of(settings) and not settings.offline else None
-    served = [Dated(source.registry.path, [source], mirror.store, ahead) for source in sources.values()]
+    served = [Dated(source.registry.path, [source], mirror.store, mirror.metrics, ahead) for source in sources.values()]
     for group in config.groups:
         members = [sources[name] for name in group.registries]
-        served.append(Dated(f"/{group.name}", members, mirror.store, ahead))
+        served.append(Dated(f"/{group.name}", members, mirror.store, mirror.metrics, ahead))
     return _Bound([*served, Pinned(mirror)], captures)
 
 
@@ -97,6 +98,14 @@ class _Bound:
 
     async def shown(self, request: Request, outcome: Record | FlightReader, status: str) -> None:
         """Do nothing: `answer` already answers all index pages."""
+
+    def kind(self, path: str) -> str | None:
+        """Return what an address is for (see Dated and Pinned)."""
+        return next(filter(None, (part.kind(path) for part in self._parts)), None)
+
+    async def measures(self) -> Sequence[Sample]:
+        """Return gauges of the last captures. Raises StoreError."""
+        return [sample for capture in self._captures for sample in await capture.measures()]
 
     async def capture(
         self, progress: Progress, due: Callable[[float | None], bool], report: Callable[[str], None]

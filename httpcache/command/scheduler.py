@@ -28,6 +28,7 @@ from httpcache.errors import MirrorError
 from httpcache.freezing.mirror import running
 from httpcache.settings import Settings
 from httpcache.store.opening import opened
+from httpcache.web.sharing import Sharing
 
 from .ending import watch
 from .progress import Lines
@@ -57,14 +58,21 @@ async def capture(
     progress: Progress,
     due: Callable[[float | None], bool],
     report: Callable[[str], None],
+    shared: Path | None = None,
 ) -> None:
-    """Run a pass over all that is due (see `adapter.Bound`). Raises MirrorError; failures of adapters at the end."""
+    """Run a pass over all that is due (see `adapter.Bound`). Raises MirrorError; failures of adapters at the end.
+
+    `shared` is the folder of the metrics of a server beside which it runs.
+    """
     failed: list[str] = []
     async with opened(settings.location) as store, store.index.lease("capture") as is_ours:
         if not is_ours:
             raise UnderWay("a capture of this store is already running on another machine: wait until it ends")
         with _alone(settings.data), beside(settings.data):
-            async with running(settings, store, store.spool, AGENT) as mirror:
+            async with (
+                running(settings, store, store.spool, AGENT) as mirror,
+                Sharing(mirror.metrics, shared, answers=False).running(),
+            ):
                 for adapter in adapters:
                     try:
                         await adapter.bind(mirror).capture(progress, due, report)
@@ -118,8 +126,10 @@ def upcoming(started: float, ended: float, every: float | None) -> float:
 class CaptureScheduler:
     """Runs passes beside a server, one at a time, each in a process of its own with the `settings` of its start."""
 
-    def __init__(self, settings: Settings, adapters: Sequence[Adapter]) -> None:
+    def __init__(self, settings: Settings, adapters: Sequence[Adapter], shared: Path) -> None:
+        """`shared` is the folder of the server's metrics."""
         self.settings = settings
+        self._shared = shared
         self._adapters = adapters
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="captures")
@@ -141,7 +151,7 @@ class CaptureScheduler:
             started = time.time()
             if started < due <= started + DAY:  # if it is further away, the clock was set back
                 continue
-            process = spawn.Process(target=_pass, args=(os.getpid(), self.settings, self._adapters))
+            process = spawn.Process(target=_pass, args=(os.getpid(), self.settings, self._adapters, self._shared))
             try:
                 process.start()
             except OSError as error:
@@ -156,7 +166,7 @@ class CaptureScheduler:
             due = ended + RETRY if process.exitcode else upcoming(started, ended, self.settings.capture_every)
 
 
-def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
+def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter], shared: Path) -> None:
     """Run a pass if one is due, in a process that ends when its parent does."""
     threading.Thread(target=watch, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the server, and may come to all processes of a group
@@ -171,7 +181,7 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter]) -> None:
 
     with suppress(KeyboardInterrupt):
         try:
-            anyio.run(capture, settings, adapters, Lines(), due, report, backend_options=LOOP)
+            anyio.run(capture, settings, adapters, Lines(), due, report, shared, backend_options=LOOP)
         except UnderWay as error:
             log.info("%s", error.text)
             sys.exit(1)

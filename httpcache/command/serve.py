@@ -13,6 +13,8 @@ from contextlib import nullcontext, suppress
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from granian import Granian
@@ -56,8 +58,14 @@ def run(reloading: Reloading, adapters: Sequence[Adapter]) -> int:
     A worker that dies is replaced at once. If it dies again within 5.5 seconds, granian stops the server with exit code
     1, so that there is no crash loop and a supervisor of the server notices.
     """
+    with TemporaryDirectory(prefix="httpcache-metrics-", ignore_cleanup_errors=True) as shared:
+        return _run(reloading, adapters, Path(shared))
+
+
+def _run(reloading: Reloading, adapters: Sequence[Adapter], shared: Path) -> int:
+    """See `run`; `shared` is the folder of the processes' metrics."""
     settings = reloading.settings
-    scheduler = CaptureScheduler(settings, adapters)
+    scheduler = CaptureScheduler(settings, adapters, shared)
     server = _Server(
         "httpcache",
         address=settings.host,
@@ -79,7 +87,7 @@ def run(reloading: Reloading, adapters: Sequence[Adapter]) -> int:
     server.patience = settings.client_timeout
     server.reloading, server.scheduler, server.channels = reloading, scheduler, {}
     with scheduler.running() if settings.capture or settings.capture_every else nullcontext():
-        server.serve(target_loader=partial(worker.load, os.getpid(), adapters), wrap_loader=False)
+        server.serve(target_loader=partial(worker.load, os.getpid(), adapters, shared), wrap_loader=False)
     return 0
 
 

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Final
 
 import anyio
@@ -27,8 +28,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from httpcache.adapter import Adapter
 from httpcache.errors import MirrorError
+from httpcache.metrics import Metrics
 from httpcache.settings import Settings
 from httpcache.web.app import build
+from httpcache.web.sharing import Sharing
 
 from .ending import Ending, watch
 
@@ -43,24 +46,25 @@ SPARE: Final = 8 * 1024 * 1024
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 
 
-def load(parent: int, adapters: Sequence[Adapter], settings: Settings, news: Connection) -> ASGIApp:
+def load(parent: int, adapters: Sequence[Adapter], shared: Path, settings: Settings, news: Connection) -> ASGIApp:
     """Return the application in a worker, and make the worker end when its parent does.
 
-    `news` brings further settings that come into force while it runs.
+    `shared` is the folder of the server's metrics. `news` brings further settings that come into force while it runs.
     """
     threading.Thread(target=watch, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the parent, and may come to all processes of a group
     _bound_memory()
     sniffio.thread_local.name = "asyncio"  # anyio and httpcore ask at every step, and sniffio asks the system
     gc.freeze()  # what a worker starts with stays: the garbage collector need not look at it again
-    return Worker(adapters, settings, news)
+    return Worker(adapters, Sharing(Metrics(), shared), settings, news)
 
 
 class Worker:
     """The application of a worker. It is replaced when `news` brings settings."""
 
-    def __init__(self, adapters: Sequence[Adapter], settings: Settings, news: Connection) -> None:
+    def __init__(self, adapters: Sequence[Adapter], sharing: Sharing, settings: Settings, news: Connection) -> None:
         self._adapters = adapters
+        self._sharing = sharing
         self._settings = settings
         self._news = news
         self._ending = Ending(settings.port, settings.max_clients)
@@ -89,7 +93,7 @@ class Worker:
         """Start, report that or why not in one line, and end at the server's word."""
         await receive()
         _end_in_time(self._ending)
-        async with anyio.create_task_group() as self._tasks:
+        async with self._sharing.running(), anyio.create_task_group() as self._tasks:
             try:
                 await self._begin(self._settings)
             except MirrorError as error:
@@ -126,7 +130,7 @@ class Worker:
 
     async def _begin(self, settings: Settings) -> None:
         """Start an application with these settings and let it answer from now on. Raises MirrorError."""
-        new = _Living(build(settings, self._adapters, self._over))
+        new = _Living(build(settings, self._adapters, self._over, self._sharing))
         self._living.add(new)
         await self._tasks.start(self._keep, new)
         old, self._current = getattr(self, "_current", None), new

@@ -20,7 +20,8 @@ import hashlib
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 from functools import partial
 
@@ -32,6 +33,7 @@ from httpcache.credentials import PUBLIC
 from httpcache.errors import BadUpstream, Busy, Damaged, MirrorError, OtherBytes
 from httpcache.executors import prestarted_executor
 from httpcache.fields import named
+from httpcache.metrics import DOWNLOADS, ENDED, FROZEN_BYTES, SHARED, Metrics, Sample
 from httpcache.store.base import Condition
 from httpcache.store.errors import store_error
 from httpcache.store.record import KEPT_HEADERS, Record, damaged, decode, shown
@@ -59,8 +61,9 @@ HUNG = 5 * BEAT  # seconds without a heartbeat, after which it counts as hung
 class Downloads:
     """Runs flights and freezes their results."""
 
-    def __init__(self, store: Store, spool: Spool, max_flights: int) -> None:
+    def __init__(self, store: Store, spool: Spool, max_flights: int, metrics: Metrics) -> None:
         """`max_flights`: downloads under way or waiting for a slot; each holds at least one file descriptor."""
+        self._metrics = metrics
         self._store = store
         self._spool = spool
         self._max_flights = max_flights
@@ -110,6 +113,7 @@ class Downloads:
         while flight and not flight.done:  # a flight that has ended stays registered while it cleans up
             outcome = await self._board(flight, download)
             if outcome:
+                self._metrics.count(SHARED)
                 return outcome
             if flight.unkept:
                 break
@@ -176,6 +180,15 @@ class Downloads:
                 del self._flights[key]
             if not flight.done:
                 flight.finish(error=error)
+            self._metrics.count(ENDED, _result(flight))
+
+    def under_way(self) -> Iterator[Sample]:
+        """Yield how many downloads wait for an answer, receive one, or follow another process."""
+        states = Counter({"waiting": 0, "receiving": 0, "following": 0})
+        for flight in self._flights.values():
+            states["following" if flight.followed else "receiving" if flight.head else "waiting"] += 1
+        for state, count in states.items():
+            yield Sample(DOWNLOADS, (state,), count)
 
     async def _beat(self) -> None:
         while True:
@@ -301,6 +314,7 @@ class Downloads:
         winner = await self._store.freeze(flight.record_key, record, claim.part)
         if not isinstance(winner, Record) or winner.digest != record.digest:
             raise BadUpstream(f"{target} was frozen with other bytes in the meantime: try again to get those")
+        self._metrics.count(FROZEN_BYTES, by=record.size)
         log.info("froze %s (%d bytes, sha256 %s)", target, record.size, record.digest)
         if want.on_frozen:
             await want.on_frozen(winner)
@@ -331,6 +345,17 @@ class Downloads:
         with os.fdopen(os.dup(fd), "rb") as part:
             part.seek(0)
             return hashlib.file_digest(part, "sha256").hexdigest() == record.digest
+
+
+def _result(flight: Flight) -> str:
+    """Return how a flight ended, as the metrics tell it."""
+    if flight.error:
+        return "failed"
+    if flight.unkept or flight.passed:
+        return "passed_on"
+    if flight.recalled:
+        return "recalled"
+    return "followed" if flight.followed else "frozen"
 
 
 async def _begun(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

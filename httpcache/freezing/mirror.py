@@ -24,6 +24,7 @@ from anyio.abc import TaskGroup
 from httpcache.credentials import PUBLIC, Credentials
 from httpcache.errors import BadUpstream, Damaged, DamagedBody, MirrorError, Refused, UpstreamError
 from httpcache.lru import SizedLRU
+from httpcache.metrics import Metrics
 from httpcache.settings import Settings
 from httpcache.store import keys
 from httpcache.store.base import Condition
@@ -69,6 +70,7 @@ class Mirror:
         self.store = store
         self.cache = cache
         self.upstream = upstream
+        self.metrics = upstream.metrics
         self._secret = secret
         self._tasks = tasks
         self._bindings: dict[str, set[str]] = {}
@@ -362,20 +364,26 @@ async def running(
     spool: Path,
     agent: str = "",
     over: Callable[[], Awaitable[object]] | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Mirror]:
     """Run a mirror on a store; on exit, wait for downloads under way, within a bound.
 
     `agent` is a comment for the `User-Agent` (RFC 9110 section 10.1.5) sent to upstreams. `over` returns when to stop
-    waiting for downloads; the default is after `SHUTDOWN_SECONDS`.
+    waiting for downloads; the default is after `SHUTDOWN_SECONDS`. `metrics`: where to count.
     """
     secret = await store.add(keys.SECRET, secrets.token_bytes(32))
     name = f"httpcache-{hmac.new(secret, b'CDN-Loop', 'sha256').hexdigest()[:16]}"
-    upstream = UpstreamClient(settings, StoredChallenges(store), name, agent)
-    cache = Downloads(store, Spool(spool), FLIGHTS * settings.max_connections)
+    metrics = metrics or Metrics()
+    upstream = UpstreamClient(settings, StoredChallenges(store), name, metrics, agent)
+    cache = Downloads(store, Spool(spool), FLIGHTS * settings.max_connections, metrics)
     try:
-        async with cache.running(over or partial(anyio.sleep, SHUTDOWN_SECONDS)), anyio.create_task_group() as tasks:
-            yield Mirror(settings, store, cache, upstream, secret, tasks)
-            tasks.cancel_scope.cancel()
+        with metrics.telling(cache.under_way):
+            async with (
+                cache.running(over or partial(anyio.sleep, SHUTDOWN_SECONDS)),
+                anyio.create_task_group() as tasks,
+            ):
+                yield Mirror(settings, store, cache, upstream, secret, tasks)
+                tasks.cancel_scope.cancel()
     finally:
         with anyio.CancelScope(shield=True):
             await upstream.aclose()

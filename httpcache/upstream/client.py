@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from functools import lru_cache
+from time import perf_counter
 from typing import Protocol
 
 import anyio
@@ -16,8 +17,9 @@ import httpx
 
 from httpcache import __version__
 from httpcache.credentials import Credentials
-from httpcache.errors import BadAddress, BadUpstream, Offline, TimedOut, Unreachable, redact
+from httpcache.errors import BadAddress, BadUpstream, MirrorError, Offline, TimedOut, Unreachable, redact
 from httpcache.fields import absolute_links, named
+from httpcache.metrics import UPSTREAM_BYTES, UPSTREAM_CUT, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Metrics
 from httpcache.settings import Settings
 from httpcache.target import origin, read_url, resolve
 
@@ -105,8 +107,11 @@ class UpstreamClient:
     `name` identifies this mirror in `CDN-Loop` (RFC 8586). `agent` is a comment for `User-Agent`.
     """
 
-    def __init__(self, settings: Settings, challenges: Challenges, name: str, agent: str = "") -> None:
+    def __init__(
+        self, settings: Settings, challenges: Challenges, name: str, metrics: Metrics, agent: str = ""
+    ) -> None:
         self.name = name
+        self.metrics = metrics
         self._settings = settings
         self._challenges = challenges
         self._product = f"httpcache/{__version__} {agent}".rstrip()
@@ -203,7 +208,7 @@ class UpstreamClient:
                 kept |= named(response.headers, self._settings.keep_headers)
                 location = response.headers.get("location")
                 if response.status_code not in REDIRECTS or location is None:
-                    body = _body(response, here, pace)
+                    body = self._body(response, here, pace)
                     kept |= _links(response.headers, here)
                     first = read_url(url).url
                     final = first if here == url else read_url(here).url
@@ -222,14 +227,26 @@ class UpstreamClient:
     async def _get(self, url: str, headers: Headers, trusted: bool, pace: Pace) -> AsyncIterator[httpx.Response]:
         slots = self._trusted_slots if trusted else self._guarded_slots
         async with slots.turn(origin(url)):
-            with _mapped(url):
+            with self._counted(url), _mapped(url):
                 response = await pace.wait(lambda: self._sent(url, headers, trusted))
+            self.metrics.count(UPSTREAM_REQUESTS, self.metrics.origin(origin(url)), f"{response.status_code // 100}xx")
             try:
                 self._check_head(response, url)
                 yield response
             finally:
                 with anyio.CancelScope(shield=True):
                     await response.aclose()
+
+    @contextmanager
+    def _counted(self, url: str) -> Iterator[None]:
+        """Count a request that gets no answer, and the time until the answer of any other."""
+        name, began = self.metrics.origin(origin(url)), perf_counter()
+        try:
+            yield
+        except MirrorError as error:
+            self.metrics.count(UPSTREAM_REQUESTS, name, type(error).__name__)
+            raise
+        self.metrics.time(UPSTREAM_DURATION, name, seconds=perf_counter() - began)
 
     async def _sent(self, url: str, headers: Headers, trusted: bool) -> httpx.Response:
         """Send a request, and retry once if the connection broke before the response, as idle connections do.
@@ -249,6 +266,18 @@ class UpstreamClient:
             return await use.handle_async_request(request)
         except (httpcore.RemoteProtocolError, httpcore.ReadError, httpcore.WriteError):
             return await use.handle_async_request(request)
+
+    async def _body(self, response: httpx.Response, url: str, pace: Pace) -> AsyncIterator[bytes]:
+        chunks, name = response.aiter_raw(), self.metrics.origin(origin(url))
+        try:
+            with _mapped(url):
+                while chunk := await pace.wait(lambda: anext(chunks, b"")):
+                    pace.count(len(chunk))
+                    self.metrics.count(UPSTREAM_BYTES, name, by=len(chunk))
+                    yield chunk
+        except MirrorError as error:
+            self.metrics.count(UPSTREAM_CUT, name, type(error).__name__)
+            raise
 
     def _check_head(self, response: httpx.Response, url: str) -> None:
         size = sum(len(name) + len(value) for name, value in response.headers.raw)
@@ -283,14 +312,6 @@ def _redirected(here: str, location: str) -> str:
 def _links(headers: httpx.Headers, here: str) -> dict[str, str]:
     links = absolute_links(headers["link"], here) if "link" in headers else ""
     return {"link": links} if links else {}
-
-
-async def _body(response: httpx.Response, url: str, pace: Pace) -> AsyncIterator[bytes]:
-    chunks = response.aiter_raw()
-    with _mapped(url):
-        while chunk := await pace.wait(lambda: anext(chunks, b"")):
-            pace.count(len(chunk))
-            yield chunk
 
 
 @contextmanager

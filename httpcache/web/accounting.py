@@ -1,8 +1,20 @@
-"""What became of a request: the status of the response, and how many bytes of body were sent."""
+"""What became of each request: how it was answered, how many bytes were sent, and how long it took."""
 
 from __future__ import annotations
 
+from bisect import bisect_left
+
 from starlette.types import Message, Scope, Send
+
+from httpcache.metrics import SECONDS, Metrics
+from httpcache.store.usage import Journal, Subject
+
+from .response_cache import CachedResponse
+
+OWN, PINNED, UNKNOWN = "own", "pinned", "other"
+"""Kinds of what is asked for: the mirror's own addresses, those behind a pin, and no address of the mirror at all."""
+MEMORY = "memory"
+"""The result of an answer that was kept ready."""
 
 
 class Sent:
@@ -12,13 +24,16 @@ class Sent:
         self._send = send
         self.status = 0
         self.bytes = 0
+        self.cache_status = ""
         self._length = 0
 
     async def __call__(self, message: Message) -> None:
         """Pass a message on."""
         if message["type"] == "http.response.start":
+            headers = dict(message["headers"])
             self.status = message["status"]
-            self._length = int(dict(message["headers"]).get(b"content-length", 0))
+            self.cache_status = headers.get(b"cache-status", b"").decode("latin-1")
+            self._length = int(headers.get(b"content-length", 0))
         elif message["type"] == "http.response.pathsend":
             self.bytes = self._length
         else:
@@ -26,7 +41,52 @@ class Sent:
         await self._send(message)
 
 
-def client(scope: Scope) -> str:
-    """Return the address of the client of a request, as the server sees it; "" if it does not tell."""
-    found = scope.get("client")
-    return found[0] if found else ""
+class Accounts:
+    """Counts answers for the metrics and the usage journal. To count an answer that was ready is part of each hit."""
+
+    def __init__(self, metrics: Metrics, journal: Journal) -> None:
+        self._metrics = metrics
+        self._journal = journal
+
+    def ready(self, answer: CachedResponse, scope: Scope, seconds: float) -> None:
+        """Count an answer that was ready."""
+        answers = answer.answers
+        if answers is not None:
+            answers.bytes += answer.length
+            answers.sum += seconds
+            answers.buckets[bisect_left(SECONDS, seconds)] += 1
+        if answer.subject is not None:
+            client = scope.get("client")
+            self._journal.note(answer.subject, client[0] if client else "", answer.length)
+
+    def counted(self, answer: CachedResponse, kind: str) -> CachedResponse:
+        """Return an answer that is to be kept ready, with where it is counted."""
+        return answer._replace(answers=self._metrics.answers(kind, MEMORY))
+
+    def made(self, kind: str, sent: Sent, scope: Scope, seconds: float, subject: Subject | None = None) -> None:
+        """Count any other answer."""
+        answers = self._metrics.answers(kind, result(sent.status, sent.cache_status))
+        answers.bytes += sent.bytes
+        answers.note(seconds)
+        if subject and sent.status < 400:
+            client = scope.get("client")
+            self._journal.note(subject, client[0] if client else "", sent.bytes)
+
+
+def result(status: int, cache_status: str) -> str:
+    """Return what an answer counts as, by its status and what it says in `Cache-Status` (RFC 9211).
+
+    Errors count by the class of their status. "engine" is what came from another machine of the store, "aborted" what
+    had no answer because the client left.
+    """
+    if status == 0:
+        return "aborted"
+    if status >= 400:
+        return f"error_{status // 100}xx"
+    if "fwd=stale" in cache_status:
+        return "revalidated"
+    if "fwd=" in cache_status:
+        return "shared" if "collapsed" in cache_status else "fetched"
+    if "hit" in cache_status:
+        return "engine" if "recalled" in cache_status or status == 307 else "disk"
+    return "made"

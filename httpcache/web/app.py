@@ -5,9 +5,12 @@ from __future__ import annotations
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
+from time import perf_counter
 from urllib.parse import unquote
 
 from starlette.applications import Starlette
+from starlette.requests import Request as StarletteRequest
+from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -15,20 +18,24 @@ from httpcache import logs
 from httpcache.adapter import Adapter, Bound
 from httpcache.errors import BadAddress, Loop, MirrorError
 from httpcache.freezing.mirror import Mirror, Want, running
+from httpcache.metrics import ERRORS, Metrics
 from httpcache.pages.site import Site
 from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.opening import opened
 from httpcache.store.usage import Journal
+from httpcache.target import looks_like_url, split_path
 
 from . import endpoints
-from .accounting import Sent, client
+from .accounting import OWN, PINNED, UNKNOWN, Accounts, Sent
 from .cors import Cors
 from .error_log import ErrorLog
+from .exposition import Exposition
 from .git import SMART, answer_git, is_git
 from .response_cache import ResponseCache
 from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response
 from .sending import Answer, text
+from .sharing import Sharing
 
 log = logging.getLogger("httpcache")
 
@@ -39,15 +46,16 @@ PROBES = (b"/-/health", b"/-/ready")
 class Front:
     """Answers every address except the mirror's own pages: each adapter is tried in turn, then the generic mirror."""
 
-    def __init__(self, mirror: Mirror, adapters: Sequence[Bound], journal: Journal) -> None:
+    def __init__(self, mirror: Mirror, adapters: Sequence[Bound], accounts: Accounts) -> None:
         self._mirror = mirror
-        self._journal = journal
+        self._accounts = accounts
         self._adapters = adapters
         self._error_log = ErrorLog()
         self._ready = ResponseCache(mirror.store.generation, mirror.settings.credential_headers)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
+        began = perf_counter()
         key = self._ready.key(scope)
         ready = self._ready.find(key) if key else None
         try:
@@ -57,22 +65,36 @@ class Front:
                 if key and isinstance(response, Cacheable):
                     ready = await response.ready(scope)
                 if key and ready:
+                    ready = self._accounts.counted(ready, self._kind(scope))
                     self._ready.keep(key, generation, ready)
                 if ready is None:
-                    await self._send(response, scope, receive, send)
+                    await self._send(response, scope, receive, send, began)
                     return
             await send(ready.start)
             await send(ready.body)
-            if ready.subject:
-                self._journal.note(ready.subject, client(scope), ready.length)
-        except MirrorError as error:  # raised before the response starts; if a body fails later, the connection breaks
-            await self._failed(error)(scope, receive, send)
+            self._accounts.ready(ready, scope, perf_counter() - began)
+        except MirrorError as error:  # raised before the response is made
+            await self._send(self._failed(error), scope, receive, send, began)
 
-    async def _send(self, response: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+    async def _send(self, response: ASGIApp, scope: Scope, receive: Receive, send: Send, began: float) -> None:
         sent = Sent(send)
-        await response(scope, receive, sent)
-        if isinstance(response, Answer) and response.subject and sent.status < 400:
-            self._journal.note(response.subject, client(scope), sent.bytes)
+        try:
+            try:
+                await response(scope, receive, sent)
+            except MirrorError as error:  # raised before it starts; if a body fails later, the connection breaks
+                await self._failed(error)(scope, receive, sent)
+        finally:
+            subject = response.subject if isinstance(response, Answer) else None
+            self._accounts.made(self._kind(scope), sent, scope, perf_counter() - began, subject)
+
+    def _kind(self, scope: Scope) -> str:
+        """Return what a request is for, as the metrics tell it."""
+        path = scope["raw_path"].decode("utf-8", "surrogateescape")
+        for adapter in self._adapters:
+            kind = adapter.kind(path)
+            if kind:
+                return kind
+        return PINNED if looks_like_url(split_path(path).rest) else UNKNOWN
 
     async def _answer(self, scope: Scope) -> ASGIApp:
         if scope["method"] not in ("GET", "HEAD"):
@@ -94,6 +116,7 @@ class Front:
             return self._failed(error)
 
     def _failed(self, error: MirrorError) -> ASGIApp:
+        self._mirror.metrics.count(ERRORS, type(error).__name__)
         if not error.logged:
             self._error_log.log(error.status, error.text)
         return error_response(error)
@@ -154,12 +177,18 @@ class RootPath:
 
 
 def build(
-    settings: Settings, adapters: Sequence[Adapter], over: Callable[[], Awaitable[object]] | None = None
+    settings: Settings,
+    adapters: Sequence[Adapter],
+    over: Callable[[], Awaitable[object]] | None = None,
+    sharing: Sharing | None = None,
 ) -> ASGIApp:
     """Return the application. Nothing is opened until its lifespan starts.
 
-    `over` returns when to stop waiting for unfinished downloads at shutdown (see `mirror.running`).
+    `over` returns when to stop waiting for unfinished downloads at shutdown (see `mirror.running`). `sharing` has the
+    metrics of this process and of the others of the server, None if it is alone.
     """
+
+    shared = sharing or Sharing(Metrics(), None)
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
@@ -169,9 +198,13 @@ def build(
             store = await stack.enter_async_context(opened(settings.location))
             journal = Journal(store.usage)
             await stack.enter_async_context(journal.running())
-            mirror = await stack.enter_async_context(running(settings, store, store.spool, over=over))
+            mirror = await stack.enter_async_context(
+                running(settings, store, store.spool, over=over, metrics=shared.metrics)
+            )
             bound = [adapter.bind(mirror) for adapter in adapters]
-            app.state.front = Front(mirror, bound, journal)
+            app.state.accounts = Accounts(mirror.metrics, journal)
+            app.state.front = Front(mirror, bound, app.state.accounts)
+            app.state.exposition = Exposition(store, bound, shared)
             app.state.site = Site(mirror, adapters, bound)
             app.state.store = store
             yield
@@ -185,12 +218,27 @@ def build(
     async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
         """Route the mirror's own addresses and the lifespan through Starlette; all others bypass it, for speed."""
         is_own = scope["type"] != "http" or scope["raw_path"] == b"/" or scope["raw_path"].startswith(b"/-/")
-        await (app if is_own else front)(scope, receive, send)
+        await (own if is_own else front)(scope, receive, send)
+
+    async def own(scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await app(scope, receive, send)
+            return
+        began, sent = perf_counter(), Sent(send)
+        try:
+            await app(scope, receive, sent)
+        finally:
+            app.state.accounts.made(OWN, sent, scope, perf_counter() - began)
+
+    async def measures(request: StarletteRequest) -> Response:
+        answer: Response = await app.state.exposition(request)
+        return answer
 
     app = Starlette(
         routes=[
             Route("/-/health", endpoints.health),
             Route("/-/ready", endpoints.ready),
+            Route("/-/metrics", measures),
         ],
         lifespan=lifespan,
     )

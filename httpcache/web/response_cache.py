@@ -16,6 +16,7 @@ from starlette.types import Message, Scope
 
 from httpcache.credentials import AUTHORIZATION
 from httpcache.lru import SizedLRU
+from httpcache.metrics import Answers
 from httpcache.store.usage import Subject
 
 from .content_coding import choose
@@ -44,7 +45,7 @@ class CachedResponse(NamedTuple):
     """A response as its two ASGI messages: `start`, and `body` with the bytes or the path of a file.
 
     `holds` returns whether the file that the body comes from, if any, is still the one that was verified. `length` is
-    that of the body in bytes. `subject` is what is noted as used, if anything.
+    that of the body in bytes. `subject` is what is noted as used, `answers` where the answer is counted, if anywhere.
     """
 
     start: Message
@@ -52,6 +53,7 @@ class CachedResponse(NamedTuple):
     holds: Callable[[], bool]
     length: int = 0
     subject: Subject | None = None
+    answers: Answers | None = None
 
     @property
     def size(self) -> int:

@@ -19,6 +19,7 @@ import anyio
 
 from httpcache.adapter import Progress
 from httpcache.errors import BadUpstream, MirrorError, StoreFull
+from httpcache.metrics import CAPTURE_CHANGED, CAPTURE_DURATION, CAPTURE_FAILED, CAPTURE_TIME, Sample
 from pypi_adapter.history.history import StaleObservation
 from pypi_adapter.instants import now
 from pypi_adapter.registry.clock import WrongClock
@@ -55,6 +56,20 @@ class Capture:
     def name(self) -> str:
         """The registry's name."""
         return self._registry.name
+
+    async def measures(self) -> list[Sample]:
+        """Return gauges of the last complete pass over the registry. Raises StoreError."""
+        passes = await self._registry.passes.counted()
+        if not passes:
+            return []
+        done = passes[-1]
+        values = {
+            CAPTURE_TIME: done.finished / 1e6,
+            CAPTURE_DURATION: (done.finished - done.started) / 1e6,
+            CAPTURE_FAILED: len(done.failed),
+            CAPTURE_CHANGED: done.changed,
+        }
+        return [Sample(name, (self.name,), value) for name, value in values.items()]
 
     async def last(self) -> float | None:
         """Return when the last pass over the scope began (seconds since the epoch), None if there was none yet."""

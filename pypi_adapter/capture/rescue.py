@@ -12,6 +12,7 @@ import anyio
 
 from httpcache.errors import BadUpstream, MirrorError, OtherBytes
 from httpcache.freezing.mirror import Mirror
+from httpcache.metrics import REMOVED
 from httpcache.store.record import Record
 from pypi_adapter.addresses import token
 from pypi_adapter.history.history import Missing
@@ -103,11 +104,13 @@ class Rescue:
                     outcome = await self._backoff.run(lambda: self._outcome(project, file, loss, status))
                     if await rescue_log.add(outcome):
                         counts[outcome.outcome] += 1
+                        self._mirror.metrics.count(REMOVED, self._registry.name, outcome.outcome)
                         # A pass can find thousands of files that are gone.
                         level = logging.INFO if outcome.outcome == RESCUED else logging.DEBUG
                         log.log(level, "%s was removed from the registry: %s", file.filename, outcome.outcome)
                 except MirrorError as error:
                     counts[FAILED] += 1
+                    self._mirror.metrics.count(REMOVED, self._registry.name, FAILED)
                     log.warning(
                         "%s was removed from the registry and is not rescued yet: %s", file.filename, error.text
                     )

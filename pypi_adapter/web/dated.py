@@ -21,19 +21,21 @@ import msgspec
 from packaging.utils import canonicalize_name
 from starlette.types import ASGIApp
 
-from httpcache.errors import BadAddress, NotFound
+from httpcache.errors import BadAddress, NotFound, Refused
+from httpcache.metrics import WITHHELD, Metrics
 from httpcache.request import Request
 from httpcache.store.record import Record
 from httpcache.store.store import Store
 from httpcache.store.usage import Subject
 from httpcache.web.content_coding import Body
 from httpcache.web.responses import HIT, RENEWED, STORED, BytesResponse, answer_with, redirect
-from pypi_adapter.addresses import AsOf, Now, When, meant, parse_when, segment
+from pypi_adapter.addresses import PYPI, AsOf, Now, When, is_when, meant, parse_when, segment
 from pypi_adapter.instants import now
+from pypi_adapter.policy.policy import Policy
 from pypi_adapter.registry.metadata_source import SUFFIX
 from pypi_adapter.registry.registry import View
 from pypi_adapter.simple.json_api import project_json
-from pypi_adapter.simple.model import SHA256, File, ProjectList, is_distribution, map_files
+from pypi_adapter.simple.model import SHA256, File, ProjectList, ProjectStatus, is_distribution, map_files
 
 from .dated_pages import PASSING
 from .groups import Source, all_names, first_with
@@ -56,11 +58,19 @@ class Dated:
     `read_ahead` is told what clients ask for.
     """
 
-    def __init__(self, path: str, sources: Sequence[Source], store: Store, read_ahead: ReadAhead | None = None) -> None:
+    def __init__(
+        self,
+        path: str,
+        sources: Sequence[Source],
+        store: Store,
+        metrics: Metrics,
+        read_ahead: ReadAhead | None = None,
+    ) -> None:
         self._path = path
         self._sources = sources
         self._store = store
         self._read_ahead = read_ahead
+        self._metrics = metrics
         own = [source for source in sources if source.registry.path == path]
         self._own = own[0] if own else None  # a group has no files of its own
 
@@ -83,6 +93,21 @@ class Dated:
             return None
         whole = "" not in parts[:-1]  # otherwise it has superfluous slashes
         return await self._view(request, when, f"{base}/{first}/", rest, whole=whole, slash=parts[-1] == "")
+
+    def kind(self, path: str) -> str | None:
+        """Return what a raw path is for: file, metadata, group, live or dated; None if it is of another kind."""
+        first, *rest = path.removeprefix("/").split("/")
+        if self._path:
+            if f"/{first}" != self._path:
+                return None
+            first = next(filter(None, rest), "")
+        if first == "files" and self._own:
+            return "metadata" if path.endswith(SUFFIX) else "file"
+        if not is_when(_COLON.sub(":", first)):
+            return None
+        if not self._own:
+            return "group"
+        return "live" if first.startswith("live") else "dated"
 
     async def _view(
         self, request: Request, when: When, prefix: str, rest: Sequence[str], *, whole: bool, slash: bool
@@ -184,6 +209,14 @@ class Dated:
             lasting=isinstance(when, AsOf) and not observed,
         )
 
+    def _check(self, policy: Policy, project: str, file: File, status: ProjectStatus | None) -> None:
+        """Raise Refused if a file is withheld, and count that."""
+        try:
+            policy.check(project, file, status)
+        except Refused:
+            self._metrics.count(WITHHELD, self._path.removeprefix("/") or PYPI)
+            raise
+
     async def _file(self, request: Request, source: Source, base: str, parts: list[str]) -> ASGIApp:
         if len(parts) != 3:
             raise NotFound(f"a file is at {base}/files/<project>/<sha256>/<filename>")
@@ -199,7 +232,7 @@ class Dated:
             file = await listed()
         status = await registry.status(project)
         policy = await source.policy.current()
-        policy.check(project, file, status)
+        self._check(policy, project, file, status)
         find = None if file.url else listed
         if filename == wanted:
             whole = policy.needs_content(project, file)
@@ -207,7 +240,7 @@ class Dated:
             outcome = await registry.files.open(project, file, find, whole=whole, may_redirect=may_redirect)
             if isinstance(outcome, Record) and outcome.digest != content:  # the index may not have announced the sha256
                 hashed = msgspec.structs.replace(file, hashes={"sha256": outcome.digest})
-                (await source.policy.current()).check(project, hashed, status)
+                self._check(await source.policy.current(), project, hashed, status)
             return answer_with(self._store, outcome, vary=None)
         if not wanted.endswith(".whl"):
             raise NotFound("only wheels have a metadata file here (PEP 658)")

@@ -66,6 +66,11 @@ class Pinned:
             return await self._file(request, target)
         return await self._any(request, target)
 
+    def kind(self, path: str) -> str | None:
+        """Return "metadata" for the metadata file of a wheel behind a pin, None for all else."""
+        is_metadata = path.endswith(f".whl{SUFFIX}") and looks_like_url(split_path(path).rest)
+        return "metadata" if is_metadata else None
+
     async def _any(self, request: Request, target: Target) -> ASGIApp:
         """Answer with an index page, or with the bytes as received if it is not one or the raw bytes are requested."""
         installer = is_installer(request.accept) and not request.raw

@@ -269,6 +269,7 @@ class Scenario:
         self._own_pages()
         self._kill_a_worker()
         self._fetch_everything()
+        self.ask("nobody", "/-/metrics", NOBODY)
         self.mirror.stop()
         self._commands()
         self.mirror.start("--offline", "--log-level", "debug")

@@ -12,6 +12,7 @@ import anyio
 from httpcache.freezing import mirror
 from httpcache.freezing.challenges import StoredChallenges
 from httpcache.freezing.mirror import Mirror
+from httpcache.metrics import Metrics
 from httpcache.settings import Settings
 from httpcache.store.local import LocalStore
 from httpcache.upstream.client import UpstreamClient
@@ -36,7 +37,7 @@ async def running(folder: Path, store: LocalStore | None = None, spool: Path | N
 async def asking(settings: Settings) -> AsyncIterator[UpstreamClient]:
     """The asking side of a mirror alone."""
     store = LocalStore(settings.data)
-    upstream = UpstreamClient(settings, StoredChallenges(store), "httpcache-test")
+    upstream = UpstreamClient(settings, StoredChallenges(store), "httpcache-test", Metrics())
     try:
         yield upstream
     finally:

@@ -21,6 +21,7 @@ from httpcache.settings import Settings
 from httpcache.settings_file import read
 from httpcache.store.local import LocalStore
 from httpcache.store.usage import Journal
+from httpcache.web.accounting import Accounts
 from httpcache.web.app import Front
 from pypi_adapter import adapter
 from pypi_adapter.registry import project_observer
@@ -251,7 +252,7 @@ class World:
         networks = (ip_network("127.0.0.0/8"),)
         chosen = Settings(data=store.folder, adapters=options, file=read(config), allow_networks=networks)
         async with mirrors.running(chosen, store, store.spool) as mirror:
-            front = Front(mirror, [adapter.bind(mirror)], Journal(store.usage))
+            front = Front(mirror, [adapter.bind(mirror)], Accounts(mirror.metrics, Journal(store.usage)))
             async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://mirror") as client:
                 yield client
         store.close()

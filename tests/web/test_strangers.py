@@ -16,6 +16,7 @@ from httpcache.store.local import LocalStore
 from httpcache.store.record import Record, encode
 from httpcache.store.usage import Journal
 from httpcache.target import Target
+from httpcache.web.accounting import Accounts
 from httpcache.web.app import Front
 from pypi_adapter import adapter
 from pypi_adapter.simple.model import File, Page
@@ -72,7 +73,7 @@ async def work(
     """What a first fetch of the file reads, after a stranger has had so many pages frozen under its pin."""
     store = Counting(folder)
     async with running(folder, store) as mirror:
-        front = Front(mirror, [adapter.bind(mirror)], Journal(store.usage))
+        front = Front(mirror, [adapter.bind(mirror)], Accounts(mirror.metrics, Journal(store.usage)))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(front), base_url="http://mirror", timeout=60
         ) as client:
