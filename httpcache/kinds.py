@@ -12,6 +12,7 @@ from typing import Generic, TypeVar
 
 from .errors import BadAddress
 from .fields import why_not
+from .login import check_hash
 from .target import canonical_url, check_pin, origin, pin_prefix
 from .units import exact_size, parse_size
 
@@ -188,3 +189,4 @@ HEADER = Kind("NAME", str.lower)
 KEPT_HEADER = Kind("NAME", _read_kept_header)
 FOLDER = Kind("DIR", Path, place=_in_folder)
 FILE = Kind("FILE", Path, place=_in_folder)
+PASSWORD_HASH = Kind("HASH", check_hash)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 from starlette.datastructures import Headers
@@ -12,6 +12,7 @@ from starlette.types import Scope
 
 from .credentials import Credentials, read_credentials
 from .errors import BadAddress
+from .login import password_of
 from .settings import Settings
 from .target import Target, canonical_url, parse_target, split_path
 
@@ -35,10 +36,12 @@ class Request:
 
     @classmethod
     def read(cls, scope: Scope, settings: Settings) -> Request:
-        """Parse an ASGI scope."""
+        """Parse an ASGI scope. The login of the pages for people is not among the credentials."""
         path = scope["raw_path"].decode("utf-8", "surrogateescape")
         headers = Headers(scope=scope)
         credentials = read_credentials(headers, settings.credential_headers)
+        if password_of(credentials.basic) is not None:
+            credentials = replace(credentials, basic=None)
         query = scope["query_string"].decode("utf-8", "surrogateescape")
         return cls(scope, path, query, settings.root_path, headers, credentials)
 

@@ -23,6 +23,7 @@ T = TypeVar("T")
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+OFF, ON, PASSWORD = "off", "on", "password"
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -163,6 +164,13 @@ class Settings:
         "redirect to the object store for public files of this size that the node does not have",
     )  # fmt: skip
     cors: bool = setting(False, kinds.FLAG, SERVING, "let web pages of any origin read what is public (CORS)")
+    pages: str = setting(
+        ON, kinds.choice("WHETHER", (OFF, ON, PASSWORD)), SERVING,
+        "the pages for people below /-/: off, on, or password: for who has logged in", is_fixed=True,
+    )  # fmt: skip
+    pages_password_hash: str | None = setting(
+        None, kinds.PASSWORD_HASH, SERVING, "what `httpcache pages-password` prints", is_secret=True, is_fixed=True
+    )
 
     capture: bool = setting(
         False, kinds.FLAG, CAPTURE, "capture every day at 00:00 UTC, and at the start if a day was missed",

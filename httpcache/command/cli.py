@@ -132,6 +132,7 @@ def program(installed: Sequence[Adapter]) -> click.Group:
         show_default=True,
     )
     add("warm", partial(_warm, installed), "freeze beforehand what builds will ask for", *_warm_params(), mirror)
+    add("pages-password", _pages_password, "make the hash of a password for --pages-password-hash")
     what_for = "print today's pin and the current instant, with lines for installers"
     add("pin", partial(_pin, installed), what_for, mirror)
     return top
@@ -248,6 +249,12 @@ def _forget(address_or_pin: str, yes: bool, **where: Any) -> int:
     from . import maintenance
 
     return _with_store(where, partial(maintenance.forget, address_or_pin=address_or_pin, yes=yes))
+
+
+def _pages_password() -> int:
+    from . import password
+
+    return password.pages_password()
 
 
 def _upgrade(index: str | None) -> int:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 from httpcache import settings_file
 from httpcache.adapter import Adapter
 from httpcache.errors import MirrorError
-from httpcache.settings import Setting, Settings, declared
+from httpcache.settings import PASSWORD, Setting, Settings, declared
 from httpcache.settings_file import SettingsFile
 
 from .options import read_list
@@ -136,6 +136,8 @@ def _check(chosen: Settings, installed: Sequence[Adapter]) -> None:
         raise MirrorError(f"--keep-header {secret.pop()} carries credentials, which are never kept: remove it")
     if chosen.offline and (chosen.capture or chosen.capture_every):
         raise MirrorError("--capture sends requests to upstreams, --offline forbids that: remove one of them")
+    if chosen.pages == PASSWORD and not chosen.pages_password_hash:
+        raise MirrorError("--pages password needs --pages-password-hash: `httpcache pages-password` makes one")
     transport.check(chosen)
     for adapter in installed:
         adapter.check(chosen)

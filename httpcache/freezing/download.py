@@ -105,7 +105,7 @@ class Download:
 
     def absence_key(self, sent: Headers) -> str:
         """Return the key of a frozen absence, which applies only to requests with the same credentials."""
-        return keys.record(_hash(self.target.key, "absent", scope(self._secret, self.target.origin, sent)))
+        return absence_key(self.target.key, scope(self._secret, self.target.origin, sent))
 
     def scopes(self) -> frozenset[str]:
         return self.want.credentials.scopes(self._secret, self.target.origin)
@@ -191,6 +191,11 @@ class Download:
         """Return a copy for a client that sends this `Accept`."""
         want = replace(self.want, accept=accept)
         return Download(self.target, want, self._store, self._upstream, self._settings, self._secret, self._is_sound)
+
+
+def absence_key(target: str, scope: str) -> str:
+    """Return the key of the absence of a target (its key) for who sends credentials of this scope."""
+    return keys.record(_hash(target, "absent", scope))
 
 
 def _hash(*parts: str) -> str:

@@ -15,15 +15,18 @@ from starlette.types import Receive, Scope, Send
 from httpcache.adapter import Adapter, Bound
 from httpcache.errors import MirrorError, NotFound
 from httpcache.freezing.mirror import Mirror
+from httpcache.login import USER
 from httpcache.page import Page, Shown, Visit
 from httpcache.request import HOST
-from httpcache.settings import Settings
+from httpcache.settings import OFF, Settings
 
+from . import entries, pins
+from .gate import CHALLENGE, Gate
 from .home import home
 from .rendering import STATIC, assets, environment
 
 HEADERS = {
-    "cache-control": "no-store",
+    "cache-control": "private, no-store",
     "x-content-type-options": "nosniff",
     "referrer-policy": "no-referrer",
     "cross-origin-opener-policy": "same-origin",
@@ -46,12 +49,14 @@ class Site:
     def __init__(self, mirror: Mirror, installed: Sequence[Adapter], bound: Sequence[Bound]) -> None:
         self._settings = mirror.settings
         self._installed = installed
+        self._gate = Gate(self._settings)
         self._static = assets()
         packages = {
             name: f"{name}.pages" for name in sorted({page_package(adapter) for adapter in bound if adapter.pages})
         }
         self._templates = environment(self._settings.root_path, self._static, packages)
-        pages = [page for adapter in bound for page in adapter.pages]
+        own = [*pins.pages(mirror), *entries.pages(mirror)]
+        pages = [] if self._settings.pages == OFF else [*own, *(page for adapter in bound for page in adapter.pages)]
         self._templates.globals["links"] = [(page.label, page.route) for page in pages if page.label]
         self._routes = [(compile_path(page.route), page) for page in pages]
 
@@ -73,10 +78,13 @@ class Site:
             return self._asset(request, path.removeprefix(STATIC))
         if path == "/":
             return self._rendered(request, home(self._visit(request, {}), self._installed))
+        sees_all = await self._gate.opens(request.headers.get("authorization"))
+        if self._gate.is_closed and not sees_all:
+            return self._error(request, 401, f"log in as {USER} to see the pages of this mirror", CHALLENGE)
         found = self._find(path)
         if found:
             page, parts = found
-            return self._rendered(request, await page.view(self._visit(request, parts)))
+            return self._rendered(request, await page.view(self._visit(request, parts, sees_all=sees_all)))
         if self._find(f"{path}/"):
             where = f"{self._settings.root_path}{quote(path)}/"
             query = request.scope["query_string"].decode("latin-1")
@@ -90,8 +98,8 @@ class Site:
                 return page, found.groupdict()
         return None
 
-    def _visit(self, request: Request, parts: Mapping[str, str]) -> Visit:
-        return Visit(own_address(request, self._settings), parts, dict(request.query_params))
+    def _visit(self, request: Request, parts: Mapping[str, str], *, sees_all: bool = False) -> Visit:
+        return Visit(own_address(request, self._settings), parts, dict(request.query_params), sees_all)
 
     def _asset(self, request: Request, name: str) -> Response:
         """Send a static file; its address has its digest, so it may be kept for ever."""
@@ -103,7 +111,9 @@ class Site:
         return Response(asset.data, headers={**HEADERS, "content-type": asset.media_type, "cache-control": lasting})
 
     def _rendered(self, request: Request, shown: Shown, headers: Mapping[str, str] | None = None) -> Response:
-        body = self._templates.get_template(shown.template).render(page=shown.page, path=request.scope["path"])
+        template = self._templates.get_template(shown.template)
+        address = own_address(request, self._settings)
+        body = template.render(page=shown.page, path=request.scope["path"], address=address)
         return HTMLResponse(body, shown.status, {**HEADERS, **(headers or {})})
 
     def _failed(self, request: Request, error: MirrorError) -> Response:

@@ -357,7 +357,7 @@ class Scenario:
                 self.everyone(f"/{name}/{path}?sig={QUERY}")
 
     def _own_pages(self) -> None:
-        for path in ("/", "/-/health", "/-/ready", "/-/absent", "/favicon.ico"):
+        for path in ("/", "/-/health", "/-/ready", "/-/absent", "/-/pins/", "/-/pins/p/", "/favicon.ico"):
             self.everyone(path)
 
     def _kill_a_worker(self) -> None:
