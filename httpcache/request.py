@@ -86,8 +86,7 @@ class Request:
         host = self.headers.get("host", "")
         if not HOST.fullmatch(host):
             raise BadAddress("the request has no valid Host header: send one with the address of this mirror")
-        is_tls = self.headers.get("x-forwarded-proto", self.scope.get("scheme")) == "https"
-        return f"{'https' if is_tls else 'http'}://{host}"
+        return f"{self.scope['scheme']}://{host}"
 
     @property
     def accept(self) -> str:

@@ -24,6 +24,7 @@ KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
 OFF, ON, PASSWORD = "off", "on", "password"
+LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -154,6 +155,18 @@ class Settings:
 
     host: str = setting("127.0.0.1", kinds.text("HOST"), SERVING, "address to listen on", is_fixed=True)
     port: int = setting(8080, kinds.PORT, SERVING, "port to listen on", is_fixed=True)
+    unix_socket: Path | None = setting(
+        None, kinds.FILE, SERVING, "Unix domain socket to listen on, instead of host and port", is_fixed=True
+    )
+    tls_cert: Path | None = setting(
+        None, kinds.FILE, SERVING, "PEM file with a certificate and its chain: serve https, also by HTTP/2",
+        is_fixed=True,
+    )  # fmt: skip
+    tls_key: Path | None = setting(None, kinds.FILE, SERVING, "PEM file with its private key", is_fixed=True)
+    trusted_proxies: tuple[IPv4Network | IPv6Network, ...] = setting(
+        LOOPBACK, kinds.NETWORK, SERVING, "network of reverse proxies whose X-Forwarded-For and -Proto are believed",
+        "trusted-proxy", is_list=True,
+    )  # fmt: skip
     workers: int = setting(1, kinds.COUNT, SERVING, "number of worker processes", is_fixed=True)
     root_path: str = setting("", kinds.PREFIX, SERVING, "path under which a reverse proxy serves the mirror")
     root_path_stripped: bool = setting(

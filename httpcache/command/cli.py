@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-import socket
 import sys
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -150,7 +149,7 @@ def _argument(argument: Argument) -> click.Parameter:
 def _serve(installed: Sequence[Adapter], **options: Any) -> int:
     from httpcache.store.layout import is_read_only
 
-    from . import serve
+    from . import listening, serve
     from .reloading import Reloading
 
     reloading = Reloading(click.get_current_context().obj, installed, dict(os.environ))
@@ -158,10 +157,10 @@ def _serve(installed: Sequence[Adapter], **options: Any) -> int:
     known = [*(setting.variable for setting in every(installed)), "HTTPCACHE_CONFIG"]
     for line in mistyped(os.environ, known):
         print(f"httpcache: {line}", file=sys.stderr)
-    _check_address(settings)
+    listening.check(settings)
     _prepare(settings)
-    address = _address(settings)
-    print(f"httpcache serves {address} from {settings.data}")
+    address = listening.address(settings)
+    print(f"httpcache serves {listening.shown(settings)} from {settings.data}")
     if settings.file.path:
         print(f"  settings: {settings.file.path.absolute()}")
     for title, line in usage(address, installed, today()):
@@ -400,22 +399,3 @@ def _with_store(where: dict[str, Any], work: Callable[[Store], Awaitable[int]]) 
                 return await work(store)
 
     return anyio.run(on_store)
-
-
-def _address(settings: Settings) -> str:
-    host = {"0.0.0.0": socket.gethostname(), "::": socket.gethostname()}.get(settings.host, settings.host)  # noqa: S104
-    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}{settings.root_path}"
-
-
-def _check_address(settings: Settings) -> None:
-    """Raise MirrorError if the address is in use: granian would only say so in a worker's traceback."""
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        with socket.socket(family, socket.SOCK_STREAM) as probe:
-            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.host, settings.port))
-    except OSError as error:
-        raise MirrorError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): "
-            "stop the program that listens there, or choose another port with --port"
-        ) from error

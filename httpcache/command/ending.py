@@ -43,9 +43,12 @@ Client: TypeAlias = tuple[str, str]
 class Ending:
     """Notes the requests on the connections of a worker, and cuts off those still open after the grace period."""
 
-    def __init__(self, port: int, most: int, seconds: float = SECONDS) -> None:
-        """`port` is that of the server, `most` the limit of open connections, `seconds` the grace period."""
-        self._port = port
+    def __init__(self, listening: int | str, most: int, seconds: float = SECONDS) -> None:
+        """`listening` is the server's port, or the path of its Unix socket.
+
+        `most` is the limit of open connections, `seconds` the grace period.
+        """
+        self._listening = listening
         self._most = most + STALE
         self._seconds = seconds
         self._requests: dict[Client, tuple[bytes, bytes]] = {}  # path and query of the last one on a connection
@@ -55,7 +58,7 @@ class Ending:
     def note(self, scope: Scope) -> None:
         """Note the requested address of a connection."""
         if len(self._requests) >= self._most:
-            still_open = {client for client, _ in connections(self._port)}
+            still_open = {client for client, _ in connections(self._listening)}
             self._requests = {client: request for client, request in self._requests.items() if client in still_open}
         if scope["client"]:
             self._requests[scope["client"]] = scope["raw_path"], scope["query_string"]
@@ -73,7 +76,7 @@ class Ending:
     def cut(self) -> None:
         """End the grace period: reset every connection, and log those with a request."""
         self._over.set()
-        for client, connection in connections(self._port):
+        for client, connection in connections(self._listening):
             request = self._requests.get(client)
             if request:
                 log.warning(
@@ -96,10 +99,10 @@ def watch(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def connections(port: int) -> Iterator[tuple[Client, socket.socket]]:
-    """Yield the connections of this process that were accepted on a port, each with the address of its client.
+def connections(listening: int | str) -> Iterator[tuple[Client, socket.socket]]:
+    """Yield the connections of this process that were accepted on a port or Unix socket, with the client's address.
 
-    Each socket is valid until the next one is requested.
+    Clients of a Unix socket have none. Each socket is valid until the next one is requested.
     """
     for name in os.listdir("/dev/fd"):
         try:
@@ -109,7 +112,11 @@ def connections(port: int) -> Iterator[tuple[Client, socket.socket]]:
         except OSError:  # closed meanwhile
             continue
         with socket.socket(fileno=handle) as connection, suppress(OSError):  # a listening socket has no peer
-            if connection.family in (socket.AF_INET, socket.AF_INET6) and connection.getsockname()[1] == port:
+            name = connection.getsockname()
+            if connection.family == socket.AF_UNIX and name == listening:
+                connection.getpeername()
+                yield ("", "0"), connection
+            if connection.family in (socket.AF_INET, socket.AF_INET6) and name[1] == listening:
                 host, peer = connection.getpeername()[:2]
                 yield (host.partition("%")[0], str(peer)), connection
 

@@ -18,8 +18,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, Final
 
 from granian import Granian
-from granian.constants import HTTPModes, Interfaces
-from granian.http import HTTP1Settings
+from granian.constants import HTTPModes, Interfaces, SSLProtocols
+from granian.http import HTTP1Settings, HTTP2Settings
 from granian.log import LogLevels
 from starlette.types import ASGIApp
 
@@ -30,6 +30,7 @@ from httpcache.settings import Settings
 
 from . import worker
 from .ending import GRACE_SECONDS
+from .listening import renewing
 from .reloading import Reloading
 from .scheduler import CaptureScheduler
 
@@ -48,6 +49,8 @@ HANDLES_PER_DOWNLOAD: Final = 4
 HANDLES_OF_ITS_OWN: Final = 128
 """What a worker needs without any requests: SQLite once per thread, event loops, pipes, name resolution."""
 FEWEST_CLIENTS: Final = 16
+SOCKET_MODE: Final = 0o666
+"""Of a Unix socket: who may use it is decided by its folder."""
 UNLIMITED: Final = 1 << 20
 """The number of handles to assume if there is no limit."""
 
@@ -71,7 +74,12 @@ def _run(reloading: Reloading, adapters: Sequence[Adapter], shared: Path) -> int
         address=settings.host,
         port=settings.port,
         interface=Interfaces.ASGI,
-        http=HTTPModes.http1,
+        uds=settings.unix_socket,
+        uds_permissions=SOCKET_MODE,
+        ssl_cert=settings.tls_cert,
+        ssl_key=settings.tls_key,
+        ssl_protocol_min=SSLProtocols.tls12,
+        http=HTTPModes.auto if settings.tls_cert else HTTPModes.http1,
         websockets=False,
         workers=settings.workers,
         workers_kill_timeout=GRACE_SECONDS,
@@ -82,11 +90,13 @@ def _run(reloading: Reloading, adapters: Sequence[Adapter], shared: Path) -> int
             header_read_timeout=max(1, round(settings.client_timeout * 1000)),
             max_buffer_size=settings.max_header,
         ),
+        http2_settings=HTTP2Settings(max_headers_size=settings.max_header),
         log_level=LogLevels.warning if settings.log_level == "info" else LogLevels(settings.log_level),
     )
     server.patience = settings.client_timeout
     server.reloading, server.scheduler, server.channels = reloading, scheduler, {}
-    with scheduler.running() if settings.capture or settings.capture_every else nullcontext():
+    capturing = scheduler.running() if settings.capture or settings.capture_every else nullcontext()
+    with capturing, renewing(settings, server.renew):
         server.serve(target_loader=partial(worker.load, os.getpid(), adapters, shared), wrap_loader=False)
     return 0
 
@@ -108,6 +118,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     _sso: socket.socket  # the same as a Python socket
     _first_signal: float | None = None  # when it arrived
     _handing_on = threading.Lock()
+    _is_renewing = False
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
         """Shut down gracefully at the first signal, immediately at a second one."""
@@ -125,8 +136,17 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
         loader = partial(callback_loader, self.reloading.settings, receiver)
         return super()._spawn_worker(idx, target, loader)
 
+    def renew(self) -> None:
+        """Replace the workers by others that read the certificate again. To be called in any thread."""
+        self._is_renewing = True
+        self.signal_handler_reload()
+
     def _reload(self, spawn_target: Any, target_loader: Any) -> None:
         """Read the settings again at SIGHUP, and hand them to the workers, which go on; granian would replace them."""
+        if self._is_renewing:
+            self._is_renewing = False
+            super()._reload(spawn_target, target_loader)
+            return
         self.main_loop_interrupt.clear()
         self.reload_signal = False
         if self.reloading.again():
@@ -147,7 +167,8 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
             self._shd, self._ssp = self._ssp.build(), None
             self._sso = socket.socket(fileno=self._shd.get_fd())
             self._sso.set_inheritable(True)
-        _bound_silence(self._sso, self.patience)
+        if not self.bind_uds:
+            _bound_silence(self._sso, self.patience)
 
 
 def _bound_silence(listening: socket.socket, patience: float) -> None:

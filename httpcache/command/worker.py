@@ -67,7 +67,8 @@ class Worker:
         self._sharing = sharing
         self._settings = settings
         self._news = news
-        self._ending = Ending(settings.port, settings.max_clients)
+        listening = str(settings.unix_socket) if settings.unix_socket else settings.port
+        self._ending = Ending(listening, settings.max_clients)
         self._stopping = anyio.Event()
         self._renewing = anyio.Lock()
         self._living: set[_Living] = set()

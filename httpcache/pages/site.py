@@ -137,5 +137,4 @@ def own_address(request: Request, settings: Settings) -> str:
     host = request.headers.get("host", "")
     if not HOST.fullmatch(host):
         host = f"{settings.host}:{settings.port}"
-    is_tls = request.headers.get("x-forwarded-proto") == "https" or request.scope.get("scheme") == "https"
-    return f"{'https' if is_tls else 'http'}://{host}{settings.root_path}"
+    return f"{request.scope['scheme']}://{host}{settings.root_path}"

@@ -32,6 +32,7 @@ from .cors import Cors
 from .error_log import ErrorLog
 from .exposition import Exposition
 from .git import SMART, answer_git, is_git
+from .proxies import TrustedProxies
 from .response_cache import ResponseCache
 from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response
 from .sending import Answer, text
@@ -246,4 +247,6 @@ def build(
     app.router.redirect_slashes = False
     kept_on = settings.root_path and not settings.root_path_stripped
     served: ASGIApp = RootPath(outermost, settings.root_path) if kept_on else outermost
-    return Cors(served, settings.credential_headers, settings.keep_headers) if settings.cors else served
+    if settings.cors:
+        served = Cors(served, settings.credential_headers, settings.keep_headers)
+    return TrustedProxies(served, settings.trusted_proxies)

@@ -263,8 +263,7 @@ def _agent(request: Request) -> str:
 def _absolute(file: File, request: Request) -> File:
     """Return a file with an absolute URL, as a client would resolve its link on a page."""
     host = request.headers.get("host", "")
-    secure = "https" in (request.scope["scheme"], request.headers.get("x-forwarded-proto"))
-    address = f"http{'s' if secure else ''}://{host}" if _HOST.fullmatch(host) else ""
+    address = f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
     return msgspec.structs.replace(file, url=address + file.url)
 
 

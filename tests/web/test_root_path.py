@@ -5,15 +5,10 @@ So what the proxy refuses by its address is not to be had under another one.
 
 from __future__ import annotations
 
-import os
-import shutil
-import subprocess
-import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
 import pytest
 
 from httpcache.kinds import PREFIX
@@ -22,11 +17,10 @@ from tests.support.command import run, told
 from tests.support.config import configured, table
 from tests.support.index import html_page
 from tests.support.mirror import Mirror, free_port
+from tests.support.nginx import EXAMPLE, NGINX, nginx
 from tests.support.rawupstream import get
 from tests.support.upstream import Response, Upstream
 
-NGINX = shutil.which("nginx", path=f"{os.environ['PATH']}:/usr/sbin")
-EXAMPLE = Path(__file__).parents[2] / "examples/nginx/nginx.conf"
 MODES = {"the mirror takes it off": [], "the proxy takes it off": ["--root-path-stripped"]}
 
 # Ways to write /mirror/internal/live/foo/, which the proxy refuses
@@ -77,36 +71,11 @@ def test_a_stripped_prefix_needs_a_name(tmp_path: Path) -> None:
     assert "--root-path" in text
 
 
-@contextmanager
-def nginx(folder: Path, server: Mirror, block: str) -> Iterator[str]:
-    """nginx with this server block, which listens on a free port; its address."""
-    port = free_port()
-    block = block.replace("{port}", f"{port}").replace("127.0.0.1:8080", f"127.0.0.1:{server.port}")
-    kinds = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
-    places = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in kinds)
-    (folder / "nginx.conf").write_text(
-        f"daemon off; pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\n"
-        f"http {{ access_log off;\n{places}{block} }}\n"
-    )
-    command = [str(NGINX), "-p", str(folder), "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
-    with subprocess.Popen(command) as process:
-        try:
-            for _ in range(200):
-                with suppress(httpx.TransportError):
-                    http.get(f"http://127.0.0.1:{port}/")
-                    break
-                assert process.poll() is None, (folder / "error.log").read_text()
-                time.sleep(0.05)  # nginx does not say when it listens
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-
-
 def example() -> str:
     """The server of the example, in the clear, and with a registry that is refused."""
     text = EXAMPLE.read_text()
     lines = [line for line in text.splitlines() if "ssl_certificate" not in line]
-    text = "\n".join(lines).replace("listen 443 ssl;", "listen 127.0.0.1:{port};")
+    text = "\n".join(lines).replace("listen 443 ssl http2;", "listen 127.0.0.1:{port};")
     deny = "location /mirror/internal/ { deny all; }\n"
     return text.replace("    location /mirror/ {", f"    {deny}    location /mirror/ {{", 1)
 
