@@ -47,7 +47,7 @@ quick-httpx2: .httpx2/ready clients
 	touch $@
 
 # Every test, on all cores. WORKERS=0: one after the other, in this process.
-test: .venv/dev clients postgres-tools s3-tools browser-tools debian
+test: .venv/dev clients postgres-tools s3-tools browser-tools debian helm-tools
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 soak: .venv/dev clients
@@ -119,6 +119,11 @@ browser-tools: .venv/dev
 	.venv/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/browser.txt
 	touch $@
 
+# Helm's own code as a library, and the schemas of Kubernetes, for the tests of the chart.
+.PHONY: helm-tools
+helm-tools:
+	@$(MAKE) --no-print-directory .tools/helm/ready || echo "the tests of the chart are skipped: Helm cannot be installed here" >&2
+
 # A bare Debian, in which the tests try the Containerfile and the systemd unit. They are skipped where it cannot be made.
 .PHONY: debian
 debian:
@@ -133,7 +138,7 @@ lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --extra cluster -c requirements/dev.txt -o requirements/cluster.txt
 	$(COMPILE) requirements/httpx2.in -c requirements/dev.txt -o requirements/httpx2.txt
 	$(COMPILE) requirements/browser.in -c requirements/dev.txt -o requirements/browser.txt
-	for t in docs release fuzz s3; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done
+	for t in docs release fuzz s3 helm; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done
 	for c in $(CLIENTS); do $(COMPILE) requirements/client-$$c.in -o requirements/client-$$c.txt; done
 	for p in $(PEERS); do $(COMPILE) requirements/peer-$$p.in -o requirements/peer-$$p.txt; done
 	npm install --prefix requirements/npm --package-lock-only --omit-lockfile-registry-resolved --ignore-scripts
