@@ -128,6 +128,10 @@ def test_the_service_serves(machine: Booted, upstream: Upstream) -> None:
     assert "tools-2024-01-02" in machine.run("runuser", *listed[1].split())
     upstream.stop()
 
+    machine.run("sed", "-i", "s|^port = .*|&\\noffline = true|", SETTINGS)
+    machine.run("systemctl", "reload", NAME)
+    until(lambda: b"offline" in http.get(f"{address}-2").content, "the settings")
+
     first = machine.property(NAME, "MainPID")
     machine.run("systemctl", "kill", "--kill-whom=main", "--signal=KILL", NAME)
     until(lambda: machine.property(NAME, "MainPID") not in ("0", first) and _ready(port), "the service again")
@@ -151,7 +155,7 @@ def test_what_the_service_may_not_do(machine: Booted) -> None:
         "sh", "-c", f"mkdir -p {folder} && printf '{drop_in}' >{folder}/attempts.conf && systemctl daemon-reload"
     )
     try:
-        machine.run("systemctl", "start", NAME)
+        machine.run("systemctl", "restart", NAME)
         said = machine.run("journalctl", "--output=cat", f"--unit={NAME}")
     finally:
         machine.run("sh", "-c", f"rm -r {folder} && systemctl daemon-reload")
