@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import tomllib
+from collections.abc import Mapping
+from functools import lru_cache
 from typing import TypeAlias
 
 Place: TypeAlias = tuple[str | int, ...]
@@ -19,7 +21,8 @@ _VALUE = re.compile(
 )
 
 
-def lines(text: str) -> dict[Place, int]:
+@lru_cache(maxsize=1)
+def lines(text: str) -> Mapping[Place, int]:
     """Return the line, from 1, of each key and each array element of a document that `tomllib` can read.
 
     A table has the line on which it is first named, a header of an array of tables that of its element.

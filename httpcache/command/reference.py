@@ -17,8 +17,8 @@ HEAD = """# Settings
 <!-- Written by `make settings-page` from what the program knows of its settings: change it there. -->
 
 Everything that can be set has one name: `allow-network` is a key of the settings file, `HTTPCACHE_ALLOW_NETWORK` a
-variable, and `--allow-network` an option. [Operating](operating.md#settings) says how they go together, and what a
-running server can change.
+variable, and `--allow-network` an option. `--config FILE` or `HTTPCACHE_CONFIG` names the file.
+[Operating](operating.md#settings) says how they go together, and what a running server can change.
 
 Sizes are bytes, or bytes with K, M, G or T (1024, 1024², …): `32G`. Times are numbers of seconds or minutes, as the
 name behind them says. Numbers, `true` and `false` need no quotes in the file. A **list** takes several values: in the

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import resource
+import signal
 import socket
 import threading
 import time
@@ -95,6 +96,7 @@ def _run(reloading: Reloading, adapters: Sequence[Adapter], shared: Path) -> int
     )
     server.patience = settings.client_timeout
     server.reloading, server.scheduler, server.channels = reloading, scheduler, {}
+    signal.signal(signal.SIGHUP, server.signal_handler_reload)  # granian sets it later: until then it would end us
     capturing = scheduler.running() if settings.capture or settings.capture_every else nullcontext()
     with capturing, renewing(settings, server.renew):
         server.serve(target_loader=partial(worker.load, os.getpid(), adapters, shared), wrap_loader=False)
@@ -119,6 +121,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     _first_signal: float | None = None  # when it arrived
     _handing_on = threading.Lock()
     _is_renewing = False
+    _is_rereading = False
 
     def signal_handler_interrupt(self, *args: object, **kwargs: object) -> None:
         """Shut down gracefully at the first signal, immediately at a second one."""
@@ -139,21 +142,31 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     def renew(self) -> None:
         """Replace the workers by others that read the certificate again. To be called in any thread."""
         self._is_renewing = True
-        self.signal_handler_reload()
+        super().signal_handler_reload()
+
+    def signal_handler_reload(self, *args: object, **kwargs: object) -> None:
+        """Have the settings read again."""
+        self._is_rereading = True
+        super().signal_handler_reload()
 
     def _reload(self, spawn_target: Any, target_loader: Any) -> None:
-        """Read the settings again at SIGHUP, and hand them to the workers, which go on; granian would replace them."""
+        """Do what `renew` or SIGHUP asked for. granian would replace the workers for both."""
+        self.main_loop_interrupt.clear()
+        self.reload_signal = False
+        if self._is_rereading:
+            self._is_rereading = False
+            self._reread()
         if self._is_renewing:
             self._is_renewing = False
             super()._reload(spawn_target, target_loader)
-            return
-        self.main_loop_interrupt.clear()
-        self.reload_signal = False
+        if self.interrupt_signal or self.interrupt_children or self.reload_signal:  # it came meanwhile
+            self.main_loop_interrupt.set()
+
+    def _reread(self) -> None:
+        """Read the settings again, and hand them to the workers, which go on."""
         if self.reloading.again():
             self.scheduler.settings = self.reloading.settings
             threading.Thread(target=self._hand_on, daemon=True).start()  # a worker that hangs holds up nobody
-        if self.interrupt_signal or self.interrupt_children:  # it came meanwhile
-            self.main_loop_interrupt.set()
 
     def _hand_on(self) -> None:
         with self._handing_on:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,7 @@ from httpcache.settings import Setting
 
 from .in_force import Found, InForce, every
 
+_LOGIN = re.compile(r"(?<=://)\S*@")  # also one that is not encoded as it should be
 SET = "(set)"
 """Stands for a secret."""
 
@@ -64,4 +66,4 @@ def in_words(setting: Setting[Any], found: Found) -> str:
     text = setting.usual if not found.origins and setting.usual else setting.write(found.value)
     if not text:
         return ""
-    return SET if setting.is_secret else redact(text)
+    return SET if setting.is_secret else redact(_LOGIN.sub("", text))

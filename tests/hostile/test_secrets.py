@@ -178,8 +178,9 @@ class Scenario:
         self.closed = stack.enter_context(Upstream())
         self.closed.stop()
         self._fill()
+        self._settings_file = self._configure(folder)
         options = ["--credential-header", "X-Our-Key", "--log-level", "debug", "--stall-timeout", "0.5"]
-        options += ["--config", str(self._configure(folder))]
+        options += ["--config", str(self._settings_file)]
         environment = {"REGISTRY_PASSWORD": REGISTRY_PASSWORD}
         self.mirror = Mirror(folder / "direct", f"{self.pypi.url}/simple/", options, environment)
         proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{self.proxy.port}"
@@ -268,6 +269,7 @@ class Scenario:
         self._named_registries()
         self._own_pages()
         self._kill_a_worker()
+        self._reload()
         self._fetch_everything()
         self.ask("nobody", "/-/metrics", NOBODY)
         self.mirror.stop()
@@ -376,6 +378,25 @@ class Scenario:
         until(self._is_ready, "the next worker")
         self._collect("after a kill", self.mirror.data)
 
+    def _reload(self) -> None:
+        """With secrets where they do not belong, with a proxy that has a password, and as it was."""
+        assert self.mirror.process is not None
+        good = self._settings_file.read_text()
+        plain = f'[[registry]]\nname = "x"\nindex = "https://{USER}:{REGISTRY_PASSWORD}@x/?sig={SIGNED}"\n'
+        for number, text in enumerate((
+            f'proxi = "http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1"\n{good}',
+            f'proxy = "ftp://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1"\n{good}',
+            f'pypi-upstream = "http://{USER}:{REGISTRY_PASSWORD}@x/"\n{good}',
+            good + plain,
+            good + f'user = "{USER}"\npassword = "{REGISTRY_PASSWORD}"\n',
+            f'blobs = "s3://{USER}:{REGISTRY_PASSWORD}@bucket/"\nindex = "postgresql://{USER}:{REGISTRY_PASSWORD}@x"\n',
+            f'proxy = "http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{self.closed.port}"\n{good}',
+            good,
+        ), 1):  # fmt: skip
+            self._settings_file.write_text(text)
+            self.mirror.process.send_signal(signal.SIGHUP)
+            until(lambda number=number: self.mirror.log().count(" the settings ") == number, "the reload")  # type: ignore[misc]
+
     def _is_ready(self) -> bool:
         try:
             return http.get(f"{self.mirror.url}/-/ready", timeout=2).status_code == 200
@@ -386,6 +407,7 @@ class Scenario:
         url = self.origin.url
         data = ("--data", self.mirror.data)
         signed = f"/p/{url}/signed?X-Amz-Signature={QUERY}&a={QUERY}"
+        proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1"
         for arguments in (
             ("ls", *data), ("ls", *data, "p"), ("ls", *data, "files"), ("show", *data, signed),
             ("ls", *data, "named"), ("show", *data, f"/named/files/thing/{WHEEL_DIGEST}/{WHEEL}"),
@@ -393,9 +415,13 @@ class Scenario:
             ("show", *data, f"/p/{url}/basic"), ("show", *data, f"/p/{url}/f/{WHEEL}?token={LINK}"),
             ("show", *data, f"/p/{url}/never?sig={QUERY}"),
             ("show", *data, f"/p/http://{USER}:{USERINFO}@127.0.0.1/x"),
+            ("settings", "--config", self._settings_file, "--proxy", proxy, "--index", f"postgresql://{proxy[7:]}/x",
+             "--blobs", f"s3://{proxy[7:]}/x"),
+            ("settings", "--json", "--config", self._settings_file, "--proxy", proxy, "--pypi-upstream", proxy),
+            ("settings", "--json", "--config", self._settings_file, "--proxy", proxy),
             ("verify", *data), ("forget", *data, "--yes", signed), ("forget", *data, "--yes", signed),
         ):  # fmt: skip
-            ran = command.run(*arguments)
+            ran = command.run(*arguments, environment={"REGISTRY_PASSWORD": REGISTRY_PASSWORD})
             label = f"output {len(self.run.outputs)} of {arguments[0]}"
             self.run.outputs[label] = f"{ran.stdout}\n{ran.stderr}".encode()
             self.run.statuses[label] = ran.returncode
