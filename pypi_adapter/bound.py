@@ -17,6 +17,8 @@ from httpcache.store.record import Record
 from httpcache.target import looks_like_url, split_path
 from pypi_adapter.capture.capture import Capture
 from pypi_adapter.capture.rescue import Rescue
+from pypi_adapter.pages.known import Known
+from pypi_adapter.pages.routes import pages
 from pypi_adapter.policy.rule_log import CurrentPolicy
 from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import Registry
@@ -53,7 +55,8 @@ def bind(mirror: Mirror) -> Bound:
     for group in config.groups:
         members = [sources[name] for name in group.registries]
         served.append(Dated(f"/{group.name}", members, mirror.store, mirror.metrics, ahead))
-    return _Bound([*served, Pinned(mirror)], captures)
+    known = [Known(source.registry, source.policy) for source in sources.values()]
+    return _Bound([*served, Pinned(mirror)], captures, pages(mirror.store, known))
 
 
 def _rescue(source: Source, mirror: Mirror) -> Rescue:
@@ -78,8 +81,8 @@ def _check_meant(request: Request) -> None:
 class _Bound:
     """See `httpcache.adapter.Bound`."""
 
-    def __init__(self, parts: Sequence[Dated | Pinned], captures: Sequence[Capture]) -> None:
-        self.pages: Sequence[Page] = ()
+    def __init__(self, parts: Sequence[Dated | Pinned], captures: Sequence[Capture], pages: Sequence[Page]) -> None:
+        self.pages = pages
         self._parts = parts
         self._captures = captures
 

@@ -17,7 +17,7 @@ from httpcache.store.store import Store
 from httpcache.store.usage import Used, UsedEntry
 
 ROWS = 100  # on a page
-LOOKED_AT = 5000  # entries, for one page: a search goes on from there on the next one
+LOOKED_AT = 2000  # entries, for one page: a search goes on from there on the next one
 _BATCH = 500
 _GONE = "the entry that this page begins behind is gone: begin at the first page"
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
+from typing import NamedTuple
 
 import msgspec
 
@@ -92,13 +93,27 @@ def _rescue(outcome: RescueOutcome) -> Event:
     return Event(outcome.instant, outcome.instant, _OUTCOMES[outcome.outcome], outcome.filename, now=detail)
 
 
-def render(events: Iterable[Event]) -> list[str]:
-    """Return lines for people: the time to the second in UTC (ISO 8601), and what happened.
+class Line(NamedTuple):
+    """A line for people: when (microseconds), what kind of thing happened, how many times or to how many files."""
+
+    instant: int
+    kind: Kind
+    times: int
+    text: str
+
+
+def lines(events: Iterable[Event]) -> list[Line]:
+    """Return lines for people, in order of time.
 
     What happened to files of one version at one observation is one line, and so are consecutive observations without a
     change. Whatever could disturb a terminal is escaped, as in a `repr`.
     """
-    return [f"{_time(group[0].instant)}  {_line(group)}" for group in _groups(events)]
+    return [Line(group[0].instant, group[0].kind, len(group), _line(group)) for group in _groups(events)]
+
+
+def render(events: Iterable[Event]) -> list[str]:
+    """Return `lines` as text: the time to the second in UTC (ISO 8601), and what happened."""
+    return [f"{_time(line.instant)}  {line.text}" for line in lines(events)]
 
 
 class _Reader:

@@ -55,6 +55,16 @@ class Rules:
         self._rules = tuple(blocked), tuple(allowed)
         self._blocked, self._allowed = map(_Table, self._rules)
 
+    @property
+    def blocked(self) -> tuple[Rule, ...]:
+        """The rules that block."""
+        return self._rules[0]
+
+    @property
+    def allowed(self) -> tuple[Rule, ...]:
+        """The exceptions."""
+        return self._rules[1]
+
     def below(self, blocked: Iterable[Rule], allowed: Iterable[Rule]) -> Rules:
         """Return these rules with others before them. If several name the same thing, the first gives the reason."""
         return Rules((*blocked, *self._rules[0]), (*allowed, *self._rules[1]))

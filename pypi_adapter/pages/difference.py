@@ -1,0 +1,67 @@
+"""What differs between two pages of a project. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from pypi_adapter.simple.model import File, Page, identity
+from pypi_adapter.simple.versions import by_version, file_version
+
+NO_VERSION = ""
+
+
+class Change(NamedTuple):
+    """A file that differs: its version, what differs in words, and its name."""
+
+    version: str
+    what: str
+    filename: str
+
+
+class Difference(NamedTuple):
+    """Versions that came and went, the newest first, and every file that differs, by version."""
+
+    added: list[str]
+    removed: list[str]
+    changes: list[Change]
+
+
+def difference(before: Page | None, after: Page | None) -> Difference:
+    """Compare two pages of one project; None is a page of a project that did not exist."""
+    old, new = _files(before), _files(after)
+    versions, now = {change[0] for change in old.values()}, {change[0] for change in new.values()}
+    names = {filename for filename, _ in old}
+    changes = [
+        Change(version, _arrival(file, names), file.filename) for key, (version, file) in new.items() if key not in old
+    ]
+    changes += [Change(version, "gone", file.filename) for key, (version, file) in old.items() if key not in new]
+    for key in old.keys() & new.keys():
+        version, file = new[key]
+        changes += [Change(version, what, file.filename) for what in _differing(old[key][1], file)]
+    changes.sort(key=lambda change: (change.what, change.filename))
+    changes.sort(key=lambda change: by_version(change.version), reverse=True)
+    return Difference(_sorted(now - versions), _sorted(versions - now), changes)
+
+
+def _files(page: Page | None) -> dict[tuple[str, str], tuple[str, File]]:
+    files = page.files if page else ()
+    versions = (page.versions if page else None) or ()
+    return {identity(file): (file_version(file.filename, versions) or NO_VERSION, file) for file in files}
+
+
+def _sorted(versions: set[str]) -> list[str]:
+    return sorted(versions - {NO_VERSION}, key=by_version, reverse=True)
+
+
+def _arrival(file: File, names: set[str]) -> str:
+    text = "other content under the same name" if file.filename in names else "new"
+    return f"{text}, yanked" if file.yanked else text
+
+
+def _differing(old: File, new: File) -> Iterator[str]:
+    if old.yanked != new.yanked:
+        reason = f": {new.yanked}" if isinstance(new.yanked, str) else ""
+        yield f"yanked{reason}" if new.yanked else "no longer yanked"
+    if old.requires_python != new.requires_python:
+        yield f"requires Python {new.requires_python or 'any'} (was {old.requires_python or 'any'})"

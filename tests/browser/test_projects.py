@@ -1,0 +1,40 @@
+"""The pages about indexes in a real browser: each opened, worked by mouse and keyboard, and looked at by axe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.support.browser import SHAPES, Tab
+from tests.support.lived import NAME, lived
+from tests.support.mirror import Mirror
+from tests.support.registries import PyPI
+
+
+def test_the_pages_of_a_project(pypi: PyPI, tab: Callable[..., Tab], mirror: Callable[..., Mirror]) -> None:
+    server = lived(pypi, mirror)
+    for shape in SHAPES:
+        seen = tab(shape)
+        page = seen.page
+        page.goto(f"{server.url}/-/projects/")
+        seen.shoot("projects")
+        page.get_by_role("link", name=NAME).click()
+        page.wait_for_load_state()
+        seen.shoot("project")
+        assert seen.barriers() == []
+        assert not seen.overflows()
+        assert page.get_by_role("img", name=f"Time line of {NAME}").is_visible()
+        page.get_by_role("textbox", name="At", exact=True).fill("2020-06-01")
+        page.get_by_role("textbox", name="At", exact=True).press("Enter")
+        page.wait_for_url("**at=2020-06-01**")
+        assert page.get_by_role("region", name="Releases at that instant").get_by_role("row").count() == 7
+        page.get_by_role("textbox", name="From").fill("2020-06-01")
+        page.get_by_role("textbox", name="To").fill("2023-06-01")
+        page.get_by_role("button", name="Compare").click()
+        page.wait_for_url("**/diff**")
+        seen.shoot("compared")
+        assert "New releases" in page.inner_text("main")
+        assert seen.barriers() == []
+        assert not seen.overflows()
+        assert page.title() != "hacked"
+        assert seen.console == []
+        assert all(url.startswith(server.url) for url in seen.requests)
