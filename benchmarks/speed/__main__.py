@@ -11,6 +11,7 @@ answers (answers.py). The mirror has two columns: `mirror-dated` is the index of
     cold-resolve, cold-install    uv through servers that have nothing yet, over a slow link (cold.py)
     first-fetch, crowd, 4g    downloads that are new to the mirror (fetch.py)
     first-sight       CPU for a date of a project that nobody has asked for (sight.py)
+    accounting        what it costs to count a hit (accounting.py)
     records           start, hits and lists with very many records (records.py)
     nodes             nodes over PostgreSQL and SeaweedFS, beside the embedded mirror (nodes.py)
     index             PostgreSQL against SQLite (indexes.py)
@@ -55,12 +56,13 @@ WORKS: Final = (
     "crowd",
     "4g",
     "first-sight",
+    "accounting",
     "records",
     "nodes",
     "index",
 )
 SETS: Final = tuple(some.name for some in FULL.sets)
-ALONE: Final = ("crowd", "4g", "first-sight", "records", "nodes", "index")
+ALONE: Final = ("crowd", "4g", "first-sight", "accounting", "records", "nodes", "index")
 """Works that only the mirror does."""
 
 
@@ -157,6 +159,8 @@ def _run(bench: Bench, works: list[str], servers: list[str], count: int | None) 
         bench.large()
     if "first-sight" in works:
         bench.first_sight()
+    if "accounting" in works:
+        bench.accounting()
     if "records" in works:
         bench.records(count or bench.sizes.records)
     if "nodes" in works:

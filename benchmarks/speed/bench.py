@@ -13,7 +13,7 @@ from contextlib import ExitStack, nullcontext
 from pathlib import Path
 from statistics import median
 
-from . import answers, clients, cold, fetch, indexes, mixed, nodes, records, sight
+from . import accounting, answers, clients, cold, fetch, indexes, mixed, nodes, records, sight
 from .answers import ANY, Answer
 from .load import CONNECTIONS, Loaded, load, wire_size, wrk
 from .nginx import Nginx
@@ -22,6 +22,7 @@ from .peers import PIN, SERVERS, Place, Server, mirror, nginx_version
 from .process import Sampler, Unavailable
 from .replica import Replica, Sizes
 from .report import (
+    COUNTING,
     CPU,
     FIRST_BYTE,
     HITS,
@@ -327,6 +328,16 @@ class Bench:
             found = sight.first_sight(self._place("sight", self._stack), self._upstream, projects, self._sampler, dates)
             for project, how, seconds in found:
                 self._add_figure(f"first sight of {project}", "CPU ms", how, [1e3 * value for value in seconds])
+
+    def accounting(self) -> None:
+        """CPU of a hit in the application, with and without what counts it."""
+        self._sampler.phase = "accounting"
+        say("what it costs to count a hit")
+        with self.notes.noting("accounting"):
+            found = Values()
+            for name, microseconds in accounting.measure(self._folder / "accounting", self._rounds):
+                found.add("accounting", COUNTING, name, microseconds)
+            self.figures += found.figures
 
     def records(self, count: int) -> None:
         """Start to ready, and hits, with few records and with many."""

@@ -35,7 +35,7 @@ from .process import Sampler, Unavailable, clean_environment
 FEW: Final = 1_000
 SIZE: Final = 20_000
 """Bytes of the blob."""
-_PREFIX: Final = "http://127.0.0.1:9/records/"
+PREFIX: Final = "http://127.0.0.1:9/records/"
 """The discard port: a request that is no hit fails."""
 _BATCH: Final = 20_000
 _PAGES: Final = 50
@@ -64,7 +64,7 @@ def _add(index: sqlite3.Connection, key: str, frozen: record.Record) -> None:
 
 def entry(number: int, digest: str) -> tuple[str, record.Record]:
     """Return a record of the filled store, and its key."""
-    target = Target(PIN, f"{_PREFIX}{number}")
+    target = Target(PIN, f"{PREFIX}{number}")
     headers = {"content-type": "application/octet-stream"}
     frozen = record.Record(
         target.key, PIN, target.url, target.url, digest, SIZE, 1_767_225_600.0 + number, headers=headers
@@ -83,7 +83,7 @@ def start_seconds(place: Place, sampler: Sampler) -> tuple[float, Server]:
 
 def hits(server: Server, count: int, seconds: float) -> Iterator[tuple[str, float]]:
     """Yield answers a second on one address, on some, on all that there are. Raises Unavailable where one is no hit."""
-    address = f"{server.url}/{PIN}/{_PREFIX}"
+    address = f"{server.url}/{PIN}/{PREFIX}"
     if len(get(f"{address}{count - 1}").raise_for_status().content) != SIZE:
         raise Unavailable("a record of the filled store is not served")
     wire, _ = wire_size(f"{address}{count - 1}", ANY)

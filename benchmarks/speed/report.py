@@ -10,6 +10,7 @@ import msgspec
 
 RATE: Final = "answers a second"
 CPU: Final = "CPU ms an answer"
+COUNTING: Final = "CPU us of a hit in the application"
 WRK: Final = "share of a core that wrk took"
 SECONDS: Final = "seconds"
 READY: Final = "seconds to ready"
