@@ -1,10 +1,16 @@
-"""Logging: each record is one line, without terminal control characters."""
+"""Logging: each record is one line, without terminal control characters, as text or as a JSON object."""
 
 from __future__ import annotations
 
+import json
 import logging
+from datetime import UTC, datetime
 
 from .errors import one_line
+
+TEXT, JSON = "text", "json"
+ACCESS = "httpcache.access"
+"""The logger of requests. Its records have `fields`, which are members of the JSON object; text has them as a line."""
 
 
 class _Plain(logging.Filter):
@@ -13,9 +19,32 @@ class _Plain(logging.Filter):
         return True
 
 
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        """Return a record as one line of JSON (RFC 8259)."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+        found: dict[str, object] = {"time": at, "level": record.levelname.lower(), "logger": record.name}
+        fields = getattr(record, "fields", None)
+        found |= fields or {"message": record.getMessage()}
+        if record.exc_info:
+            found["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(found)
+
+
+def start(level: str, form: str) -> None:
+    """Log to standard error in this form, TEXT or JSON, records of at least this level. Can be called again."""
+    logging.basicConfig()
+    formatter = _Json() if form == JSON else logging.Formatter("%(asctime)s %(levelname)s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.setFormatter(formatter)
+    begin(level)
+
+
 def begin(level: str) -> None:
     """Log records of at least this level, only from our own logger: httpcore's prints headers, including secrets."""
-    log = logging.getLogger("httpcache")
-    log.setLevel(level.upper())
-    if not log.filters:
-        log.addFilter(_Plain())
+    logging.getLogger("httpcache").setLevel(level.upper())
+    logging.getLogger(ACCESS).setLevel(logging.INFO)
+    for name in ("httpcache", ACCESS):
+        log = logging.getLogger(name)
+        if not log.filters:
+            log.addFilter(_Plain())

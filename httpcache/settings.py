@@ -16,6 +16,7 @@ from . import kinds
 from .credentials import DEFAULT_HEADERS
 from .errors import MirrorError
 from .kinds import Kind
+from .logs import JSON, TEXT
 from .settings_file import SettingsFile
 
 T = TypeVar("T")
@@ -177,6 +178,9 @@ class Settings:
         "redirect to the object store for public files of this size that the node does not have",
     )  # fmt: skip
     cors: bool = setting(False, kinds.FLAG, SERVING, "let web pages of any origin read what is public (CORS)")
+    access_log: bool = setting(
+        False, kinds.FLAG, SERVING, "log each request, with an id that it may bring as X-Request-ID"
+    )
     pages: str = setting(
         ON, kinds.choice("WHETHER", (OFF, ON, PASSWORD)), SERVING,
         "the pages for people below /-/: off, on, or password: for who has logged in", is_fixed=True,
@@ -199,6 +203,9 @@ class Settings:
     )
 
     offline: bool = setting(False, kinds.FLAG, GENERAL, "send no requests to upstreams")
+    log_format: str = setting(
+        TEXT, kinds.choice("FORM", (TEXT, JSON)), GENERAL, "form of the log: text, or json, an object in each line"
+    )
     log_level: str = setting(
         "info", kinds.choice("LEVEL", LEVELS), GENERAL, f"lowest level to log: {', '.join(LEVELS)}"
     )

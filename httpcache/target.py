@@ -320,3 +320,15 @@ def _is_date(text: str) -> bool:
         return date.fromisoformat(text).isoformat() == text
     except ValueError:
         return False
+
+
+def shown_address(path: bytes, query: bytes) -> str:
+    """Return the address of a request for a log, without secrets: those of its target, or of what is no address."""
+    raw, values = path.decode("latin-1"), query.decode("latin-1")
+    try:
+        return str(parse_target(raw, values))
+    except BadAddress:
+        if "@" in raw or "%40" in raw:  # possibly a user and password
+            first = raw.split("/")[1] if raw.startswith("/") else ""
+            return "/…" if "@" in first or "%40" in first else f"/{first}/…"
+        return redact(f"{raw}?{values}" if values else raw)

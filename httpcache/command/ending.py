@@ -20,8 +20,7 @@ from typing import Final, TypeAlias
 
 from starlette.types import Scope
 
-from httpcache.errors import BadAddress, redact
-from httpcache.target import parse_target
+from httpcache.target import shown_address
 
 log = logging.getLogger("httpcache")
 
@@ -81,7 +80,7 @@ class Ending:
             if request:
                 log.warning(
                     "%s: cut off because the mirror is stopping: %s bytes had been sent on this connection",
-                    shown(*request),
+                    shown_address(*request),
                     _received(connection),
                 )
             with suppress(OSError):  # it was just closed
@@ -119,17 +118,6 @@ def connections(listening: int | str) -> Iterator[tuple[Client, socket.socket]]:
             if connection.family in (socket.AF_INET, socket.AF_INET6) and name[1] == listening:
                 host, peer = connection.getpeername()[:2]
                 yield (host.partition("%")[0], str(peer)), connection
-
-
-def shown(path: bytes, query: bytes) -> str:
-    """Return the address of a request for the log, without secrets."""
-    raw, values = path.decode("latin-1"), query.decode("latin-1")
-    try:
-        return str(parse_target(raw, values))
-    except BadAddress:
-        if "@" in raw or "%40" in raw:  # possibly a user and password
-            return f"/{raw.split('/')[1]}/…"
-        return redact(f"{raw}?{values}" if values else raw)
 
 
 def _received(connection: socket.socket) -> int | str:

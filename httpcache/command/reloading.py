@@ -33,8 +33,7 @@ class Reloading:
         changed.
         """
         old = self._in_force
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-        logs.begin(self.settings.log_level)
+        logs.start(self.settings.log_level, self.settings.log_format)
         try:
             new = old.reread(self._installed)
             new.settings(self._installed, self._environment)  # it has to be good for a restart, too
@@ -45,7 +44,7 @@ class Reloading:
             log.error("the settings stay as they were: %s", error.text)
             return False
         self._in_force = now
-        logs.begin("info")  # for these lines
+        logs.start("info", self.settings.log_format)  # for these lines
         log.info("the settings were read again%s", f" from {now.file.path}" if now.file.path else "")
         for line in self._changes(old, new):
             log.info("%s", line)

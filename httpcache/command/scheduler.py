@@ -170,8 +170,7 @@ def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter], shared: 
     """Run a pass if one is due, in a process that ends when its parent does."""
     threading.Thread(target=watch, args=(parent,), daemon=True).start()
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # it is for the server, and may come to all processes of a group
-    logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-    logs.begin(settings.log_level)
+    logs.start(settings.log_level, settings.log_format)
 
     def due(last: float | None) -> bool:
         return is_due(time.time(), last, settings.capture_every)

@@ -75,7 +75,7 @@ class UsedEntry(NamedTuple):
 class Reader(NamedTuple):
     """A client of an entry: its address as the server saw it, how often it was answered, and when first and last.
 
-    Behind a reverse proxy the address is that of the proxy.
+    Behind a reverse proxy that is not trusted the address is that of the proxy.
     """
 
     client: str

@@ -15,7 +15,7 @@ import anyio
 import httpcore
 import httpx
 
-from httpcache import __version__
+from httpcache import __version__, trace
 from httpcache.credentials import Credentials
 from httpcache.errors import BadAddress, BadUpstream, MirrorError, Offline, TimedOut, Unreachable, redact
 from httpcache.fields import absolute_links, named
@@ -254,7 +254,9 @@ class UpstreamClient:
         A GET is idempotent, so RFC 9110 section 9.2.2 allows the retry.
         """
         replaced = {name.lower() for name, _ in headers}
-        own = ((name, value) for name, value in self._own_headers if name.lower() not in replaced)
+        parent = trace.current()
+        all_own = (*self._own_headers, (trace.PARENT, parent)) if parent else self._own_headers
+        own = ((name, value) for name, value in all_own if name.lower() not in replaced)
         request = httpx.Request(
             "GET",
             _server(origin(url)),

@@ -56,7 +56,7 @@ class Accounts:
             answers.sum += seconds
             answers.buckets[bisect_left(SECONDS, seconds)] += 1
         if answer.subject is not None:
-            client = scope.get("client")
+            client = scope["client"]
             self._journal.note(answer.subject, client[0] if client else "", answer.length)
 
     def counted(self, answer: CachedResponse, kind: str) -> CachedResponse:
@@ -69,7 +69,7 @@ class Accounts:
         answers.bytes += sent.bytes
         answers.note(seconds)
         if subject and sent.status < 400:
-            client = scope.get("client")
+            client = scope["client"]
             self._journal.note(subject, client[0] if client else "", sent.bytes)
 
 

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from httpcache import logs
+from httpcache import logs, trace
 from httpcache.adapter import Adapter, Bound
 from httpcache.errors import BadAddress, Loop, MirrorError
 from httpcache.freezing.mirror import Mirror, Want, running
@@ -27,6 +27,7 @@ from httpcache.store.usage import Journal
 from httpcache.target import looks_like_url, split_path
 
 from . import endpoints
+from .access_log import AccessLog
 from .accounting import OWN, PINNED, UNKNOWN, Accounts, Sent
 from .cors import Cors
 from .error_log import ErrorLog
@@ -103,6 +104,7 @@ class Front:
             self._error_log.log(405, why)
             return text(405, why, {"allow": "GET, HEAD"})
         request = Request.read(scope, self._mirror.settings)
+        trace.begin(request.headers.get(trace.PARENT, ""))
         try:
             _check_host(scope)
             self._check_loop(request)
@@ -193,8 +195,7 @@ def build(
 
     @asynccontextmanager
     async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        logging.basicConfig(format="%(asctime)s %(levelname)s %(message)s")
-        logs.begin(settings.log_level)
+        logs.start(settings.log_level, settings.log_format)
         async with AsyncExitStack() as stack:
             store = await stack.enter_async_context(opened(settings.location))
             journal = Journal(store.usage)
@@ -249,4 +250,6 @@ def build(
     served: ASGIApp = RootPath(outermost, settings.root_path) if kept_on else outermost
     if settings.cors:
         served = Cors(served, settings.credential_headers, settings.keep_headers)
+    if settings.access_log:
+        served = AccessLog(served)
     return TrustedProxies(served, settings.trusted_proxies)

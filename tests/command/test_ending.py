@@ -12,8 +12,8 @@ from typing import Final
 
 import pytest
 
-from httpcache.command.ending import shown
 from httpcache.command.serve import AGAIN_SECONDS
+from httpcache.target import shown_address
 from tests.support import badclients as bad
 from tests.support import http
 from tests.support.inside import checked_records, processes, until
@@ -179,4 +179,4 @@ def test_workers_and_a_capture_end_when_the_server_is_killed(upstream: Upstream,
     ],
 )
 def test_addresses_are_shown_without_secrets(path: str, query: str, text: str) -> None:
-    assert shown(path.encode(), query.encode()) == text
+    assert shown_address(path.encode(), query.encode()) == text

@@ -180,7 +180,7 @@ class Scenario:
         self._fill()
         self._settings_file = self._configure(folder)
         options = ["--credential-header", "X-Our-Key", "--log-level", "debug", "--stall-timeout", "0.5"]
-        options += ["--config", str(self._settings_file)]
+        options += ["--config", str(self._settings_file), "--access-log"]
         environment = {"REGISTRY_PASSWORD": REGISTRY_PASSWORD}
         self.mirror = Mirror(folder / "direct", f"{self.pypi.url}/simple/", options, environment)
         proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{self.proxy.port}"
@@ -274,7 +274,7 @@ class Scenario:
         self.ask("nobody", "/-/metrics", NOBODY)
         self.mirror.stop()
         self._commands()
-        self.mirror.start("--offline", "--log-level", "debug")
+        self.mirror.start("--offline", "--log-level", "debug", "--access-log", "--log-format", "json")
         self.ask("offline", f"/p/{self.origin.url}/never?sig={QUERY}", WITH_BASIC)
         self.ask("offline", f"/p/{self.origin.url}/open", NOBODY)
         self.mirror.stop()

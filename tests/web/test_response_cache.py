@@ -225,6 +225,7 @@ def test_a_hit_calls_few_functions_and_asks_nobody(upstream: Upstream, tmp_path:
         "raw_path": path.encode(),
         "query_string": b"",
         "http_version": "1.1",
+        "client": ("192.0.2.1", 1234),
         "headers": headers,
         "extensions": {"http.response.pathsend": {}},
     }
