@@ -47,7 +47,7 @@ quick-httpx2: .httpx2/ready clients
 	touch $@
 
 # Every test, on all cores. WORKERS=0: one after the other, in this process.
-test: .venv/dev clients postgres-tools s3-tools browser-tools debian helm-tools
+test: .venv/dev clients postgres-tools s3-tools browser-tools prometheus-tools debian helm-tools
 	.venv/bin/pytest --numprocesses $(WORKERS) --dist loadgroup $(ARGS)
 
 soak: .venv/dev clients
@@ -106,6 +106,14 @@ postgres-tools:
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends postgresql; \
 	else echo "the tests of several machines are skipped: they need PostgreSQL (Debian: apt-get install postgresql)" >&2; fi
+
+# Prometheus is Debian's. RUNLEVEL=1: it is installed, and not started.
+.PHONY: prometheus-tools
+prometheus-tools:
+	@if command -v prometheus >/dev/null && command -v promtool >/dev/null; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && RUNLEVEL=1 apt-get install -y -qq --no-install-recommends prometheus; \
+	else echo "the tests with Prometheus are skipped: they need it (Debian: apt-get install prometheus)" >&2; fi
 
 # Chromium is Debian's; what drives it, and axe, which looks for barriers on pages, are packages beside the tests.
 .PHONY: browser-tools

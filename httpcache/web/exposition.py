@@ -105,6 +105,8 @@ class _Found(Collector):
                 case Type.HISTOGRAM:
                     yield self._histogram(family)
                     continue
+            if family.type is Type.COUNTER and not family.labels:
+                self._values[family.name].setdefault((), 0)  # it exists before there is anything to count
             for labels, value in sorted(self._values[family.name].items()):
                 found.add_metric(labels, value)
             yield found
