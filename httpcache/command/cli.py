@@ -104,6 +104,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("serve", partial(_serve, installed), "run the mirror", *own)
     what_for = "record now what has changed at the registries since the last capture"
     add("capture", partial(_capture, installed), what_for, *mirror_options)
+    listens = [option for option in own if option.setting.name in ("host", "port", "unix-socket", "tls-cert")]
+    add("ready", _ready, "ask the server with these settings, on this machine, whether it is ready", *listens)
     as_json = click.Option(["--json", "as_json"], is_flag=True, help="print JSON")
     what_for = "show the settings in force for serve, and where each comes from; no secrets"
     add("settings", partial(_show_settings, installed), what_for, as_json, *own)
@@ -197,6 +199,13 @@ def _show_settings(installed: Sequence[Adapter], as_json: bool, **options: Any) 
     in_force: InForce = click.get_current_context().obj
     in_force.settings(installed, dict(os.environ))
     print(shown.as_json(in_force, installed) if as_json else "\n".join(shown.lines(in_force, installed)))
+    return 0
+
+
+def _ready(**listens: Any) -> int:
+    from . import ready
+
+    _say(ready.ask(**listens))
     return 0
 
 

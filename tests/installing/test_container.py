@@ -13,6 +13,8 @@ from typing import Final
 
 import pytest
 
+from httpcache.adapter import adapters
+from httpcache.command.in_force import every
 from tests.support import container, http
 from tests.support.container import DEBIAN, ROOT, Stage
 from tests.support.inside import until
@@ -48,6 +50,16 @@ def test_ci_tests_the_python_of_the_image() -> None:
     assert [step.text for step in container.steps(TEXT) if step.name == "FROM"] == ["${BASE} AS build", "${BASE}"]
 
 
+def test_the_examples_name_settings() -> None:
+    """Of what a newcomer copies: each variable is one."""
+    texts = [TEXT, (ROOT / "docs/installing.md").read_text()]
+    texts += [path.read_text(errors="replace") for path in (ROOT / "examples").rglob("*") if path.is_file()]
+    named = {name for text in texts for name in re.findall(r"\bHTTPCACHE_[A-Z_]+", text)}
+    known = {setting.variable for setting in every(adapters())}
+    assert named >= {"HTTPCACHE_DATA", "HTTPCACHE_INDEX"}
+    assert named - known == {"HTTPCACHE_CONFIG"}
+
+
 @pytest.fixture(scope="module")
 def image(real_pypi: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
     """What the steps make. pip installs from the index that this machine uses."""
@@ -80,11 +92,20 @@ def test_the_image_is_small(image: Stage) -> None:
 
 
 @pytest.mark.pypi
-def test_it_serves_from_a_read_only_root(image: Stage, upstream: Upstream, tmp_path: Path) -> None:
-    """As the user of the image, without a capability: it is ready, freezes, and ends with 0 at SIGTERM."""
+@pytest.mark.parametrize("engine", ["docker", "kubernetes"])
+def test_it_serves_from_a_read_only_root(image: Stage, engine: str, upstream: Upstream, tmp_path: Path) -> None:
+    """As the user of the image, without a capability: it is ready, freezes, and ends with 0 at SIGTERM.
+
+    Docker makes a new volume as the folder is in the image; Kubernetes one of root's, with the group of `fsGroup`.
+    """
     upstream.pages["/file"] = b"frozen"
     data = tmp_path / "volume"
-    subprocess.run(["cp", "-a", image.root / image.volume.lstrip("/"), data], check=True)  # as a new volume is made
+    if engine == "docker":
+        subprocess.run(["cp", "-a", image.root / image.volume.lstrip("/"), data], check=True)
+    else:
+        data.mkdir()
+        os.chown(data, 0, 10001)
+        data.chmod(0o2777)
     port = free_port()
     given = {"HTTPCACHE_HOST": "127.0.0.1", "HTTPCACHE_PORT": f"{port}", "HTTPCACHE_ALLOW_NETWORK": "127.0.0.0/8"}
     given |= {"HTTP_PROXY": NOBODY_LISTENS, "http_proxy": NOBODY_LISTENS}  # what an engine may add: not for itself
@@ -112,7 +133,7 @@ def test_it_serves_from_a_read_only_root(image: Stage, upstream: Upstream, tmp_p
         running.kill()
         running.wait()
     assert {path.name for path in data.iterdir()} >= {"VERSION", "index", "blobs"}
-    assert {path.stat().st_uid for path in (data, *data.rglob("*"))} == {10001}
+    assert {path.stat().st_uid for path in data.rglob("*")} == {10001}
 
 
 def _healthy(running: subprocess.Popen[str], image: Stage, given: dict[str, str]) -> bool:
