@@ -183,10 +183,10 @@ class Settings:
     )
     pages: str = setting(
         ON, kinds.choice("WHETHER", (OFF, ON, PASSWORD)), SERVING,
-        "the pages for people below /-/: off, on, or password: for who has logged in", is_fixed=True,
+        "the pages for people below /-/: off, on, or password: for who has logged in",
     )  # fmt: skip
     pages_password_hash: str | None = setting(
-        None, kinds.PASSWORD_HASH, SERVING, "what `httpcache pages-password` prints", is_secret=True, is_fixed=True
+        None, kinds.PASSWORD_HASH, SERVING, "what `httpcache pages-password` prints", is_secret=True
     )
 
     capture: bool = setting(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import re
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,9 @@ from pathlib import Path
 import httpx
 import pytest
 
+from httpcache.adapter import adapters
+from httpcache.command.in_force import every
+from httpcache.login import make_hash
 from tests.support import http
 from tests.support.command import run
 from tests.support.config import table
@@ -21,9 +26,10 @@ from tests.support.index import html_page
 from tests.support.mirror import Mirror
 from tests.support.packages import wheel
 from tests.support.registries import PyPI, Registry
-from tests.support.upstream import Response, Upstream
+from tests.support.upstream import Response, Upstream, redirect
 
 BODY = b"0123456789" * 1000
+INSTALLED = list(adapters())
 SURE = 40
 """So many requests, each on a connection of its own, meet every worker."""
 
@@ -289,3 +295,128 @@ def test_the_next_capture_has_the_new_settings(
     (server.folder / "names").write_text("some-thing\n")
     reload(server, "capture-every = 0.02\n" + table("registry", name="internal", index=named.url, capture="names"))
     eventually(lambda: "captured internal" in server.log())
+
+
+# Each setting that a running server changes
+
+
+class Place:
+    """A running mirror with two workers, an upstream, and fresh addresses."""
+
+    def __init__(self, server: Mirror, upstream: Upstream) -> None:
+        self.server = server
+        self.upstream = upstream
+        self._numbers = itertools.count()
+
+    def fresh(self, path: str, pin: str = "pin") -> str:
+        """An address that nobody has asked for before: nothing frozen hides what the settings say."""
+        return self.server.pin(pin, f"{self.upstream.url}{path}?{next(self._numbers)}")
+
+    def get(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return http.get(self.fresh(path), headers=dict(headers or {}))
+
+    def own(self, path: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+        return http.get(f"{self.server.url}{path}", headers=dict(headers or {}))
+
+    def sent(self, headers: Mapping[str, str]) -> Mapping[str, str]:
+        """The headers of the request that reached the upstream under a pin that settings can bind."""
+        http.get(self.fresh("/file", "bound"), headers=dict(headers))
+        return self.upstream.requests[-1].headers
+
+    def breaks(self, path: str) -> bool:
+        """Whether the answer ends before it is whole."""
+        try:
+            return http.get(self.fresh(path), timeout=1).status_code >= 500
+        except httpx.ReadTimeout:
+            return False
+        except httpx.TransportError:
+            return True
+
+    def is_logged(self, form: str) -> bool:
+        """Whether a request is in the log, in a line that begins so."""
+        name = f"asked-{next(self._numbers)}"
+        self.own("/live/foo/", {"X-Request-ID": name})
+        return any(name in line and re.match(form, line) for line in self.server.log().splitlines())
+
+    def is_frozen(self, path: str) -> bool:
+        address = self.fresh(path)
+        return [http.get(address).headers["cache-status"] for _ in range(2)][1] == "httpcache; hit"
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """With a private copy under the pin `private`."""
+    with Upstream() as upstream:
+        silent = threading.Event()
+        upstream.pages |= {
+            "/file": BODY,
+            "/no-store": Response(BODY, headers={"Cache-Control": "no-store", "X-Repo-Commit": "abc"}),
+            "/one": redirect("/two"),
+            "/two": redirect("/file"),
+            "/silent": Response([b"x", silent], headers={"Content-Length": "2"}),
+            "/simple/foo/": html_page("foo-1.tar.gz"),
+            "/simple/large/": html_page(*(f"large-{number}.tar.gz" for number in range(100))),
+            "/token": lambda asked: Response(BODY, 200 if asked.headers.get("private-token") == "k" else 401),
+        }
+        server = Mirror(tmp_path_factory.mktemp("reload"), f"{upstream.url}/simple/", ["--workers", "2"])
+        (server.folder / "httpcache.toml").write_text("")
+        try:
+            server.start()
+            private = server.pin("private", f"{upstream.url}/token")
+            assert http.get(private, headers={"Private-Token": "k"}).content == BODY
+            yield Place(server, upstream)
+            silent.set()
+            server.stop()
+        finally:
+            server.kill()
+
+
+HASH = make_hash("pa55word")
+BROWSER = {"Accept": "text/html"}
+CHANGES: list[tuple[str, Callable[[Place], bool]]] = [
+    ("access-log = true", lambda at: at.is_logged(r"\d{4}-")),
+    ("access-log = true\nlog-format = 'json'", lambda at: at.is_logged(r"\{")),
+    ("offline = true", lambda at: at.get("/file").status_code == 504),
+    ("root-path = '/under'", lambda at: at.own("/under/live/foo/").status_code == 200),
+    (
+        "root-path = '/under'\nroot-path-stripped = true",
+        lambda at: "/under/" in at.own("/live/foo/", BROWSER).text,
+    ),
+    ("cors = true", lambda at: "access-control-allow-origin" in at.own("/live/foo/", {"Origin": "http://x"}).headers),
+    ("pages = 'off'", lambda at: at.own("/-/pins/").status_code == 404),
+    (f"pages = 'password'\npages-password-hash = '{HASH}'", lambda at: at.own("/-/pins/").status_code == 401),
+    ("allow-network = ['::1/128']", lambda at: http.get(at.server.pin("x", "http://[::1]:9/")).status_code == 502),
+    ("proxy = 'http://127.0.0.1:9'", lambda at: at.get("/file").status_code == 502),
+    ("credential-header = ['X-Our-Key']", lambda at: at.sent({"X-Our-Key": "k"}).get("x-our-key") == "k"),
+    ("bind = ['bound=https://x.example']", lambda at: "private-token" not in at.sent({"Private-Token": "k"})),
+    ("share = ['private']", lambda at: at.own(f"/private/{at.upstream.url}/token").status_code == 200),
+    ("respect-no-store = true", lambda at: not at.is_frozen("/no-store")),
+    ("keep-header = ['X-Repo-Commit']", lambda at: "x-repo-commit" in at.get("/no-store").headers),
+    ("max-file = '1K'", lambda at: "--max-file" in at.get("/file").text),
+    ("max-page = '1K'", lambda at: "--max-page" in at.get("/simple/large/", BROWSER).text),
+    ("max-redirects = 1", lambda at: "--max-redirects" in at.get("/one").text),
+    ("stall-timeout = 0.2", lambda at: at.breaks("/silent")),
+    ("deadline = 0.2", lambda at: at.breaks("/silent")),
+]
+
+
+@pytest.mark.parametrize(("text", "is_changed"), CHANGES, ids=[text.partition(" ")[0] for text, _ in CHANGES])
+def test_a_setting_that_a_running_server_changes(text: str, is_changed: Callable[[Place], bool], place: Place) -> None:
+    """It is so for every worker after the signal, and was not before, nor is it after the next one."""
+    assert not is_changed(place)
+    reload(place.server, text)
+    eventually(lambda: all(is_changed(place) for _ in range(SURE // 2)))
+    reload(place.server, "")
+    slow = text.startswith(("stall", "deadline"))  # each of these waits for what does not come
+    eventually(lambda: not any(is_changed(place) for _ in range(3 if slow else SURE // 2)))
+
+
+def test_every_setting_that_is_not_fixed_was_changed() -> None:
+    """Or is hard to see from outside; then it is part of an application that is replaced whole."""
+    changed = {line.partition(" ")[0] for text, _ in CHANGES for line in text.splitlines()}
+    elsewhere = {"log-level"}
+    unseen = {
+        "redirect-above", "trusted-proxy", "allow-port", "ca-bundle", "connect-timeout", "min-rate",
+        "max-connections-per-origin", "pypi-upstream", "pypi-capture", "pypi-second-look", "pypi-read-ahead",
+    }  # fmt: skip
+    assert {setting.name for setting in every(INSTALLED) if not setting.is_fixed} == changed | elsewhere | unseen
