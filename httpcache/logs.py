@@ -1,16 +1,33 @@
-"""Logging: each record is one line, without terminal control characters, as text or as a JSON object."""
+"""Logging: each record is one line, without terminal control characters, as text or as a JSON object.
+
+The last errors are kept for the pages.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
+from collections import deque
+from collections.abc import Sequence
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from .errors import one_line
 
 TEXT, JSON = "text", "json"
 ACCESS = "httpcache.access"
 """The logger of requests. Its records have `fields`, which are members of the JSON object; text has them as a line."""
+KEPT = 100  # lines of a process
+ANSWERED = "answered "
+"""What the lines about error responses begin with, which are of level INFO."""
+
+
+class Line(NamedTuple):
+    """A line of the log: when (seconds since the epoch), its level, and what it says."""
+
+    time: float
+    level: str
+    text: str
 
 
 class _Plain(logging.Filter):
@@ -40,6 +57,21 @@ def start(level: str, form: str) -> None:
     begin(level)
 
 
+class _Kept(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: deque[Line] = deque(maxlen=KEPT)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep a warning, an error, or that a request was answered with one."""
+        text = record.getMessage()
+        if record.name != ACCESS and (record.levelno >= logging.WARNING or text.startswith(ANSWERED)):
+            self.lines.append(Line(record.created, record.levelname, text))
+
+
+_kept = _Kept()
+
+
 def begin(level: str) -> None:
     """Log records of at least this level, only from our own logger: httpcore's prints headers, including secrets."""
     logging.getLogger("httpcache").setLevel(level.upper())
@@ -48,3 +80,10 @@ def begin(level: str) -> None:
         log = logging.getLogger(name)
         if not log.filters:
             log.addFilter(_Plain())
+    if _kept not in logging.getLogger("httpcache").handlers:
+        logging.getLogger("httpcache").addHandler(_kept)
+
+
+def last() -> Sequence[Line]:
+    """Return the last warnings, errors and error responses of this process, the oldest first."""
+    return list(_kept.lines)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+
+from .metrics import Snapshot
 
 
 @dataclass(frozen=True)
@@ -13,12 +15,14 @@ class Visit:
     `address`: the mirror's own address as the visitor has it, with the root path and without a slash at the end.
     `parts`: what stands in the path, by the names in the page's route. `query`: the query's values; of several with one
     name the last. `sees_all`: the visitor has logged in, and may see the names of private copies and who read what.
+    `numbers` returns what all processes of the server have counted.
     """
 
     address: str
     parts: Mapping[str, str]
     query: Mapping[str, str]
-    sees_all: bool = False
+    sees_all: bool
+    numbers: Callable[[], Sequence[Snapshot]]
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
@@ -28,6 +28,7 @@ from httpcache.errors import MirrorError
 from httpcache.freezing.mirror import running
 from httpcache.settings import Settings
 from httpcache.store.opening import opened
+from httpcache.under_way import Noted
 from httpcache.web.sharing import Sharing
 
 from .ending import watch
@@ -68,14 +69,14 @@ async def capture(
     async with opened(settings.location) as store, store.index.lease("capture") as is_ours:
         if not is_ours:
             raise UnderWay("a capture of this store is already running on another machine: wait until it ends")
-        with _alone(settings.data), beside(settings.data):
+        with _alone(settings.data), beside(settings.data), closing(Noted(progress, settings.data)) as noted:
             async with (
                 running(settings, store, store.spool, AGENT) as mirror,
                 Sharing(mirror.metrics, shared, answers=False).running(),
             ):
                 for adapter in adapters:
                     try:
-                        await adapter.bind(mirror).capture(progress, due, report)
+                        await adapter.bind(mirror).capture(noted, due, report)
                     except MirrorError as error:
                         failed.append(error.text)
     if failed:

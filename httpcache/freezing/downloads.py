@@ -255,8 +255,9 @@ class Downloads:
                 raise
             place = claim.part.name
             head = Head(
-                200, record.headers, record.final, record.size, record.scope, record.varies, record.place, place
-            )
+                200, record.headers, record.final, record.size, record.scope, record.varies, record.place, place,
+                str(flight.download.target),
+            )  # fmt: skip
             sums = await self._spooled(flight, claim, head, body, "")
             if (sums.size, sums.sha256) != (record.size, record.digest):
                 self._store.note_damage(record.digest, record.size)
@@ -406,7 +407,8 @@ def _head(answer: UpstreamResponse, claim: Claim, download: Download) -> Head:
     varies = download.accept if _vary(answer) & {"accept", "*"} else ""
     scope = download.scope(answer)
     place = "" if scope == PUBLIC else download.place(answer)
-    return Head(answer.status, headers, final, answer.length, scope, varies, place, claim.part.name)
+    shown_as = str(download.target)
+    return Head(answer.status, headers, final, answer.length, scope, varies, place, claim.part.name, shown_as)
 
 
 def _vary(answer: UpstreamResponse) -> set[str]:

@@ -29,7 +29,7 @@ class Head(msgspec.Struct, frozen=True):
 
     `url` is the URL after redirects; `length` the announced number of bytes; `scope` that of the credentials it was
     fetched with, `varies` the `Accept` if the upstream varies by it, and `place` a hash of `url` with its query (see
-    Record); `part` is the name of the file that the body is written to.
+    Record); `part` is the name of the file that the body is written to; `target` is what is downloaded, as it is shown.
     """
 
     status: int
@@ -40,6 +40,15 @@ class Head(msgspec.Struct, frozen=True):
     varies: str
     place: str
     part: str
+    target: str = ""
+
+
+class Seen(NamedTuple):
+    """A download of any process of this machine: its head, the bytes so far, and when the head came (epoch seconds)."""
+
+    head: Head
+    size: int
+    began: float
 
 
 class Holder(NamedTuple):
@@ -155,6 +164,17 @@ class Spool:
         except ValueError as error:  # includes those of msgspec and UTF-8
             raise StoreError(f"a file of the spool is damaged ({error}): try again") from error
         return head
+
+    def under_way(self) -> list[Seen]:
+        """Return the downloads of all processes of this machine whose heads have arrived, the oldest first."""
+        found = []
+        for path in self._folder.glob("*.head"):
+            key = path.name.removesuffix(".head")
+            with suppress(FileNotFoundError, StoreError):  # it has ended
+                if self.holder(key):
+                    head = self._head(key)
+                    found.append(Seen(head, (self._folder / head.part).stat().st_size, path.stat().st_mtime))
+        return sorted(found, key=lambda seen: seen.began)
 
     def clean(self) -> None:
         """Remove what dead processes left behind."""

@@ -13,7 +13,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, PrefixLoader, Stric
 from markupsafe import Markup, escape
 
 from httpcache.errors import plain
-from httpcache.units import short_size
+from httpcache.units import short_size, span
 
 PACKAGE = "httpcache.pages"
 STATIC = "/-/static/"
@@ -57,6 +57,7 @@ def environment(root: str, static: Mapping[str, Asset], packages: Mapping[str, s
     made.globals["static"] = lambda name: f"{root}{STATIC}{name}?{static[name].digest}"
     made.filters |= {
         "size": short_size,
+        "span": span,
         "count": lambda number: f"{number:,}",
         "time": time_element,
         "segment": lambda text: quote(text, safe=""),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from urllib.parse import quote
@@ -16,11 +16,12 @@ from httpcache.adapter import Adapter, Bound
 from httpcache.errors import MirrorError, NotFound
 from httpcache.freezing.mirror import Mirror
 from httpcache.login import USER
+from httpcache.metrics import Snapshot
 from httpcache.page import Page, Shown, Visit
 from httpcache.request import HOST
 from httpcache.settings import OFF, Settings
 
-from . import entries, pins
+from . import activity, entries, pins
 from .gate import CHALLENGE, Gate
 from .home import home
 from .rendering import STATIC, assets, environment
@@ -46,7 +47,15 @@ class _Error:
 class Site:
     """The pages at `/` and under `/-/`."""
 
-    def __init__(self, mirror: Mirror, installed: Sequence[Adapter], bound: Sequence[Bound]) -> None:
+    def __init__(
+        self,
+        mirror: Mirror,
+        installed: Sequence[Adapter],
+        bound: Sequence[Bound],
+        numbers: Callable[[], Sequence[Snapshot]],
+    ) -> None:
+        """`numbers` returns what all processes of the server have counted."""
+        self._numbers = numbers
         self._settings = mirror.settings
         self._installed = installed
         self._gate = Gate(self._settings)
@@ -56,7 +65,11 @@ class Site:
         }
         self._templates = environment(self._settings.root_path, self._static, packages)
         own = [*pins.pages(mirror), *entries.pages(mirror)]
-        pages = [] if self._settings.pages == OFF else [*own, *(page for adapter in bound for page in adapter.pages)]
+        pages = (
+            []
+            if self._settings.pages == OFF
+            else [*own, *(page for each in bound for page in each.pages), *activity.pages(mirror)]
+        )
         self._templates.globals["links"] = [(page.label, page.route) for page in pages if page.label]
         self._routes = [(compile_path(page.route), page) for page in pages]
 
@@ -99,7 +112,7 @@ class Site:
         return None
 
     def _visit(self, request: Request, parts: Mapping[str, str], *, sees_all: bool = False) -> Visit:
-        return Visit(own_address(request, self._settings), parts, dict(request.query_params), sees_all)
+        return Visit(own_address(request, self._settings), parts, dict(request.query_params), sees_all, self._numbers)
 
     def _asset(self, request: Request, name: str) -> Response:
         """Send a static file; its address has its digest, so it may be kept for ever."""

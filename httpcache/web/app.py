@@ -207,7 +207,7 @@ def build(
             app.state.accounts = Accounts(mirror.metrics, journal)
             app.state.front = Front(mirror, bound, app.state.accounts)
             app.state.exposition = Exposition(store, bound, shared)
-            app.state.site = Site(mirror, adapters, bound)
+            app.state.site = Site(mirror, adapters, bound, shared.all)
             app.state.store = store
             yield
 

@@ -72,7 +72,8 @@ class RegistryClient:
         """The rest from requests that nobody waits for, after a 429, a 5xx or no answer."""
         self.private = bool(credentials.given or credentials.basic)
         """Whether requests have credentials: then a refusal does not mean that something does not exist."""
-        self._index = index
+        self.index = index
+        """The address of its simple index, without credentials."""
         self._credentials = credentials
         self._upstream = mirror.upstream
         self._max_page = mirror.settings.max_page
@@ -121,7 +122,7 @@ class RegistryClient:
         """Fetch a page; 404, 410 and the statuses in `none` mean that it does not exist."""
         started = now()
         headers = (*_HEADERS, *((("If-None-Match", etag),) if etag else ()))
-        async with self.ask(f"{self._index}{project}{project and '/'}", headers, INSTALLER) as answer:
+        async with self.ask(f"{self.index}{project}{project and '/'}", headers, INSTALLER) as answer:
             if answer.status == 429 or answer.status >= 500:
                 raise RetryLater(title, answer.status, answer.headers.get("retry-after"))
             instant = shown_at(answer.headers, started, now())
@@ -137,9 +138,9 @@ class RegistryClient:
 
         That is dependency confusion.
         """
-        if not self._strict or origin(answer.url) == origin(self._index):
+        if not self._strict or origin(answer.url) == origin(self.index):
             return
-        if urlsplit(answer.url).hostname == urlsplit(self._index).hostname and answer.url.startswith("https:"):
+        if urlsplit(answer.url).hostname == urlsplit(self.index).hostname and answer.url.startswith("https:"):
             raise BadUpstream(
                 f"the registry redirects from http to https for {title}: use https in the address of its index"
             )
@@ -157,11 +158,11 @@ class RegistryClient:
         who can reach the mirror.
         """
         if self._address:
-            self.since = await self._address.check(canonical_url(self._index))
+            self.since = await self._address.check(canonical_url(self.index))
             self._address = None
         self.requests += 1
         address = read_url(url).wire
-        credentials = self._credentials if origin(address) == origin(self._index) else NOBODY
+        credentials = self._credentials if origin(address) == origin(self.index) else NOBODY
         try:
             async with self._upstream.ask(
                 address, headers=headers, credentials=credentials, agent=agent, trusted=True

@@ -38,3 +38,22 @@ def test_the_pages_of_a_project(pypi: PyPI, tab: Callable[..., Tab], mirror: Cal
         assert page.title() != "hacked"
         assert seen.console == []
         assert all(url.startswith(server.url) for url in seen.requests)
+
+
+def test_captures_rules_registries_and_activity(
+    pypi: PyPI, tab: Callable[..., Tab], mirror: Callable[..., Mirror]
+) -> None:
+    """By the links at the top, with the keyboard."""
+    server = lived(pypi, mirror)
+    for shape in SHAPES:
+        seen = tab(shape)
+        page = seen.page
+        page.goto(f"{server.url}/")
+        for name in ("Captures", "Rules", "Registries", "Activity"):
+            page.get_by_role("navigation", name="Pages").get_by_role("link", name=name).press("Enter")
+            page.wait_for_url(f"**/-/{name.lower()}/")
+            seen.shoot(name.lower())
+            assert seen.barriers() == []
+            assert not seen.overflows()
+        assert page.title() != "hacked"
+        assert seen.console == []
