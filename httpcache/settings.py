@@ -169,6 +169,13 @@ class Settings:
         "trusted-proxy", is_list=True,
     )  # fmt: skip
     workers: int = setting(1, kinds.COUNT, SERVING, "number of worker processes", is_fixed=True)
+    admin_port: int | None = setting(
+        None, kinds.PORT, SERVING, "another port for the pages and metrics below /-/, which --port then does not have",
+        is_fixed=True,
+    )  # fmt: skip
+    admin_host: str = setting(
+        "127.0.0.1", kinds.text("HOST"), SERVING, "address to listen on for --admin-port", is_fixed=True
+    )
     root_path: str = setting("", kinds.PREFIX, SERVING, "path under which a reverse proxy serves the mirror")
     root_path_stripped: bool = setting(
         False, kinds.FLAG, SERVING, "the reverse proxy strips the root path from requests (else the mirror does)"

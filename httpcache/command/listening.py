@@ -52,19 +52,23 @@ def check(settings: Settings) -> None:
     if settings.unix_socket:
         _check_socket(settings.unix_socket)
     else:
-        _check_port(settings)
+        _check_port(settings.host, settings.port, "--port")
+    if settings.admin_port is not None:
+        if settings.admin_port == settings.port and not settings.unix_socket:
+            raise MirrorError(f"--port and --admin-port are both {settings.port}: choose another port for one of them")
+        _check_port(settings.admin_host, settings.admin_port, "--admin-port")
 
 
-def _check_port(settings: Settings) -> None:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+def _check_port(host: str, port: int, option: str) -> None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         with socket.socket(family, socket.SOCK_STREAM) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            probe.bind((settings.host, settings.port))
+            probe.bind((host, port))
     except OSError as error:
         raise MirrorError(
-            f"cannot listen on {settings.host} port {settings.port} ({error.strerror}): "
-            "stop the program that listens there, or choose another port with --port"
+            f"cannot listen on {host} port {port} ({error.strerror}): "
+            f"stop the program that listens there, or choose another port with {option}"
         ) from error
 
 

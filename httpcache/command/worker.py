@@ -30,9 +30,10 @@ from httpcache.adapter import Adapter
 from httpcache.errors import MirrorError
 from httpcache.metrics import Metrics
 from httpcache.settings import Settings
-from httpcache.web.app import build
+from httpcache.web.app import ADMIN, build
 from httpcache.web.sharing import Sharing
 
+from .admin import listening
 from .ending import Ending, watch
 
 log = logging.getLogger("httpcache")
@@ -90,6 +91,10 @@ class Worker:
             if current.is_replaced and not current.requests:
                 current.stop.set()
 
+    async def _admin(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request at the port of the mirror's own pages."""
+        await self({**scope, ADMIN: True}, receive, send)
+
     async def _live(self, receive: Receive, send: Send) -> None:
         """Start, report that or why not in one line, and end at the server's word."""
         await receive()
@@ -105,8 +110,9 @@ class Worker:
                 raise
             loop = asyncio.get_running_loop()
             loop.add_reader(self._news.fileno(), self._read_news)
-            await send({"type": "lifespan.startup.complete"})
-            await receive()
+            async with listening(self._admin, self._settings):
+                await send({"type": "lifespan.startup.complete"})
+                await receive()
             loop.remove_reader(self._news.fileno())
             self._stopping.set()
             for living in self._living:

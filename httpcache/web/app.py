@@ -19,6 +19,7 @@ from httpcache.adapter import Adapter, Bound
 from httpcache.errors import BadAddress, Loop, MirrorError
 from httpcache.freezing.mirror import Mirror, Want, running
 from httpcache.metrics import ERRORS, Metrics
+from httpcache.pages.rendering import STATIC
 from httpcache.pages.site import Site
 from httpcache.request import Request
 from httpcache.settings import Settings
@@ -43,6 +44,8 @@ log = logging.getLogger("httpcache")
 
 READ_ONLY = "this mirror is read-only: use GET or HEAD"
 PROBES = (b"/-/health", b"/-/ready")
+ADMIN = "httpcache.admin"
+"""In the scope of a request that came to the port of the mirror's own pages (`--admin-port`)."""
 
 
 class Front:
@@ -179,6 +182,18 @@ class RootPath:
         await self._app(scope, receive, send)
 
 
+def _elsewhere(settings: Settings, scope: Scope) -> ASGIApp | None:
+    """Return the answer to a request that came to the wrong one of the two ports, None to any other."""
+    path = scope["raw_path"]
+    if ADMIN in scope:
+        is_own = path == b"/" or path.startswith(b"/-/")
+        return None if is_own else text(404, "only the mirror's own pages are at this port (--admin-port)")
+    is_here = path == b"/" or path in PROBES or path.startswith(STATIC.encode())
+    if settings.admin_port is None or is_here:
+        return None
+    return text(404, "this page is at another port, which the operator has chosen (--admin-port)")
+
+
 def build(
     settings: Settings,
     adapters: Sequence[Adapter],
@@ -220,7 +235,7 @@ def build(
     async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
         """Route the mirror's own addresses and the lifespan through Starlette; all others bypass it, for speed."""
         is_own = scope["type"] != "http" or scope["raw_path"] == b"/" or scope["raw_path"].startswith(b"/-/")
-        await (own if is_own else front)(scope, receive, send)
+        await (own if is_own or ADMIN in scope else front)(scope, receive, send)
 
     async def own(scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -228,7 +243,7 @@ def build(
             return
         began, sent = perf_counter(), Sent(send)
         try:
-            await app(scope, receive, sent)
+            await (_elsewhere(settings, scope) or app)(scope, receive, sent)
         finally:
             app.state.accounts.made(OWN, sent, scope, perf_counter() - began)
 
