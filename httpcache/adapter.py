@@ -39,19 +39,30 @@ class Argument:
     required: bool = False
 
 
+class Row(NamedTuple):
+    """A line that a command prints, and the values that `--json` prints instead.
+
+    The same keys are there in every row of a command. Sizes are in bytes, instants in UTC (RFC 3339).
+    """
+
+    text: str
+    values: Mapping[str, Any] = {}
+
+
 @dataclass(frozen=True)
 class Command:
     """A command that an adapter adds: `httpcache NAME ...`. Unless it has to run `alone`, it may run beside a server.
 
     `run` receives the store and the arguments by name (`reason` for `--reason`; None for an option that was not given,
-    False for a flag) and returns the lines to print. Raises MirrorError.
+    False for a flag) and returns what to print. Raises MirrorError. `lists`: its rows have values, and it has `--json`.
     """
 
     name: str
     help: str
     arguments: Sequence[Argument]
-    run: Callable[[Store, Mapping[str, Any]], Awaitable[Sequence[str]]]
+    run: Callable[[Store, Mapping[str, Any]], Awaitable[Sequence[Row]]]
     alone: bool = False
+    lists: bool = False
 
 
 @dataclass(frozen=True)

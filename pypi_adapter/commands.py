@@ -24,6 +24,7 @@ COMMANDS = (
         "show what was observed about a project, and when",
         (Argument("project", "the name of the project", "PROJECT"), _REGISTRY),
         lambda store, given: _operations().history(store, given),
+        lists=True,
     ),
     Command(
         "moved",
@@ -39,6 +40,7 @@ COMMANDS = (
         "list the completed captures of a registry",
         (_REGISTRY,),
         lambda store, given: _operations().captures(store, given),
+        lists=True,
     ),
     Command(
         "undo-future",
@@ -70,5 +72,6 @@ COMMANDS = (
         "list the rules in force that were set by block and allow",
         (Argument("--all", "include rules that were removed or replaced"),),
         lambda store, given: _operations().blocks(store, given),
+        lists=True,
     ),
 )

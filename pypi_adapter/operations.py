@@ -7,22 +7,23 @@ from typing import Any, Literal
 
 from packaging.utils import canonicalize_name
 
+from httpcache.adapter import Row
 from httpcache.errors import BadAddress, MirrorError, NotFound
 from httpcache.store.store import Store
 from httpcache.target import canonical_url
 from pypi_adapter.history.project_log import entries_log
 from pypi_adapter.history.rescue_log import RescueLog
-from pypi_adapter.history.timeline import render, timeline
+from pypi_adapter.history.timeline import timeline, told
 from pypi_adapter.policy.rule_log import RuleCommand, RuleLog, in_force, parse_subject
 from pypi_adapter.registry.index_url import IndexUrlLog
-from pypi_adapter.registry.passes import Passes
+from pypi_adapter.registry.passes import Pass, Passes
 
 from .addresses import PYPI
 from .instants import now, to_segment
 
 
-async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
-    """Return the timeline of a project, as lines. Raises NotFound, StoreError."""
+async def history(store: Store, given: Mapping[str, Any]) -> list[Row]:
+    """Return the timeline of a project. Raises NotFound, StoreError."""
     registry, name = given["registry"] or PYPI, canonicalize_name(given["project"])
     entries = await entries_log(store, registry, name).all()
     if not entries:
@@ -30,10 +31,10 @@ async def history(store: Store, given: Mapping[str, Any]) -> list[str]:
             f"{given['project']!r} of {registry} has not been observed: "
             f"request it first, for example at {'' if registry == PYPI else f'/{registry}'}/live/"
         )
-    return render(timeline(entries, await RescueLog(store, registry, name).all()))
+    return [Row(text, values) for text, values in told(timeline(entries, await RescueLog(store, registry, name).all()))]
 
 
-async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
+async def captures(store: Store, given: Mapping[str, Any]) -> list[Row]:
     """Return one line for each completed capture of a registry. Raises NotFound, StoreError."""
     registry = given["registry"] or PYPI
     passes = await Passes(store, registry).all()
@@ -44,12 +45,10 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[str]:
             f"no capture of {registry} has been completed: run `httpcache capture`, which captures every registry"
         )
     counted = await Passes(store, registry).counted()
-    return [
-        f"{to_segment(done.instant)}  {done.scope}: {done.summary}{'' if done in counted else AHEAD}" for done in passes
-    ]
+    return [_capture(done, counts=done in counted) for done in passes]
 
 
-async def undo_future(store: Store, given: Mapping[str, Any]) -> list[str]:
+async def undo_future(store: Store, given: Mapping[str, Any]) -> list[Row]:
     """Remove what was recorded about a registry while the clock was ahead. Raises MirrorError.
 
     Without `yes` it is only listed: if the clock is behind now, good observations would be removed.
@@ -61,49 +60,49 @@ async def undo_future(store: Store, given: Mapping[str, Any]) -> list[str]:
     if not found:
         raise NotFound(f"nothing about {registry} was recorded later than {to_segment(instant)}: nothing to undo")
     if given["yes"]:
-        return [f"removed: {line}" for line in found]
+        return [Row(f"removed: {line}") for line in found]
     return [
-        *(f"in the future: {line}" for line in found),
-        f"nothing was changed. If the time is really {to_segment(instant)} now, remove these with --yes",
+        *(Row(f"in the future: {line}") for line in found),
+        Row(f"nothing was changed. If the time is really {to_segment(instant)} now, remove these with --yes"),
     ]
 
 
-async def moved(store: Store, given: Mapping[str, Any]) -> list[str]:
+async def moved(store: Store, given: Mapping[str, Any]) -> list[Row]:
     """Record that a registry has moved to another address. Raises MirrorError."""
     try:
         index = canonical_url(given["url"].rstrip("/") + "/")
     except BadAddress as error:
         raise MirrorError(f"{given['url']!r} is not the URL of a simple index: use http or https") from error
     await IndexUrlLog(store, given["registry"]).move(index)
-    return [f"{given['registry']} is now at {index}"]
+    return [Row(f"{given['registry']} is now at {index}")]
 
 
-async def block(store: Store, given: Mapping[str, Any]) -> list[str]:
+async def block(store: Store, given: Mapping[str, Any]) -> list[Row]:
     """Block a subject; report exceptions that may override the block. Raises MirrorError."""
     command = _command("block", given["subject"], given["reason"] or "")
     rule_log = RuleLog(store)
     await rule_log.append(command)
     near = (other for other in in_force(await rule_log.all()) if other.subject.touches(command.subject))
     return [
-        f"blocked: {command.subject} ({command.rule.reason})",
+        Row(f"blocked: {command.subject} ({command.rule.reason})"),
         *(
-            f"an exception is in force and overrides it: {other.subject} ({other.reason})"
+            Row(f"an exception is in force and overrides it: {other.subject} ({other.reason})")
             for other in near
             if other.kind == "allow"
         ),
     ]
 
 
-async def allow(store: Store, given: Mapping[str, Any]) -> list[str]:
+async def allow(store: Store, given: Mapping[str, Any]) -> list[Row]:
     """Exempt a subject from all blocks. Raises MirrorError, also if no reason is given."""
     command = _command("allow", given["subject"], given["reason"])
     if not command.reason:
         raise MirrorError("an exception needs a reason: use --reason to say why it may be served")
     await RuleLog(store).append(command)
-    return [f"exempt from all blocks: {command.subject} ({command.reason})"]
+    return [Row(f"exempt from all blocks: {command.subject} ({command.reason})")]
 
 
-async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
+async def unblock(store: Store, given: Mapping[str, Any]) -> list[Row]:
     """Remove a rule set by `block` or `allow`. Raises MirrorError, and NotFound if there is no such rule."""
     command = _command("unblock", given["subject"], "")
     rule_log = RuleLog(store)
@@ -111,13 +110,34 @@ async def unblock(store: Store, given: Mapping[str, Any]) -> list[str]:
     if removed is None:
         raise NotFound(f"no rule was set for exactly {command.subject}: `httpcache blocks` lists the rules in force")
     await rule_log.append(command)
-    return [f"removed: {_text(removed)}"]
+    return [Row(f"removed: {_text(removed)}")]
 
 
-async def blocks(store: Store, given: Mapping[str, Any]) -> list[str]:
+async def blocks(store: Store, given: Mapping[str, Any]) -> list[Row]:
     """Return one line for each rule in force that a command set; with `all`, for each command ever given."""
     commands = await RuleLog(store).all()
-    return [f"{command.time}  {_text(command)}" for command in (commands if given["all"] else in_force(commands))]
+    return [_rule(command) for command in (commands if given["all"] else in_force(commands))]
+
+
+def _capture(done: Pass, *, counts: bool) -> Row:
+    text = f"{to_segment(done.instant)}  {done.scope}: {done.summary}{'' if counts else AHEAD}"
+    return Row(
+        text,
+        {
+            "instant": to_segment(done.instant), "started": to_segment(done.started),
+            "finished": to_segment(done.finished), "scope": str(done.scope), "counts": counts, "due": done.due,
+            "asked": done.asked, "changed": done.changed, "rescued": done.rescued, "lost": done.lost,
+            "withheld": done.withheld, "failed": list(done.failed), "requests": done.requests,
+        },
+    )  # fmt: skip
+
+
+def _rule(command: RuleCommand) -> Row:
+    reason = None if command.kind == "unblock" else command.rule.reason
+    return Row(
+        f"{command.time}  {_text(command)}",
+        {"given": command.time, "rule": command.kind, "subject": str(command.subject), "reason": reason},
+    )
 
 
 def _command(kind: Literal["block", "allow", "unblock"], subject: str, reason: str) -> RuleCommand:

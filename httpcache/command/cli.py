@@ -22,19 +22,20 @@ import click
 
 from httpcache import __version__
 from httpcache.adapter import Adapter, Argument, Build, Command, Progress, Wish, adapters, today, usage
-from httpcache.errors import MirrorError, one_line
+from httpcache.errors import BadAddress, MirrorError, StoreError, one_line
 from httpcache.settings import SERVER, STORE, Location, Settings, declared
 
 from . import users
 from .in_force import FILE, InForce, every, find
 from .options import GIVEN, Option, mistyped
+from .rows import Rows, say
 
 if TYPE_CHECKING:
     from httpcache.store.store import Store
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run the command; return its exit code: 0, or 1 with one line on stderr that says what to do."""
+    """Run the command; return its exit code (see docs/commands.md). An error is one line that says what to do."""
     installed = list(adapters())
     try:
         return int(program(installed).main(argv, "httpcache", standalone_mode=False) or 0)
@@ -43,9 +44,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return error.exit_code
     except MirrorError as error:
         print(f"httpcache: {error.text}", file=sys.stderr)
-        return 1
+        return _code(error)
     except click.Abort:
         return 130
+
+
+def _code(error: MirrorError) -> int:
+    """Return the exit code of a command that could not do what it was asked."""
+    if isinstance(error, BadAddress):
+        return 2
+    return 3 if isinstance(error, StoreError) else 1
 
 
 class _Program(click.Group):
@@ -106,14 +114,26 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("capture", partial(_capture, installed), what_for, *mirror_options)
     listens = [option for option in own if option.setting.name in ("host", "port", "unix-socket", "tls-cert")]
     add("ready", _ready, "ask the server with these settings, on this machine, whether it is ready", *listens)
-    as_json = click.Option(["--json", "as_json"], is_flag=True, help="print JSON")
+    as_json = click.Option(["--json", "as_json"], is_flag=True, help="print JSON: an object on each line")
+    pins = partial(_pins, installed)
     what_for = "show the settings in force for serve, and where each comes from; no secrets"
     add("settings", partial(_show_settings, installed), what_for, as_json, *own)
-    add("ls", _ls, "list the pins, or what is frozen under one", *where, click.Argument(["pin"], required=False))
+    add(
+        "ls",
+        _ls,
+        "list the pins, or what is frozen under one",
+        *where,
+        as_json,
+        click.Argument(["pin"], required=False, shell_complete=pins),
+    )
+    what_for = "show for each pin: entries, bytes, bytes that other pins have too, hits, and the last use"
+    add("stats", _stats, what_for, *where, as_json)
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
-    add("show", _show, "show everything that is known about a frozen address", *where, address)
-    add("verify", _verify, "read every entry and every byte, and report what is damaged", *where)
-    removed = click.Argument(["address_or_pin"], metavar="ADDRESS|PIN")
+    add("show", _show, "show everything that is known about a frozen address", *where, as_json, address)
+    add("verify", _verify, "read every entry and every byte, and report what is damaged", *where, as_json)
+    dry_run = click.Option(["--dry-run"], is_flag=True, help="only list what would be removed")
+    add("gc", _gc, "remove frozen files that no entry names any more", *where, as_json, dry_run)
+    removed = click.Argument(["address_or_pin"], metavar="ADDRESS|PIN", shell_complete=pins)
     yes = click.Option(["--yes"], is_flag=True, help="do not ask for confirmation")
     add("forget", _forget, "remove frozen copies; shows what will be lost and asks first", *where, removed, yes)
     index = click.Group("index", help="look after the index of a store on several machines")
@@ -123,7 +143,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     stores = [click.Argument([name], metavar="DIR|INDEX,BLOBS") for name in ("source", "target")]
     add("copy", _copy, "copy a mirror to another store; what is there already is left out", *stores)
     for command in (command for adapter in installed for command in adapter.commands):
-        add(command.name, partial(_added, command), command.help, *where, *map(_argument, command.arguments))
+        arguments = [*[as_json] * command.lists, *map(_argument, command.arguments)]
+        add(command.name, partial(_added, command), command.help, *where, *arguments)
     mirror = click.Option(
         ["--mirror"],
         metavar="URL",
@@ -135,7 +156,9 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("warm", partial(_warm, installed), "freeze beforehand what builds will ask for", *_warm_params(), mirror)
     add("pages-password", _pages_password, "make the hash of a password for --pages-password-hash")
     what_for = "print today's pin and the current instant, with lines for installers"
-    add("pin", partial(_pin, installed), what_for, mirror)
+    add("pin", partial(_pin, installed), what_for, as_json, mirror)
+    shell = click.Argument(["shell"], type=click.Choice(["bash", "zsh", "fish"]))
+    add("completion", _completion, "print the script by which a shell completes commands and pins", shell)
     return top
 
 
@@ -185,7 +208,7 @@ def _capture(installed: Sequence[Adapter], **options: Any) -> int:
     logs.begin(settings.log_level)
     try:
         anyio.run(
-            scheduler.capture, settings, installed, _progress(), lambda last: True, _say, backend_options=scheduler.LOOP
+            scheduler.capture, settings, installed, _progress(), lambda last: True, say, backend_options=scheduler.LOOP
         )
     except KeyboardInterrupt:
         print("httpcache: interrupted: what is done is kept, and the next capture does the rest", file=sys.stderr)
@@ -205,7 +228,7 @@ def _show_settings(installed: Sequence[Adapter], as_json: bool, **options: Any) 
 def _ready(**listens: Any) -> int:
     from . import ready
 
-    _say(ready.ask(**listens))
+    say(ready.ask(**listens))
     return 0
 
 
@@ -225,7 +248,7 @@ def _prepare(settings: Settings) -> None:
     if settings.location.is_embedded:
         if takeover.is_due(settings.data):
             with users.alone(settings.data):
-                takeover.take_over(settings.data, _say)
+                takeover.take_over(settings.data, say)
         prepare(settings.data)
     else:
         prepare_node(settings.data)
@@ -235,22 +258,34 @@ def _prepare(settings: Settings) -> None:
         raise MirrorError(f"{settings.data} is read-only: serve it with --offline, or make it writable")
 
 
-def _ls(pin: str | None, **where: Any) -> int:
+def _ls(pin: str | None, as_json: bool, **where: Any) -> int:
     from . import maintenance
 
-    return _with_store(where, partial(maintenance.ls, pin=pin))
+    return _with_store(where, partial(maintenance.ls, rows=Rows(as_json), pin=pin))
 
 
-def _show(address: str, **where: Any) -> int:
+def _stats(as_json: bool, **where: Any) -> int:
+    from .stats import stats
+
+    return _with_store(where, partial(stats, rows=Rows(as_json)))
+
+
+def _show(address: str, as_json: bool, **where: Any) -> int:
+    from .showing import show
+
+    return _with_store(where, partial(show, rows=Rows(as_json), address=address))
+
+
+def _verify(as_json: bool, **where: Any) -> int:
     from . import maintenance
 
-    return _with_store(where, partial(maintenance.show, address=address))
+    return _with_store(where, partial(maintenance.verify, rows=Rows(as_json)))
 
 
-def _verify(**where: Any) -> int:
-    from . import maintenance
+def _gc(as_json: bool, dry_run: bool, **where: Any) -> int:
+    from .collecting import collect
 
-    return _with_store(where, maintenance.verify)
+    return _with_store(where, partial(collect, rows=Rows(as_json), dry_run=dry_run))
 
 
 def _forget(address_or_pin: str, yes: bool, **where: Any) -> int:
@@ -272,7 +307,7 @@ def _upgrade(index: str | None) -> int:
         from httpcache.store import postgres_schema  # an embedded store needs none of what it imports
     except ImportError as error:
         raise MirrorError(f"--index needs {error.name}: install 'freezing-mirror[cluster]'") from error
-    _say("the index is up to date" if postgres_schema.upgrade(index) else "there was nothing to do")
+    say("the index is up to date" if postgres_schema.upgrade(index) else "there was nothing to do")
     return 0
 
 
@@ -294,7 +329,7 @@ def _copy(source: str, target: str) -> int:
     outcome = anyio.run(work)
     for line in outcome.problems:
         print(f"httpcache: {one_line(line)}", file=sys.stderr)
-    _say(copying.summary(outcome))
+    say(copying.summary(outcome))
     return 1 if outcome.problems else 0
 
 
@@ -356,33 +391,50 @@ def _warm(
     outcome = warm.run(asker, wanted, _progress())
     for name, reason in outcome.unmet:
         print(f"httpcache: {one_line(name)}: {one_line(reason)}", file=sys.stderr)
-    _say(outcome.summary)
+    say(outcome.summary)
     return 1 if outcome.unmet else 0
 
 
-def _added(command: Command, data: Path, index: str | None, blobs: str | None, local_cache: int, **given: Any) -> int:
+def _added(
+    command: Command,
+    data: Path,
+    index: str | None,
+    blobs: str | None,
+    local_cache: int,
+    as_json: bool = False,
+    **given: Any,
+) -> int:
     async def work(store: Store) -> int:
+        rows = Rows(as_json)
         with users.alone(data) if command.alone else nullcontext():
-            for line in await command.run(store, given):
-                _say(line)
+            for row in await command.run(store, given):
+                rows.add(row.text, **row.values)
         return 0
 
     return _with_store({"data": data, "index": index, "blobs": blobs, "local_cache": local_cache}, work)
 
 
-def _say(line: str) -> None:
-    """Print a line that may contain untrusted text."""
-    print(one_line(line).encode(sys.stdout.encoding, "backslashreplace").decode(sys.stdout.encoding))
+def _completion(shell: str) -> int:
+    from . import completing
+
+    context = click.get_current_context()
+    print(completing.script(context.find_root().command, shell))
+    return 0
 
 
-def _pin(installed: Sequence[Adapter], mirror: str) -> int:
+def _pins(installed: Sequence[Adapter], *completed: Any) -> list[Any]:
+    from . import completing
+
+    return completing.pins(installed, *completed)
+
+
+def _pin(installed: Sequence[Adapter], mirror: str, as_json: bool) -> int:
     address = urlsplit(mirror)
     if address.scheme not in ("http", "https") or not address.hostname:
         raise MirrorError("--mirror is not an http or https URL: use one like http://127.0.0.1:8080")
     from . import maintenance
 
-    for line in maintenance.pins(mirror.rstrip("/"), installed):
-        print(line)
+    maintenance.pins(mirror.rstrip("/"), installed, Rows(as_json))
     return 0
 
 
@@ -396,11 +448,11 @@ def _with_store(where: dict[str, Any], work: Callable[[Store], Awaitable[int]]) 
     try:
         is_there = not location.is_embedded or (location.data / "VERSION").exists()
     except OSError as error:
-        raise MirrorError(
+        raise StoreError(
             f"{location.data} cannot be read ({error.strerror}): run this command as the user that runs the server"
         ) from error
     if not is_there:
-        raise MirrorError(f"{location.data} is not the data folder of a mirror: name one with --data")
+        raise StoreError(f"{location.data} is not the data folder of a mirror: name one with --data")
 
     async def on_store() -> int:
         with TemporaryDirectory(prefix="httpcache-") as folder:  # of a node: this command needs none of its cache

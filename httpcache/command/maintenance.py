@@ -1,4 +1,4 @@
-"""Commands on a store that an operator can run beside a server: list, show, verify, forget, and print pins."""
+"""Commands on a store that an operator can run beside a server: list, verify, forget, and print pins."""
 
 from __future__ import annotations
 
@@ -6,60 +6,44 @@ import sys
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from typing import Any
 from urllib.parse import unquote, urlsplit
 
 import anyio
 
 from httpcache.adapter import Adapter, today
-from httpcache.errors import Damaged, NotFound, StoreError, StoreFull, one_line, redact
-from httpcache.fields import map_links
+from httpcache.errors import Damaged, NotFound, StoreError, StoreFull
 from httpcache.store import keys
-from httpcache.store.record import Absence, Entry, Record, decode, shown
+from httpcache.store.record import Entry, Record, decode, shown
 from httpcache.store.store import Store
 from httpcache.target import Target, looks_like_url, parse_target, split_path
 from httpcache.units import short_size
 
+from .rows import Rows, instant
+
 SETTLE = 0.5  # seconds until a server has opened a file that it was about to send
 
 
-async def ls(store: Store, *, pin: str | None) -> int:
+async def ls(store: Store, *, rows: Rows, pin: str | None) -> int:
     """Print the pins with their numbers of entries and bytes, or the entries of one pin by address. Raises NotFound."""
     if pin is None:
         for name, count, size in await store.index.pins():
-            print(f"{name:40} {count:8} {short_size(size):>10}")
+            rows.add(f"{name:40} {count:8} {short_size(size):>10}", pin=name, entries=count, bytes=size)
         return 0
     is_empty = True
-    async for _, entry in _entries(store, pin):
-        print(_line(entry))
+    async for _, entry in entries(store, pin):
+        rows.add(_line(entry), **values(entry))
         is_empty = False
     if is_empty:
         raise NotFound(f"nothing is frozen under {pin!r}: `httpcache ls` lists the pins")
     return 0
 
 
-async def show(store: Store, *, address: str) -> int:
-    """Print every record of an address. Raises BadAddress, NotFound."""
-    target = _target(address)
-    found = [entry async for _, entry in _entries(store, target.pin, target)]
-    if not found:
-        raise NotFound(f"{target} is not frozen here")
-    for entry in found:
-        print(f"address   /{entry.pin}/{entry.url}")
-        if isinstance(entry, Absence):
-            print(f"absent    frozen as status {entry.status}\nfrozen    {_instant(entry.created)}\n")
-        else:
-            print(f"from      {entry.final}\nsha256    {entry.digest}\nsize      {entry.size} bytes")
-            print(f"frozen    {_instant(entry.created)}")
-            print(f"readers   {'those whose credentials the upstream accepts' if entry.scope else 'everyone'}")
-            print("".join(f"{name}: {_header(name, value)}\n" for name, value in entry.headers.items()))
-    return 0
-
-
-async def verify(store: Store) -> int:
-    """Read every entry and every byte, and print a line for each that is damaged. Returns 1 if any is, else 0."""
+async def verify(store: Store, *, rows: Rows) -> int:
+    """Read every entry and every byte, and print a row for each that is damaged. Returns 1 if any is, else 0."""
     problems = await store.problems()
     for line in problems:
-        print(line)
+        rows.add(line, problem=line, address=None, sha256=None)
     seen: set[str] = set()
     count = size = 0
     async for entry in _sound_entries(store):
@@ -70,12 +54,15 @@ async def verify(store: Store) -> int:
         size += entry.size
         if not await store.check(entry.digest, entry.size):
             problems.append(entry.digest)
-            print(
-                f"/{entry.pin}/{entry.url}: its bytes, {entry.digest}, are damaged or missing: restore the data folder "
-                "from a backup, or request the address: it is fetched again if the upstream still has the same bytes"
+            address = f"/{entry.pin}/{entry.url}"
+            text = (
+                f"{address}: its bytes, {entry.digest}, are damaged or missing: restore the data folder from a backup, "
+                "or request the address: it is fetched again if the upstream still has the same bytes"
             )
+            rows.add(text, problem="damaged or missing", address=address, sha256=entry.digest)
     damaged = f"{len(problems)} damaged" if problems else "nothing is damaged"
-    print(f"read {count} frozen entries and {len(seen)} files ({short_size(size)}): {damaged}")
+    total = {"entries": count, "files": len(seen), "bytes": size, "damaged": len(problems)}
+    rows.total(f"read {count} frozen entries and {len(seen)} files ({short_size(size)}): {damaged}", total)
     return 1 if problems else 0
 
 
@@ -93,8 +80,8 @@ async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
     Raises BadAddress, NotFound.
     """
     pin = address_or_pin.strip("/")
-    target = _target(address_or_pin) if "/" in pin else None
-    found = [pair async for pair in _entries(store, target.pin if target else pin, target)]
+    target = to_target(address_or_pin) if "/" in pin else None
+    found = [pair async for pair in entries(store, target.pin if target else pin, target)]
     if not found:
         raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
     size = sum(entry.size for _, entry in found if isinstance(entry, Record))
@@ -137,17 +124,18 @@ async def _collect(store: Store, digests: Collection[str]) -> int:
     return await store.collect(digests)
 
 
-def pins(mirror: str, adapters: Sequence[Adapter]) -> list[str]:
-    """Return the lines that show today's pin and the current instant, and how to use them."""
+def pins(mirror: str, adapters: Sequence[Adapter], rows: Rows) -> None:
+    """Print today's pin and the current instant, and how to use them."""
     now = datetime.now(UTC).replace(microsecond=0, tzinfo=None).isoformat() + "Z"
     lines = [f"today   {today()}", f"now     {now}", f"pin     mypin-{today()}", ""]
+    uses = {}
     for title, date in (("as of 00:00 UTC today", today()), ("as of this second", now)):
-        lines.append(f"# {title}")
-        lines += [line for adapter in adapters for _, line in adapter.usage(mirror, date)]
-    return lines
+        uses[date] = {client: line for adapter in adapters for client, line in adapter.usage(mirror, date)}
+        lines += [f"# {title}", *uses[date].values()]
+    rows.add("\n".join(lines), today=today(), now=now, pin=f"mypin-{today()}", commands=uses)
 
 
-async def _entries(store: Store, pin: str, target: Target | None = None) -> AsyncIterator[tuple[str, Entry]]:
+async def entries(store: Store, pin: str, target: Target | None = None) -> AsyncIterator[tuple[str, Entry]]:
     """Yield the entries of a pin, or of a target in it, with their keys, in the order of their addresses."""
     after = None
     while page := await store.index.records(pin, address=shown(target) if target else None, after=after):
@@ -158,7 +146,7 @@ async def _entries(store: Store, pin: str, target: Target | None = None) -> Asyn
         after = page[-1].place
 
 
-def _target(address: str) -> Target:
+def to_target(address: str) -> Target:
     """Parse an address on the mirror, which may begin with the mirror's own URL. Raises BadAddress."""
     path = urlsplit(address)._replace(scheme="", netloc="").geturl() if looks_like_url(address) else address
     path, _, query = path.lstrip("/").partition("?")
@@ -167,19 +155,20 @@ def _target(address: str) -> Target:
     return parse_target(path, query) if looks_like_url(rest) else Target(pin, unquote(rest))
 
 
-def _header(name: str, value: str) -> str:
-    return one_line(map_links(value, redact) if name == "link" else value)
+def values(entry: Entry) -> dict[str, Any]:
+    """Return what programs are told of an entry; `status` is what the upstream answered, 200 if there is a body."""
+    if isinstance(entry, Record):
+        kept: dict[str, Any] = {"status": 200, "sha256": entry.digest, "bytes": entry.size}
+    else:
+        kept = {"status": entry.status, "sha256": None, "bytes": None}
+    return {"address": f"/{entry.pin}/{entry.url}", "frozen": instant(entry.created)} | kept
 
 
 def _line(entry: Entry) -> str:
     address = f"/{entry.pin}/{entry.url}"
     if isinstance(entry, Record):
-        return f"{_instant(entry.created)} {entry.digest[:12]} {short_size(entry.size):>10}  {address}"
-    return f"{_instant(entry.created)} {'absent':12} {'':>10}  {address}"
-
-
-def _instant(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        return f"{instant(entry.created)} {entry.digest[:12]} {short_size(entry.size):>10}  {address}"
+    return f"{instant(entry.created)} {'absent':12} {'':>10}  {address}"
 
 
 def _confirmed() -> bool:

@@ -134,8 +134,17 @@ class Index(Protocol):
     async def body(self, digest: str) -> bytes | None:
         """Return a body that the index keeps, or None. Its bytes are not checked."""
 
-    async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
-        """Remove the bodies that no record has: of these, or of all. Returns the number of bytes freed."""
+    async def shared(self) -> dict[str, int]:
+        """Return how many bytes of each pin's bodies another pin has too, each body counted once; pins with none miss.
+
+        Reads all records.
+        """
+
+    async def unused_bodies(self) -> dict[str, int]:
+        """Return the sizes, in bytes, of the bodies that the index keeps and no record has, by digest."""
+
+    async def remove_bodies(self, digests: Sequence[str]) -> int:
+        """Remove those of these bodies that no record has. Returns the number of bytes freed."""
 
     def lease(self, name: str) -> AbstractAsyncContextManager[bool]:
         """Return a block that holds the right to do something alone, or not: it is True unless another machine has it.

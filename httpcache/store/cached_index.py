@@ -120,7 +120,15 @@ class CachedIndex:
         """See Index."""
         return await self._index.unused(digests)
 
-    async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
+    async def shared(self) -> dict[str, int]:
+        """See Index."""
+        return await self._index.shared()
+
+    async def unused_bodies(self) -> dict[str, int]:
+        """See Index."""
+        return await self._index.unused_bodies()
+
+    async def remove_bodies(self, digests: Sequence[str]) -> int:
         """See Index."""
         self._bodies = SizedLRU(BODIES)
         return await self._index.remove_bodies(digests)

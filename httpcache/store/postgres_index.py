@@ -41,7 +41,16 @@ WHERE NOT EXISTS (SELECT FROM records WHERE records.digest = given.digest COLLAT
 _UNUSED_BODIES = """
 FROM bodies WHERE digest = ANY(%(digests)s) AND NOT EXISTS (SELECT FROM records WHERE records.digest = bodies.digest)
 """
-_ALL_UNUSED = "SELECT digest FROM bodies WHERE NOT EXISTS (SELECT FROM records WHERE records.digest = bodies.digest)"
+_SHARED = """
+WITH several AS (SELECT digest FROM records WHERE digest <> '' GROUP BY digest HAVING count(DISTINCT pin) > 1)
+SELECT pin, sum(size)::bigint FROM (
+    SELECT DISTINCT digest, pin, size FROM records JOIN several USING (digest)
+) AS of_pin GROUP BY pin
+"""
+_ALL_UNUSED = """
+SELECT digest, octet_length(body) FROM bodies
+WHERE NOT EXISTS (SELECT FROM records WHERE records.digest = bodies.digest)
+"""
 _LOCK_BODIES = f"SELECT digest {_UNUSED_BODIES} ORDER BY digest FOR UPDATE OF bodies"
 _DELETE_BODIES = f"DELETE {_UNUSED_BODIES} RETURNING octet_length(body)"
 
@@ -171,6 +180,14 @@ class PostgresIndex:
             return bytes(body)
         return None
 
+    async def shared(self) -> dict[str, int]:
+        """See Index."""
+        return dict(await self._pool.rows(_SHARED))
+
+    async def unused_bodies(self) -> dict[str, int]:
+        """See Index."""
+        return dict(await self._pool.rows(_ALL_UNUSED))
+
     async def problems(self) -> list[str]:
         """See Index."""
         found: list[str] = []
@@ -218,10 +235,8 @@ class PostgresIndex:
             self._listener.changed(token)
         return bool(existed)
 
-    async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
+    async def remove_bodies(self, digests: Sequence[str]) -> int:
         """See Index."""
-        if digests is None:
-            digests = [digest for (digest,) in await self._pool.rows(_ALL_UNUSED)]
         freed = 0
         for part in _parts(digests):
             freed += await self._pool.do(partial(_remove_bodies, part), again=False)

@@ -23,7 +23,7 @@ from .generation import Generation
 from .layout import CHANGES, DATABASE
 from .locks import PATIENCE
 from .seal import sealed, unsealed
-from .sqlite_reader import Reader
+from .sqlite_reader import IS_UNUSED, Reader
 from .sqlite_schema import connect
 from .sqlite_usage import SqliteUsage
 
@@ -91,6 +91,14 @@ class SqliteIndex:
         """See Index."""
         return await self._run(lambda reader: reader.unused(digests))
 
+    async def shared(self) -> dict[str, int]:
+        """See Index."""
+        return await self._run(Reader.shared)
+
+    async def unused_bodies(self) -> dict[str, int]:
+        """See Index."""
+        return await self._run(Reader.unused_bodies)
+
     async def body(self, digest: str) -> bytes | None:
         """See Index."""
         return await self._read(lambda reader: reader.body(digest))
@@ -155,10 +163,8 @@ class SqliteIndex:
         """See Index."""
         return await self._commit(partial(_remove, key))
 
-    async def remove_bodies(self, digests: Sequence[str] | None = None) -> int:
+    async def remove_bodies(self, digests: Sequence[str]) -> int:
         """See Index."""
-        if digests is None:
-            digests = await self._run(_unused_bodies)
         freed = 0
         for start in range(0, len(digests), REMOVED_AT_ONCE):
             freed += await self._commit(partial(_remove_bodies, digests[start : start + REMOVED_AT_ONCE]))
@@ -223,18 +229,11 @@ def _remove(key: str, connection: sqlite3.Connection) -> Outcome[bool]:
     return Outcome(existed, existed)
 
 
-_IS_UNUSED = "NOT EXISTS (SELECT 1 FROM records WHERE records.digest = bodies.digest)"
-
-
-def _unused_bodies(reader: Reader) -> list[str]:
-    return [digest for (digest,) in reader.select(f"SELECT digest FROM bodies WHERE {_IS_UNUSED}")]  # noqa: S608
-
-
 def _remove_bodies(digests: Sequence[str], connection: sqlite3.Connection) -> Outcome[int]:
     freed = 0
     for digest in digests:
         for number, size in connection.execute(
-            f"SELECT number, length(body) FROM bodies WHERE digest = ? AND {_IS_UNUSED}",  # noqa: S608
+            f"SELECT number, length(body) FROM bodies WHERE digest = ? AND {IS_UNUSED}",  # noqa: S608
             (digest,),
         ).fetchall():
             connection.execute("DELETE FROM bodies WHERE number = ?", (number,))

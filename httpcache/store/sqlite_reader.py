@@ -22,6 +22,13 @@ _RECORDS = """
 SELECT address, key, value FROM records JOIN entries USING (key)
 WHERE pin = ? AND (address, key) > (?, ?) AND address >= ? AND address <= ? ORDER BY address, key LIMIT ?
 """
+IS_UNUSED = "NOT EXISTS (SELECT 1 FROM records WHERE records.digest = bodies.digest)"
+_SHARED = """
+WITH several AS (SELECT digest FROM records WHERE digest > '' GROUP BY digest HAVING count(*) > 1),
+     of_pin AS MATERIALIZED (SELECT DISTINCT digest, pin, size FROM several CROSS JOIN records USING (digest)),
+     shared AS (SELECT digest FROM of_pin GROUP BY digest HAVING count(*) > 1)
+SELECT pin, sum(size) FROM of_pin WHERE digest IN shared GROUP BY pin
+"""
 
 
 class Reader:
@@ -79,6 +86,14 @@ class Reader:
         """See Index."""
         statement = "SELECT 1 FROM records WHERE digest = ? LIMIT 1"
         return {digest for digest in digests if not self.select(statement, (digest,))}
+
+    def shared(self) -> dict[str, int]:
+        """See Index."""
+        return dict(self.select(_SHARED))
+
+    def unused_bodies(self) -> dict[str, int]:
+        """See Index."""
+        return dict(self.select(f"SELECT digest, length(body) FROM bodies WHERE {IS_UNUSED}"))  # noqa: S608
 
     def integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the database."""

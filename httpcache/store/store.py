@@ -157,13 +157,20 @@ class Store:
         """
         wanted = None if digests is None else list(digests)
         stamps = await (self._blobs.stamps() if wanted is None else self._blobs.stamps_of(wanted))
-        freed = await self.index.remove_bodies(wanted)
+        freed = await self.index.remove_bodies(list(await self.index.unused_bodies()) if wanted is None else wanted)
         found = list(stamps.items())
         for start in range(0, len(found), CHECKED_AT_ONCE):
             part = dict(found[start : start + CHECKED_AT_ONCE])
             unused = await self.index.unused(part)
             freed += await self._blobs.remove([(digest, part[digest]) for digest in part if digest in unused])
         return freed
+
+    async def garbage(self) -> dict[str, int]:
+        """Return the sizes, in bytes, of the bodies that `collect` would remove now, by digest."""
+        stamps = await self._blobs.stamps()
+        found = await self.index.unused_bodies()
+        unused = await self.index.unused(stamps)
+        return found | {digest: stamps[digest].size for digest in unused}
 
     def use_reserve(self) -> bool:
         """Give up disk space that was set aside, so that something can be removed. Returns whether there was some."""

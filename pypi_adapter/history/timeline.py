@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from enum import Enum, auto
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -114,6 +114,28 @@ def lines(events: Iterable[Event]) -> list[Line]:
 def render(events: Iterable[Event]) -> list[str]:
     """Return `lines` as text: the time to the second in UTC (ISO 8601), and what happened."""
     return [f"{_time(line.instant)}  {line.text}" for line in lines(events)]
+
+
+def told(events: Iterable[Event]) -> list[tuple[str, dict[str, Any]]]:
+    """Return the lines of `render`, each with its values for programs: what happened to which files, and when.
+
+    `was` and `now` are what the index wrote, and `observed` is when it was noticed.
+    """
+    return [(f"{_time(group[0].instant)}  {_line(group)}", _values(group)) for group in _groups(events)]
+
+
+def _values(group: Sequence[Event]) -> dict[str, Any]:
+    event = group[0]
+    return {
+        "instant": _time(event.instant),
+        "observed": _time(event.observed),
+        "until": _time(group[-1].instant),
+        "event": event.kind.name.lower(),
+        "version": event.version,
+        "files": [each.filename for each in group if each.filename is not None],
+        "was": event.was,
+        "now": event.now,
+    }
 
 
 class _Reader:

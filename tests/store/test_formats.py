@@ -100,7 +100,7 @@ def test_one_that_is_in_use_is_left_alone(old: Path) -> None:
 @pytest.mark.parametrize("command", [("ls",), ("verify",), ("captures",)], ids=" ".join)
 def test_other_commands_say_what_to_do(command: tuple[str, ...], old: Path) -> None:
     done = run(*command, "--data", old)
-    assert done.returncode == 1
+    assert done.returncode == 3
     assert "httpcache serve" in done.stderr
     assert is_due(old)
 

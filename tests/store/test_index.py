@@ -195,12 +195,12 @@ async def test_bodies_that_no_record_has_are_removed(index: Index) -> None:
         ("r/4", B._replace(digest="d3"), b"333"),
     ):
         await index.add(key, b"x", columns, body)
-    assert await index.remove_bodies() == 0
+    assert await index.remove_bodies(list(await index.unused_bodies())) == 0
     for key in ("r/1", "r/3", "r/4"):
         await index.remove(key)
     assert await index.remove_bodies(["d1", "d2", "d9"]) == 2
     assert [await index.body(digest) for digest in ("d1", "d2", "d3")] == [b"1", None, b"333"]
-    assert await index.remove_bodies() == 3
+    assert await index.remove_bodies(list(await index.unused_bodies())) == 3
     assert [await index.body(digest) for digest in ("d1", "d2", "d3")] == [b"1", None, None]
 
 
@@ -290,11 +290,19 @@ def test_an_index_behaves_like_a_dictionary(maker: IndexMaker, steps: Sequence[t
                     assert await index.remove(key) == (model.pop(key, None) is not None)
                 else:
                     named = {columns.digest for _, columns in model.values()}
-                    assert await index.remove_bodies() == sum(map(len, bodies - named))
+                    unused = {body: len(body) for body in bodies - named}
+                    assert await index.unused_bodies() == unused
+                    assert await index.remove_bodies(list(unused)) == sum(unused.values())
                     bodies &= named
                 assert await index.get(key) == (model[key][0] if key in model else None)
             assert await everything(index) == {key: value for key, (value, _) in model.items()}
             entries, sizes = Counter[str](), Counter[str]()
+            having = {(columns.digest, columns.pin) for _, columns in model.values()}
+            several = {digest for digest, count in Counter(digest for digest, _ in having).items() if count > 1}
+            shared = Counter[str]()
+            for digest, pin in having:
+                shared[pin] += len(digest) * (digest in several)
+            assert await index.shared() == {pin: size for pin, size in shared.items() if size}
             for _, columns in model.values():
                 entries[columns.pin] += 1
                 sizes[columns.pin] += columns.size
