@@ -40,7 +40,7 @@ class Request:
         path = scope["raw_path"].decode("utf-8", "surrogateescape")
         headers = Headers(scope=scope)
         credentials = read_credentials(headers, settings.credential_headers)
-        if password_of(credentials.basic) is not None:
+        if credentials.basic and password_of(credentials.basic) is not None:
             credentials = replace(credentials, basic=None)
         query = scope["query_string"].decode("utf-8", "surrogateescape")
         return cls(scope, path, query, settings.root_path, headers, credentials)

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pypi_adapter.simple.model import File, Page, identity
-from pypi_adapter.simple.versions import by_version, file_version
+from pypi_adapter.simple.versions import by_version, versions_of
 
 NO_VERSION = ""
 
@@ -45,9 +45,10 @@ def difference(before: Page | None, after: Page | None) -> Difference:
 
 
 def _files(page: Page | None) -> dict[tuple[str, str], tuple[str, File]]:
-    files = page.files if page else ()
-    versions = (page.versions if page else None) or ()
-    return {identity(file): (file_version(file.filename, versions) or NO_VERSION, file) for file in files}
+    if page is None:
+        return {}
+    versions = versions_of([file.filename for file in page.files], page.versions or ())
+    return {identity(file): (version or NO_VERSION, file) for file, version in zip(page.files, versions, strict=True)}
 
 
 def _sorted(versions: set[str]) -> list[str]:

@@ -22,7 +22,7 @@ from pypi_adapter.instants import now
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rule_log import RuleLog
 from pypi_adapter.simple.model import File, Page, ProjectStatus
-from pypi_adapter.simple.versions import by_version, file_version
+from pypi_adapter.simple.versions import by_version, versions_of
 
 from .difference import Difference, difference
 from .drawing import Drawing, draw, lane_of
@@ -196,8 +196,9 @@ def _at_instant(one: Known, name: str, history: History, policy: Policy, asked: 
 def _releases(page: Page, withheld: partial[str | None]) -> list[Release]:
     """Return the releases on a page, the newest first."""
     by: dict[str, list[File]] = {}
-    for file in page.files:
-        by.setdefault(file_version(file.filename, page.versions or ()) or "", []).append(file)
+    versions = versions_of([file.filename for file in page.files], page.versions or ())
+    for file, version in zip(page.files, versions, strict=True):
+        by.setdefault(version or "", []).append(file)
     found = []
     for version in sorted(by, key=by_version, reverse=True):
         files = by[version]

@@ -12,6 +12,7 @@ import html
 import io
 import json
 import os
+import re
 import signal
 import sqlite3
 import threading
@@ -359,8 +360,23 @@ class Scenario:
                 self.everyone(f"/{name}/{path}?sig={QUERY}")
 
     def _own_pages(self) -> None:
-        for path in ("/", "/-/health", "/-/ready", "/-/absent", "/-/pins/", "/-/pins/p/", "/favicon.ico"):
+        for path in ("/", "/-/health", "/-/ready", "/-/absent", "/favicon.ico"):
             self.everyone(path)
+        looked = f"/-/entry/?address=/p/{self.origin.url}/signed?X-Amz-Signature={QUERY}"
+        for path in (
+            "pins/",
+            "pins/p/",
+            "pins/named/",
+            "projects/thing/",
+            "captures/",
+            "rules/",
+            "registries/",
+            "activity/",
+        ):
+            self.everyone(f"/-/{path}")
+        self.everyone(looked)
+        for name in re.findall(rb"/-/entry/[0-9a-f]{64}/", b"".join(self.run.answers.values())):
+            self.ask("nobody", name.decode(), NOBODY)
 
     def _kill_a_worker(self) -> None:
         """While it downloads for one with credentials; what is in the spool then is looked at."""
