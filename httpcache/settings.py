@@ -198,10 +198,9 @@ class Settings:
 
     capture: bool = setting(
         False, kinds.FLAG, CAPTURE, "capture every day at 00:00 UTC, and at the start if a day was missed",
-        is_fixed=True,
     )  # fmt: skip
     capture_every: float | None = setting(
-        None, kinds.MINUTES, CAPTURE, "like --capture, and also this many minutes after the last one", is_fixed=True
+        None, kinds.MINUTES, CAPTURE, "like --capture, and also this many minutes after the last one"
     )
 
     max_clients: int = setting(4096, kinds.COUNT, CLIENTS, "client connections at once, per process", is_fixed=True)

@@ -125,34 +125,60 @@ def upcoming(started: float, ended: float, every: float | None) -> float:
 
 
 class CaptureScheduler:
-    """Runs passes beside a server, one at a time, each in a process of its own with the `settings` of its start."""
+    """Runs passes beside a server, one at a time, each in a process of its own with the settings of its start.
+
+    The settings also say whether there are passes, and when.
+    """
 
     def __init__(self, settings: Settings, adapters: Sequence[Adapter], shared: Path) -> None:
         """`shared` is the folder of the server's metrics."""
-        self.settings = settings
+        self._settings = settings
         self._shared = shared
         self._adapters = adapters
         self._stop = threading.Event()
+        self._changed = threading.Event()
         self._thread = threading.Thread(target=self._run, name="captures")
 
     @contextmanager
     def running(self) -> Iterator[None]:
         """Run passes inside the block; a pass under way at its end is terminated."""
-        self._thread.start()
+        self.use(self._settings)
         try:
             yield
         finally:
             self._stop.set()
-            self._thread.join()
+            self._changed.set()
+            if self._thread.is_alive():
+                self._thread.join()
+
+    def use(self, settings: Settings) -> None:
+        """Use these settings from the next pass on. One that failed is then tried again at once."""
+        self._settings = settings
+        self._changed.set()
+        if self._is_on and not self._thread.is_alive():
+            self._thread.start()
+
+    @property
+    def _is_on(self) -> bool:
+        return self._settings.capture or self._settings.capture_every is not None
 
     def _run(self) -> None:
         spawn = multiprocessing.get_context("spawn")
-        due = 0.0
-        while not self._stop.wait(min(SLEEP, max(0.0, due - time.time()))):
+        due, last = 0.0, None  # when the next pass is due, and when the last one began and ended, if it succeeded
+        while True:
+            self._changed.wait(min(SLEEP, max(0.0, due - time.time())))
+            if self._stop.is_set():
+                return
+            if self._changed.is_set():
+                self._changed.clear()
+                due = upcoming(*last, self._settings.capture_every) if last else 0.0
             started = time.time()
+            if not self._is_on:
+                due = started + SLEEP
+                continue
             if started < due <= started + DAY:  # if it is further away, the clock was set back
                 continue
-            process = spawn.Process(target=_pass, args=(os.getpid(), self.settings, self._adapters, self._shared))
+            process = spawn.Process(target=_pass, args=(os.getpid(), self._settings, self._adapters, self._shared))
             try:
                 process.start()
             except OSError as error:
@@ -164,7 +190,8 @@ class CaptureScheduler:
             process.terminate()
             process.join()
             ended = time.time()
-            due = ended + RETRY if process.exitcode else upcoming(started, ended, self.settings.capture_every)
+            last = None if process.exitcode else (started, ended)
+            due = upcoming(started, ended, self._settings.capture_every) if last else ended + RETRY
 
 
 def _pass(parent: int, settings: Settings, adapters: Sequence[Adapter], shared: Path) -> None:

@@ -10,7 +10,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from functools import partial
 from multiprocessing import Pipe
 from multiprocessing.connection import Connection
@@ -97,8 +97,7 @@ def _run(reloading: Reloading, adapters: Sequence[Adapter], shared: Path) -> int
     server.patience = settings.client_timeout
     server.reloading, server.scheduler, server.channels = reloading, scheduler, {}
     signal.signal(signal.SIGHUP, server.signal_handler_reload)  # granian sets it later: until then it would end us
-    capturing = scheduler.running() if settings.capture or settings.capture_every else nullcontext()
-    with capturing, renewing(settings, server.renew):
+    with scheduler.running(), renewing(settings, server.renew):
         server.serve(target_loader=partial(worker.load, os.getpid(), adapters, shared), wrap_loader=False)
     return 0
 
@@ -165,7 +164,7 @@ class _Server(Granian):  # type: ignore[misc, valid-type]
     def _reread(self) -> None:
         """Read the settings again, and hand them to the workers, which go on."""
         if self.reloading.again():
-            self.scheduler.settings = self.reloading.settings
+            self.scheduler.use(self.reloading.settings)
             threading.Thread(target=self._hand_on, daemon=True).start()  # a worker that hangs holds up nobody
 
     def _hand_on(self) -> None:

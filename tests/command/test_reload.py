@@ -192,9 +192,10 @@ def test_a_file_that_is_wrong_changes_nothing(upstream: Upstream, mirror_with: C
 def test_what_needs_a_restart_is_said_and_stays(mirror_with: Callable[..., Mirror]) -> None:
     server = mirror_with("max-clients = 100\n")
     before = workers(server)
-    logged = reload(server, "max-clients = 200\ncapture = true\nproxy = 'http://me:S3CRET@127.0.0.1:1'\n")
+    logged = reload(server, "max-clients = 200\nmax-header = '32K'\nproxy = 'http://me:S3CRET@127.0.0.1:1'\nport = 1\n")
     assert "max-clients: 200 (httpcache.toml:1) needs a restart: until then it is 100\n" in logged
-    assert "capture: on (httpcache.toml:2) needs a restart: until then it is off\n" in logged
+    assert "port: 1 (httpcache.toml:4) needs a restart" not in logged  # --port is stronger
+    assert "max-header: 32K (httpcache.toml:2) needs a restart: until then it is 64K\n" in logged
     assert "proxy: (set) (httpcache.toml:3); it was nothing\n" in logged
     assert "S3CRET" not in logged
     again = reload(server)
@@ -295,6 +296,21 @@ def test_the_next_capture_has_the_new_settings(
     (server.folder / "names").write_text("some-thing\n")
     reload(server, "capture-every = 0.02\n" + table("registry", name="internal", index=named.url, capture="names"))
     eventually(lambda: "captured internal" in server.log())
+
+
+def test_captures_begin_and_end_with_the_settings(pypi: PyPI, mirror_with: Callable[..., Mirror]) -> None:
+    pypi.upload(wheel("some-thing", "1.0"), "2024-01-02T00:00:00Z")
+    server = mirror_with("", upstream=pypi.url)
+    assert "capture: on (httpcache.toml:1); it was off" in reload(server, "capture = true\n")
+    eventually(lambda: "captured pypi" in server.log())
+    reload(server, "capture-every = 0.02\n")
+    eventually(lambda: server.log().count("captured pypi") >= 3)
+    reload(server, "")
+    before = server.log().count("captured pypi")
+    time.sleep(3)  # in which there would be another
+    assert server.log().count("captured pypi") <= before + 1, "one may have been under way"
+    reload(server, "capture = true\ncapture-every = 0.02\n")
+    eventually(lambda: server.log().count("captured pypi") >= before + 3)
 
 
 # Each setting that a running server changes
@@ -414,7 +430,7 @@ def test_a_setting_that_a_running_server_changes(text: str, is_changed: Callable
 def test_every_setting_that_is_not_fixed_was_changed() -> None:
     """Or is hard to see from outside; then it is part of an application that is replaced whole."""
     changed = {line.partition(" ")[0] for text, _ in CHANGES for line in text.splitlines()}
-    elsewhere = {"log-level"}
+    elsewhere = {"log-level", "capture", "capture-every"}
     unseen = {
         "redirect-above", "trusted-proxy", "allow-port", "ca-bundle", "connect-timeout", "min-rate",
         "max-connections-per-origin", "pypi-upstream", "pypi-capture", "pypi-second-look", "pypi-read-ahead",
