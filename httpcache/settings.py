@@ -188,6 +188,9 @@ class Settings:
     access_log: bool = setting(
         False, kinds.FLAG, SERVING, "log each request, with an id that it may bring as X-Request-ID"
     )
+    traces: bool = setting(
+        False, kinds.FLAG, SERVING, "send OpenTelemetry traces to where OTEL_EXPORTER_OTLP_ENDPOINT says", is_fixed=True
+    )
     pages: str = setting(
         ON, kinds.choice("WHETHER", (OFF, ON, PASSWORD)), SERVING,
         "the pages for people below /-/: off, on, or password: for who has logged in",

@@ -227,8 +227,8 @@ class UpstreamClient:
     async def _get(self, url: str, headers: Headers, trusted: bool, pace: Pace) -> AsyncIterator[httpx.Response]:
         slots = self._trusted_slots if trusted else self._guarded_slots
         async with slots.turn(origin(url)):
-            with self._counted(url), _mapped(url):
-                response = await pace.wait(lambda: self._sent(url, headers, trusted))
+            with self._counted(url), trace.to_upstream(url) as parent, _mapped(url):
+                response = await pace.wait(lambda: self._sent(url, headers, trusted, parent))
             self.metrics.count(UPSTREAM_REQUESTS, self.metrics.origin(origin(url)), f"{response.status_code // 100}xx")
             try:
                 self._check_head(response, url)
@@ -248,13 +248,12 @@ class UpstreamClient:
             raise
         self.metrics.time(UPSTREAM_DURATION, name, seconds=perf_counter() - began)
 
-    async def _sent(self, url: str, headers: Headers, trusted: bool) -> httpx.Response:
+    async def _sent(self, url: str, headers: Headers, trusted: bool, parent: str) -> httpx.Response:
         """Send a request, and retry once if the connection broke before the response, as idle connections do.
 
         A GET is idempotent, so RFC 9110 section 9.2.2 allows the retry.
         """
         replaced = {name.lower() for name, _ in headers}
-        parent = trace.current()
         all_own = (*self._own_headers, (trace.PARENT, parent)) if parent else self._own_headers
         own = ((name, value) for name, value in all_own if name.lower() not in replaced)
         request = httpx.Request(

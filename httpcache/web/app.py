@@ -194,6 +194,15 @@ def _elsewhere(settings: Settings, scope: Scope) -> ASGIApp | None:
     return text(404, "this page is at another port, which the operator has chosen (--admin-port)")
 
 
+def _traced(app: ASGIApp) -> ASGIApp:
+    """Return the application with its requests recorded. Raises MirrorError if what that needs is not installed."""
+    try:
+        from .telemetry import Traced
+    except ImportError as error:
+        raise MirrorError(f"--traces needs {error.name}: install 'freezing-mirror[otel]'") from error
+    return Traced(app)
+
+
 def build(
     settings: Settings,
     adapters: Sequence[Adapter],
@@ -265,6 +274,8 @@ def build(
     served: ASGIApp = RootPath(outermost, settings.root_path) if kept_on else outermost
     if settings.cors:
         served = Cors(served, settings.credential_headers, settings.keep_headers)
+    if settings.traces:
+        served = _traced(served)
     if settings.access_log:
         served = AccessLog(served)
     return TrustedProxies(served, settings.trusted_proxies)
