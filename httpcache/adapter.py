@@ -31,12 +31,17 @@ if TYPE_CHECKING:  # what lists something imports this module, and nothing that 
 
 @dataclass(frozen=True)
 class Argument:
-    """An argument of a command: `project` is positional, `--reason` an option. One without a metavar is a flag."""
+    """An argument of a command: `project` is positional, `--reason` an option. One without a metavar is a flag.
+
+    `short` is another name of an option, `-r`. A positional one can take `many` values: all that are left.
+    """
 
     name: str
     help: str
     metavar: str = ""
     required: bool = False
+    short: str = ""
+    many: bool = False
 
 
 class Row(NamedTuple):
@@ -63,6 +68,20 @@ class Command:
     run: Callable[[Store, Mapping[str, Any]], Awaitable[Sequence[Row]]]
     alone: bool = False
     lists: bool = False
+
+
+@dataclass(frozen=True)
+class Tool:
+    """A command that an adapter adds, and that works through a running mirror, as a client.
+
+    `run` receives the mirror and the arguments by name, as that of a Command does, and returns the exit code. Raises
+    MirrorError.
+    """
+
+    name: str
+    help: str
+    arguments: Sequence[Argument]
+    run: Callable[[Client, Mapping[str, Any]], int]
 
 
 @dataclass(frozen=True)
@@ -125,6 +144,18 @@ class Fetched(NamedTuple):
     body: bytes
 
 
+class Client(Protocol):
+    """A client of a running mirror; threads may share it."""
+
+    url: str
+    """The mirror's address, without a slash at its end, and without a login."""
+    environment: Mapping[str, str]
+    """The variables of this process, for programs that it starts."""
+
+    def read(self, url: str, accept: str) -> Fetched:
+        """Return what a URL of the mirror answers to a GET with this `Accept`. Raises NotFound, MirrorError."""
+
+
 @dataclass(frozen=True)
 class Build:
     """A build to come, for which a mirror is to be warmed.
@@ -165,6 +196,7 @@ class Adapter(Protocol):
     settings: Sequence[Setting[Any]]
     tables: Sequence[str]
     commands: Sequence[Command]
+    tools: Sequence[Tool]
 
     def check(self, settings: Settings) -> None:
         """Check the settings and tables before the server starts. Raises MirrorError if one is not valid."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from httpcache.adapter import Build, Command, Fetched, Recipe, Unmet, Wish
+from httpcache.adapter import Build, Command, Fetched, Recipe, Tool, Unmet, Wish
 from httpcache.settings import Setting, Settings
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ class NpmAdapter:
     settings: Sequence[Setting[Any]] = ()
     tables: Sequence[str] = ()
     commands: Sequence[Command] = ()
+    tools: Sequence[Tool] = ()
 
     def check(self, settings: Settings) -> None:
         """Do nothing: the adapter has no settings."""

@@ -10,6 +10,7 @@ from httpcache.settings import Settings
 
 from .commands import COMMANDS
 from .settings import SETTINGS
+from .tools import TOOLS
 
 if TYPE_CHECKING:
     from httpcache.adapter import Bound
@@ -22,6 +23,7 @@ class PypiAdapter:
     settings = SETTINGS
     tables = ("cooldown", "advisories", "block", "allow", "registry", "group")
     commands = COMMANDS
+    tools = TOOLS
 
     def check(self, settings: Settings) -> None:
         """Raise MirrorError if a table of the adapter is not valid."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import http.client
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 from urllib.error import HTTPError, URLError
@@ -13,7 +13,7 @@ from urllib.parse import urlsplit, urlunsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from httpcache.adapter import Fetched
-from httpcache.errors import MirrorError, one_line, redact
+from httpcache.errors import MirrorError, NotFound, one_line, redact
 
 TRIES = 5
 FIRST_PAUSE = 1.0  # seconds; twice as long each time
@@ -33,8 +33,9 @@ class Drained(NamedTuple):
 class Asker:
     """A client of the mirror at a URL, whose login is sent along (Basic). No proxy is used. Threads may share it."""
 
-    def __init__(self, mirror: str) -> None:
+    def __init__(self, mirror: str, environment: Mapping[str, str] | None = None) -> None:
         """Raise MirrorError if it is not the address of a mirror."""
+        self.environment = environment or {}
         address = urlsplit(mirror)
         if address.scheme not in ("http", "https") or not address.hostname:
             raise MirrorError(f"{redact(mirror)} is not an http or https URL: use one like http://127.0.0.1:8080")
@@ -87,7 +88,7 @@ def _told() -> Iterator[None]:
     except HTTPError as error:
         with error:
             text = one_line(error.read(2000).decode("utf-8", "replace").strip())
-        raise MirrorError(f"{error.code}: {text}") from error
+        raise (NotFound if error.code == 404 else MirrorError)(f"{error.code}: {text}") from error
     except URLError as error:
         raise MirrorError(f"the mirror cannot be reached ({error.reason}): is it running?") from error
     except (OSError, http.client.HTTPException) as error:

@@ -21,7 +21,7 @@ from urllib.parse import urlsplit
 import click
 
 from httpcache import __version__
-from httpcache.adapter import Adapter, Argument, Build, Command, Progress, Wish, adapters, today, usage
+from httpcache.adapter import Adapter, Argument, Build, Command, Progress, Tool, Wish, adapters, today, usage
 from httpcache.errors import BadAddress, MirrorError, StoreError, one_line
 from httpcache.settings import SERVER, STORE, Location, Settings, declared
 
@@ -154,6 +154,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
         show_default=True,
     )
     add("warm", partial(_warm, installed), "freeze beforehand what builds will ask for", *_warm_params(), mirror)
+    for tool in (tool for adapter in installed for tool in adapter.tools):
+        add(tool.name, partial(_tool, tool), tool.help, *map(_argument, tool.arguments), mirror)
     add("pages-password", _pages_password, "make the hash of a password for --pages-password-hash")
     what_for = "print today's pin and the current instant, with lines for installers"
     add("pin", partial(_pin, installed), what_for, as_json, mirror)
@@ -165,10 +167,12 @@ def program(installed: Sequence[Adapter]) -> click.Group:
 def _argument(argument: Argument) -> click.Parameter:
     """Return an argument of an adapter's command as a click parameter."""
     if not argument.name.startswith("--"):
-        return click.Argument([argument.name], metavar=argument.metavar, help=argument.help)
+        count = -1 if argument.many else 1
+        return click.Argument([argument.name], metavar=argument.metavar, help=argument.help, nargs=count)
+    names = [argument.short, argument.name] if argument.short else [argument.name]
     if argument.metavar:
-        return click.Option([argument.name], metavar=argument.metavar, required=argument.required, help=argument.help)
-    return click.Option([argument.name], is_flag=True, help=argument.help)
+        return click.Option(names, metavar=argument.metavar, required=argument.required, help=argument.help)
+    return click.Option(names, is_flag=True, help=argument.help)
 
 
 def _serve(installed: Sequence[Adapter], **options: Any) -> int:
@@ -393,6 +397,12 @@ def _warm(
         print(f"httpcache: {one_line(name)}: {one_line(reason)}", file=sys.stderr)
     say(outcome.summary)
     return 1 if outcome.unmet else 0
+
+
+def _tool(tool: Tool, mirror: str, **given: Any) -> int:
+    from .asking import Asker
+
+    return tool.run(Asker(mirror, os.environ), given)
 
 
 def _added(

@@ -95,7 +95,7 @@ def _resolved(build: Build, read: Read, file: Path, target: _Target) -> Found:
     try:
         found = resolve(file, f"{build.index}/", target.python, PLATFORMS[target.name].target)
     except MirrorError as error:
-        return [Unmet(str(file), error.text)]
+        return [Unmet(f"{file} for {target}", error.text)]
     return _locked(build, read, [replace(each, marker=None) for each in found], [target])
 
 

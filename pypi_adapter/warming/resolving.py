@@ -12,7 +12,7 @@ from .locks import Locked
 from .requirements_file import read_pinned
 
 SECONDS = 3600.0  # for one resolution
-_OPTIONS = ("--generate-hashes", "--no-header", "--no-annotate", "--no-config", "--no-cache", "--quiet")
+_OPTIONS = ("--generate-hashes", "--no-header", "--no-annotate", "--no-config", "--quiet")
 
 
 def resolve(file: Path, index: str, python: str, target: str) -> list[Locked]:
@@ -21,13 +21,27 @@ def resolve(file: Path, index: str, python: str, target: str) -> list[Locked]:
     `index` is a URL; `python` is a version, `target` what `uv pip compile --python-platform` calls a platform. Nothing
     is taken from uv's cache: the mirror is asked for everything. Raises MirrorError.
     """
+    for_target = ("--python-version", python, "--python-platform", target, "--no-cache")
+    found = read_pinned(compiled(file, index, *for_target))
+    if found is None:
+        raise MirrorError(f"what uv resolved {file} to cannot be read")
+    return found
+
+
+def find_uv() -> str:
+    """Return the path of uv. Raises MirrorError."""
     uv = shutil.which("uv")
     if uv is None:
-        raise MirrorError(f"{file} does not pin everything with hashes, and to resolve it uv is needed: install uv")
-    command = [uv, "pip", "compile", str(file), "--default-index", index, "--python-version", python]
+        raise MirrorError("requirements are resolved by uv: install uv, or put it on the PATH")
+    return uv
+
+
+def compiled(file: Path, index: str, *options: str) -> str:
+    """Return the requirements, with hashes, that `uv pip compile` with these options writes. Raises MirrorError."""
+    command = [find_uv(), "pip", "compile", str(file), "--default-index", index, *options, *_OPTIONS]
     try:
         ran = subprocess.run(  # noqa: S603 - the user's own uv and file
-            [*command, "--python-platform", target, *_OPTIONS],
+            command,
             capture_output=True,
             text=True,
             timeout=SECONDS,
@@ -36,11 +50,8 @@ def resolve(file: Path, index: str, python: str, target: str) -> list[Locked]:
     except subprocess.TimeoutExpired:
         raise MirrorError(f"uv has not resolved {file} within {SECONDS:.0f} s") from None
     if ran.returncode:
-        raise MirrorError(f"for Python {python} it cannot be resolved: {_said(ran.stderr, index)}")
-    found = read_pinned(ran.stdout)
-    if found is None:
-        raise MirrorError(f"what uv resolved {file} to cannot be read")
-    return found
+        raise MirrorError(f"it cannot be resolved: {_said(ran.stderr, index)}")
+    return ran.stdout
 
 
 def _said(text: str, index: str) -> str:

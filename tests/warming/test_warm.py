@@ -186,7 +186,7 @@ UNMET = {
     "a version that is not there": ("other==2.0 --hash=sha256:00", "other 2.0: the index has no file of it"),
     "another hash": ("other==1.0 --hash=sha256:00", "other 1.0: the index has no file of it with a locked hash"),
     "an address": ("other @ https://example.com/o.whl", "other: it does not come from an index but from https://exam"),
-    "what cannot be resolved": ("other>5", "requirements.txt: for Python 3.12 it cannot be resolved: "),
+    "what cannot be resolved": ("other>5", "requirements.txt for Python 3.12 on "),
 }
 
 

@@ -1,0 +1,1 @@
+"""Finds the upload that broke a build, as `git bisect run` finds a commit."""

@@ -1,0 +1,35 @@
+"""The commands that work through a running mirror; each imports what it needs when it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from httpcache.adapter import Argument, Client, Tool
+
+
+def _bisect(mirror: Client, given: Mapping[str, Any]) -> int:
+    from .bisecting.command import bisect
+
+    return bisect(mirror, given)
+
+
+TOOLS = [
+    Tool(
+        "bisect",
+        "find the upload that broke a build: try dates between a good and a bad one",
+        [
+            Argument("--good", "date or instant at which the build worked", "DATE", required=True),
+            Argument("--bad", "date or instant at which it fails", "DATE", required=True),
+            Argument("--requirements", "requirements of the build (default: requirements.txt)", "FILE", short="-r"),
+            Argument("--index", "registry or group (default: pypi)", "NAME"),
+            Argument("--python", "interpreter or version, for uv (default: the one of this command)", "PYTHON"),
+            Argument("--repeat", "run the command so often: good if it succeeds each time (default: 1)", "N"),
+            Argument("--folder", "where environments and results are kept (default: .httpcache-bisect)", "DIR"),
+            Argument("--resume", "go on with an interrupted bisection"),
+            Argument("--json", "print JSON"),
+            Argument("command", "exit code 0: good, 125: skip, any other: bad", "COMMAND...", many=True),
+        ],
+        _bisect,
+    ),
+]
