@@ -69,7 +69,7 @@ class GroupConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """The contents of the configuration file.
+    """The contents of the tables.
 
     `policy` applies to the built-in registry, `named_policy` to those in `registries`.
     """

@@ -298,7 +298,12 @@ def test_the_server_says_which_file_it_read(tmp_path: Path) -> None:
         server.kill()
 
 
-def test_the_example_can_be_used() -> None:
+@pytest.mark.parametrize("file", sorted(ROOT.glob("examples/**/httpcache.toml")), ids=lambda file: file.parent.name)
+def test_every_example_can_be_used(file: Path) -> None:
+    assert in_force(file, {}).settings(INSTALLED, {"GITLAB_TOKEN": "x"}).data == Path("/var/lib/httpcache")
+
+
+def test_what_the_example_says_is_in_force() -> None:
     file = ROOT / "examples/httpcache.toml"
     chosen = in_force(file, {}).settings(INSTALLED, {"GITLAB_TOKEN": "x"})
     assert (chosen.workers, chosen.max_file, chosen.capture) == (2, 64 * 1024**3, True)
