@@ -17,11 +17,11 @@ from httpcache.pages.upstreams import by_origin
 from httpcache.under_way import FILE, Noted, works
 from tests.support import http
 from tests.support.inside import until
-from tests.support.lived import lived
+from tests.support.lived import NAME, command, lived
 from tests.support.mirror import Mirror
 from tests.support.pages import check_inert
 from tests.support.registries import PyPI
-from tests.support.upstream import Response, Upstream
+from tests.support.upstream import Request, Response, Upstream
 
 HASH = "scrypt:14:8:5:AAAAAAAAAAAAAAAAAAAAAA==:kSQ1bJYPD8Jgs7OVgip9Bc7Nv0GJkSsREzrHDUV_bZ4="
 LOGIN = ("httpcache-pages", "correct horse")
@@ -151,3 +151,26 @@ def test_upstreams_are_summed_over_processes() -> None:
     assert found["https://a"].causes == {"5xx": 2, "TimedOut": 2}
     assert found["https://a"].seconds == pytest.approx(0.5)
     assert by_origin([]) == {}
+
+
+def test_a_capture_under_way(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
+    """How far the command is that runs beside the server; nothing is left of it afterwards."""
+    server = lived(pypi, mirror)
+    page, release = pypi.index.otherwise, threading.Event()
+
+    def waiting(request: Request) -> Response:
+        release.wait(30)
+        return page(request)
+
+    pypi.set_status(NAME, "active")
+    pypi.index.pages[f"/simple/{NAME}/"] = waiting
+    capturing = threading.Thread(target=command, args=(server, "capture"))
+    capturing.start()
+    try:
+        until(lambda: "capture of pypi: 0 of 1" in text_of(server, "/-/activity/"), "the capture")
+    finally:
+        release.set()
+        capturing.join()
+    assert "Capture under way None." in text_of(server, "/-/activity/")
+    assert "2 complete captures" in text_of(server, "/-/captures/")
+    assert not (server.data / FILE).exists()
