@@ -9,7 +9,7 @@ from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from httpcache.credentials import PUBLIC
-from httpcache.errors import BadAddress, NotFound, redact
+from httpcache.errors import BadAddress, Damaged, NotFound, redact
 from httpcache.fields import map_links
 from httpcache.freezing.mirror import Mirror
 from httpcache.page import Page, Shown, Visit
@@ -89,13 +89,23 @@ async def _entry(mirror: Mirror, visit: Visit) -> Shown:
         record=record,
         status=None if isinstance(entry, Record) else entry.status,
         final=_final(record, sees_all=visit.sees_all) if record else None,
-        condition=_CONDITIONS[mirror.store.condition(record.digest, record.size)] if record else "",
+        condition=await _condition(mirror, record) if record else "",
         headers=_headers(record.headers) if record else {},
         is_private=record is not None and record.scope != PUBLIC,
         used=(await mirror.store.usage.entries([entry.target])).get(entry.target),
         readers=await mirror.store.usage.readers(entry.target) if visit.sees_all else None,
     )
     return Shown("entry.html", page)
+
+
+async def _condition(mirror: Mirror, record: Record) -> str:
+    """Return in words what is known about a body; a small one is read."""
+    try:
+        if await mirror.store.small_body(record.digest, record.size) is not None:
+            return "in the index, verified just now"
+    except Damaged:
+        return _CONDITIONS[Condition.BROKEN]
+    return _CONDITIONS[mirror.store.condition(record.digest, record.size)]
 
 
 def _final(record: Record, *, sees_all: bool) -> str | None:
