@@ -7,7 +7,7 @@ pypi = "pypi_adapter:adapter"
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -27,6 +27,7 @@ if TYPE_CHECKING:  # what lists something imports this module, and nothing that 
     from .page import Page
     from .request import Request
     from .settings import Setting, Settings
+    from .settings_file import SettingsFile
 
 
 @dataclass(frozen=True)
@@ -186,6 +187,29 @@ class Unmet(NamedTuple):
     reason: str
 
 
+class Frozen(NamedTuple):
+    """Records and absences: all under a pin, or of some of its `urls` as records show them."""
+
+    pin: str
+    urls: tuple[str, ...] | None = None
+
+
+class Kept(NamedTuple):
+    """A log of the store, by its name.
+
+    `values`: those to be taken if not all are; then it is a set, to which values can be added in any order. `made`
+    returns when a value was made, in seconds since the epoch, None if its values do not tell.
+    """
+
+    name: str
+    values: Sequence[bytes] | None = None
+    is_set: bool = False
+    made: Callable[[bytes], float] | None = None
+
+
+Part = Frozen | Kept
+
+
 class Adapter(Protocol):
     """An ecosystem: its settings and commands, its usage lines, and how it answers requests.
 
@@ -209,6 +233,14 @@ class Adapter(Protocol):
 
         `read` returns what a URL of the mirror answers to a GET with this `Accept`; threads may call it. Raises
         MirrorError.
+        """
+
+    def parts(self, store: Store, file: SettingsFile, name: str, date: str, *, settle: bool) -> AsyncIterator[Part]:
+        """Yield what belongs to a pin or an index besides what is frozen under a pin of that name, for an export.
+
+        `date`: an index as of a date or instant, with what is on its pages then; "" for all of it, or a pin. A log
+        is yielded before those that it speaks of, because they can grow meanwhile. With `settle`, what is known of
+        the logs' subjects is written to the logs first. Raises MirrorError.
         """
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from httpcache.adapter import Build, Command, Fetched, Recipe, Tool, Unmet, Wish
+from httpcache.adapter import Build, Command, Fetched, Part, Recipe, Tool, Unmet, Wish
 from httpcache.settings import Setting, Settings
 
 if TYPE_CHECKING:
     from httpcache.adapter import Bound as BoundAdapter
     from httpcache.freezing.mirror import Mirror
+    from httpcache.settings_file import SettingsFile
+    from httpcache.store.store import Store
 
 
 class NpmAdapter:
@@ -35,6 +37,12 @@ class NpmAdapter:
         from .package_lock import planned  # only `httpcache warm` needs it
 
         return planned(build, read)
+
+    def parts(self, store: Store, file: SettingsFile, name: str, date: str, *, settle: bool) -> AsyncIterator[Part]:
+        """Return what packuments of a pin have announced; there are no dated indexes."""
+        from .announcements import carried  # only an export needs it
+
+        return carried(store, "" if date else name)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the command lines for npm, pnpm and Yarn."""

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence, Set
 from hashlib import sha256
 
 import msgspec
 
+from httpcache.adapter import Kept
+from httpcache.credentials import PUBLIC
 from httpcache.freezing.download import Digest
 from httpcache.lru import SizedLRU
 from httpcache.store.log import Log
+from httpcache.store.record import Record, decode
 from httpcache.store.store import Store
 from httpcache.target import Target, origin
 
@@ -98,6 +101,39 @@ class Announcements:
             if found:
                 return tuple(sorted(found))
         return ()
+
+
+async def carried(store: Store, pin: str) -> AsyncIterator[Kept]:
+    """Yield the notes of a pin for an export: those that name a file that is frozen there, and that everyone may read.
+
+    Notes of other packages are made again when their packument is next requested.
+    """
+    known = [value.decode() for value in await Log(store, f"npm/{pin}/registries").read()] if pin else []
+    urls: set[str] = set()
+    folder, idents = "", set[bytes]()
+    after = None
+    while known and (page := await store.index.records(pin, after=after)):
+        for entry in (decode(value) for _, value in page):
+            if not isinstance(entry, Record) or entry.scope != PUBLIC:
+                continue
+            urls.update(registry for registry in known if entry.url.startswith(registry))
+            if _folders(entry.url)[-1] != folder:  # they come in the order of their addresses
+                async for kept in _carried(store, pin, folder, idents):
+                    yield kept
+                folder, idents = _folders(entry.url)[-1], set()
+            idents.add(_ident(entry.url))
+        after = page[-1].place
+    async for kept in _carried(store, pin, folder, idents):
+        yield kept
+    yield Kept(f"npm/{pin}/registries", [url.encode() for url in sorted(urls)], is_set=True)
+
+
+async def _carried(store: Store, pin: str, folder: str, idents: Set[bytes]) -> AsyncIterator[Kept]:
+    """Yield the notes of a folder that name one of these files."""
+    for own in (True, False) if idents else ():
+        values = await Log(store, _name(pin, own, folder)).read()
+        if named := [value for value in values if any(ident in value for ident in idents)]:
+            yield Kept(_name(pin, own, folder), named, is_set=True)
 
 
 def _folders(url: str) -> Sequence[str]:

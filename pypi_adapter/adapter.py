@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from httpcache.adapter import Build, Fetched, Recipe, Unmet, Wish
+from httpcache.adapter import Build, Fetched, Part, Recipe, Unmet, Wish
 from httpcache.settings import Settings
 
 from .commands import COMMANDS
@@ -15,6 +15,8 @@ from .tools import TOOLS
 if TYPE_CHECKING:
     from httpcache.adapter import Bound
     from httpcache.freezing.mirror import Mirror
+    from httpcache.settings_file import SettingsFile
+    from httpcache.store.store import Store
 
 
 class PypiAdapter:
@@ -42,6 +44,12 @@ class PypiAdapter:
         from .warming import planning  # only this command needs it
 
         return None if build.file and build.file.suffix == ".json" else planning.plan(build, read)
+
+    def parts(self, store: Store, file: SettingsFile, name: str, date: str, *, settle: bool) -> AsyncIterator[Part]:
+        """Return what belongs to a registry or group, as of a date or in all, or to a pin."""
+        from .belongings import parts  # only an export needs it
+
+        return parts(store, file, name, date, settle=settle)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return a label and a command for each client that the start page shows."""

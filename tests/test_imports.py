@@ -18,7 +18,7 @@ FLOORS = {
     "httpcache": [
         ["__main__"],
         ["command"],
-        ["web"],
+        ["archive", "web"],
         ["pages"],
         ["adapter"],
         ["freezing"],
@@ -28,7 +28,7 @@ FLOORS = {
     "pypi_adapter": [
         ["__init__"],
         ["adapter"],
-        ["bound"],
+        ["bound", "belongings"],
         ["config", "commands", "tools"],
         ["settings", "operations", "bisecting"],
         ["web", "capture", "pages", "warming"],

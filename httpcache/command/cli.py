@@ -142,6 +142,9 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     top.add_command(index)
     stores = [click.Argument([name], metavar="DIR|INDEX,BLOBS") for name in ("source", "target")]
     add("copy", _copy, "copy a mirror to another store; what is there already is left out", *stores)
+    what_for = "write pins and indexes to one file, for a mirror without a network"
+    add("export", partial(_export, installed), what_for, *where, *_export_params())
+    add("import", _import, "take in a file that was exported: all of it, or nothing", *where, *_import_params())
     for command in (command for adapter in installed for command in adapter.commands):
         arguments = [*[as_json] * command.lists, *map(_argument, command.arguments)]
         add(command.name, partial(_added, command), command.help, *where, *arguments)
@@ -335,6 +338,64 @@ def _copy(source: str, target: str) -> int:
         print(f"httpcache: {one_line(line)}", file=sys.stderr)
     say(copying.summary(outcome))
     return 1 if outcome.problems else 0
+
+
+def _export_params() -> Iterator[click.Parameter]:
+    file = click.Path(path_type=Path)
+    text = "pins, and indexes with a date or without: tools-2024-01-02, pypi@2024-01-02, team"
+    yield click.Argument(["selected"], metavar="PIN|INDEX@DATE...", nargs=-1, required=True, help=text)
+    yield click.Argument(["path"], metavar="FILE", type=file)
+    yield click.Option(["--since"], metavar="DATE", default="", help="leave out what was frozen or observed before")
+    text = "leave out what this manifest or earlier archive has"
+    yield click.Option(["--have"], metavar="MANIFEST", type=file, help=text)
+    yield click.Option(["--sign"], metavar="KEY", type=file, help="sign with this key of OpenSSH")
+    yield click.Option(["--manifest-only"], is_flag=True, help="write only what is here, for --have elsewhere")
+
+
+def _export(
+    installed: Sequence[Adapter],
+    selected: Sequence[str],
+    path: Path,
+    since: str,
+    have: Path | None,
+    sign: Path | None,
+    manifest_only: bool,
+    **where: Any,
+) -> int:
+    from . import carrying
+
+    wanted = carrying.Wanted(selected, path, since, have, sign, manifest_only)
+    file, progress = click.get_current_context().obj.file, _progress()
+
+    async def work(store: Store) -> int:
+        found = await carrying.export(store, wanted=wanted, adapters=installed, file=file, progress=progress)
+        say(found)
+        return 0
+
+    return _with_store(where, work)
+
+
+def _import_params() -> Iterator[click.Parameter]:
+    file = click.Path(path_type=Path)
+    yield click.Argument(["path"], metavar="FILE", type=file, help="the archive, or - for standard input")
+    text = "only if it is signed by one of these (the allowed signers of OpenSSH)"
+    yield click.Option(["--trust"], metavar="FILE", type=file, help=text)
+
+
+def _import(path: Path, trust: Path | None, **where: Any) -> int:
+    from httpcache.store.layout import prepare
+
+    from . import carrying
+
+    location, progress = Location(**where), _progress()
+    if location.is_embedded:
+        prepare(location.data)
+
+    async def work(store: Store) -> int:
+        say(await carrying.take(store, path=path, trust=trust, progress=progress))
+        return 0
+
+    return _with_store(where, work)
 
 
 def _progress() -> Progress:

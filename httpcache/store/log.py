@@ -32,15 +32,21 @@ class Log:
         """Return the values from number `start` on."""
         values: list[bytes] = []
         while True:
-            last = start + len(values) - 1
-            after = keys.numbered(self._prefix, last) if last >= 0 else self._prefix
-            page = await self._store.index.page(self._prefix, after, AT_ONCE)
-            for key, value in page:
-                if key != keys.numbered(self._prefix, start + len(values)):
-                    return values
-                values.append(value)
+            page = await self.page(start + len(values))
+            values += page
             if len(page) < AT_ONCE:
                 return values
+
+    async def page(self, start: int = 0) -> list[bytes]:
+        """Return the values from number `start` on, at most AT_ONCE; fewer if there are no more."""
+        after = keys.numbered(self._prefix, start - 1) if start else self._prefix
+        page = await self._store.index.page(self._prefix, after, AT_ONCE)
+        values: list[bytes] = []
+        for key, value in page:
+            if key != keys.numbered(self._prefix, start + len(values)):
+                break
+            values.append(value)
+        return values
 
     async def append(self, number: int, value: bytes) -> bool:
         """Write the value with that number; return False if another writer has used the number for another value."""
@@ -79,6 +85,7 @@ class TypedLog(Generic[T]):
     def __init__(
         self, store: Store, name: str, subject: str, encode: Callable[[T], bytes], decode: Callable[[bytes], T]
     ) -> None:
+        self.name = name
         self.raw = Log(store, name)
         """The log as it is in the store."""
         self._subject = subject

@@ -17,7 +17,8 @@ class IndexUrlLog:
     """The address of one registry's index, in the store: the first one that was used, or the one it has moved to."""
 
     def __init__(self, store: Store, registry: str) -> None:
-        self._log = TypedLog(store, f"{registry}/ address", f"the address of {registry}", _encode, _decode)
+        self.log = TypedLog(store, f"{registry}/ address", f"the address of {registry}", _encode, _decode)
+        """The addresses as they are in the store."""
         self._registry = registry
 
     async def check(self, index: str) -> int:
@@ -25,8 +26,8 @@ class IndexUrlLog:
 
         The first address is stored. Raises MirrorError if the logs were made at another address.
         """
-        while not (known := await self._log.all()):
-            await self._log.try_append((index, None))
+        while not (known := await self.log.all()):
+            await self.log.try_append((index, None))
         address, moved = known[-1]
         if address != index:
             raise MirrorError(
@@ -38,16 +39,16 @@ class IndexUrlLog:
 
     async def is_known(self) -> bool:
         """Whether a request was ever made to the registry."""
-        return bool(await self._log.all())
+        return bool(await self.log.all())
 
     async def move(self, index: str) -> None:
         """Record that the registry is at another address from now on. Serials seen before no longer count.
 
         Raises MirrorError if no request was ever made to it.
         """
-        if not await self._log.all():
+        if not await self.log.all():
             raise MirrorError(f"there are no logs of {self._registry} in this data folder, so nothing has moved")
-        if not await self._log.try_append((index, now())):
+        if not await self.log.try_append((index, now())):
             raise MirrorError("another command moved it at the same time: try again")
 
 

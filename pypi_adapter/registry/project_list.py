@@ -21,6 +21,7 @@ from pypi_adapter.instants import now
 from pypi_adapter.simple.model import Page, ProjectList
 
 from .clock import ahead, is_ahead
+from .passes import Passes
 from .registry import COME_BACK, Registry
 
 
@@ -92,11 +93,8 @@ class ProjectListLog:
 
     async def _confirm(self, instant: int) -> None:
         """Append that the list had not changed, if a pass of the capture says so and an answer needs it."""
-        if not self._changes or self._last >= instant:
-            return
-        unchanged = max((done.instant for done in await self._registry.passes.counted()), default=-1)
-        if unchanged >= instant:
-            await self._log.try_append(Change(unchanged, self._changes[-1].listed, None, (), ()))
+        if self._last < instant:
+            await _settle(self._log, self._registry.passes, instant)
 
     async def live(self) -> ProjectList:
         """Return the names now. Raises MirrorError."""
@@ -216,6 +214,19 @@ class ProjectListLog:
         self._changes = await self._log.all()
         if is_ahead(self._last, now()):
             raise StoreError(ahead("the list of projects", self._last, self._registry.name))
+
+
+async def settle_list(store: Store, registry: str, passes: Passes) -> None:
+    """Append that a registry's list had not changed, if a pass of the capture says so."""
+    await _settle(projects_log(store, registry), passes)
+
+
+async def _settle(log: TypedLog[Change], passes: Passes, instant: int = 0) -> None:
+    """Do what `settle_list` does, if the pass is of this instant or a later one."""
+    changes = await log.all()
+    unchanged = max((done.instant for done in await passes.counted()), default=-1)
+    if changes and unchanged >= instant and unchanged > changes[-1].instant:
+        await log.try_append(Change(unchanged, changes[-1].listed, None, (), ()))
 
 
 def _normalised(page: ProjectList) -> ProjectList:

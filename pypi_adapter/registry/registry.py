@@ -81,6 +81,7 @@ class Registry:
         self._proofs = Proofs(mirror.store, name)
         self.on_missed: OnMissed | None = None
         self._store = mirror.store
+        self._offline = mirror.settings.offline
         self._base = mirror.settings.root_path + self.path
         self._snapshots = SnapshotCache(mirror.settings.data / "cache", mirror.start)
         self._observers: SizedLRU[str, ProjectObserver] = SizedLRU(HISTORIES)
@@ -213,14 +214,8 @@ class Registry:
 
         It is in the project's log then, so that the log alone decides what is answered now and later.
         """
-        if not project_log.instant or project_log.covers(instant):
-            return
-        number = await self.requested.position(project_log.project)
-        unchanged = await self.passes.unchanged(
-            project_log.project, number, project_log.instant, existed=project_log.owned_by(project_log.instant)
-        )
-        if unchanged is not None and unchanged >= instant:
-            await project_log.confirm(unchanged)
+        if not project_log.covers(instant):
+            await settle(project_log, self.passes, self.requested, instant)
 
     async def _observe_for_date(self, observer: ProjectObserver) -> None:
         """Observe a project for a date, which must not be answered from a stale page. Raises MirrorError."""
@@ -243,9 +238,21 @@ class Registry:
             self.on_missed(observer.log.project, addressed, observer.log.status)
 
     async def _note(self, project_log: ProjectLog) -> None:
-        """Record that a project was requested, if it exists."""
-        if project_log.has_page:
+        """Record that a project was requested, if it exists, for captures; an offline mirror makes none."""
+        if project_log.has_page and not self._offline:
             await self.requested.note(project_log.project)
+
+
+async def settle(project_log: ProjectLog, passes: Passes, requested: RequestedProjects, instant: int = 0) -> None:
+    """Append that a project had not changed, if a pass of the capture says so, and of this instant or a later one."""
+    if not project_log.instant:
+        return
+    number = await requested.position(project_log.project)
+    unchanged = await passes.unchanged(
+        project_log.project, number, project_log.instant, existed=project_log.owned_by(project_log.instant)
+    )
+    if unchanged is not None and unchanged >= instant:
+        await project_log.confirm(unchanged)
 
 
 def _check_instant(project_log: ProjectLog, instant: int) -> None:

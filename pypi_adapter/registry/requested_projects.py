@@ -18,7 +18,8 @@ class RequestedProjects:
     """
 
     def __init__(self, store: Store, registry: str, log: str = "logged") -> None:
-        self._log = TypedLog(store, f"{registry}/ {log}", "requested projects", _encode, _decode)
+        self.log = TypedLog(store, f"{registry}/ {log}", "requested projects", _encode, _decode)
+        """The names as they are in the store."""
         self._entries = 0  # of the log that are in `_positions`
         self._positions: dict[str, int] = {}
         self._waiting: list[str] = []  # names that are being noted
@@ -35,7 +36,7 @@ class RequestedProjects:
                 while project not in self._positions:  # else it was in the entry of one that waited with it
                     known = await self._read()
                     if new := tuple(name for name in dict.fromkeys(self._waiting) if name not in known):
-                        await self._log.try_append(new)
+                        await self.log.try_append(new)
         finally:
             self._waiting.remove(project)
 
@@ -49,7 +50,7 @@ class RequestedProjects:
 
     async def _read(self) -> dict[str, int]:
         async with self._reading:
-            entries = (await self._log.all())[self._entries :]
+            entries = (await self.log.all())[self._entries :]
             self._entries += len(entries)
             for project in (name for names in entries for name in names):
                 self._positions.setdefault(project, len(self._positions))

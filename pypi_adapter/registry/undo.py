@@ -40,7 +40,7 @@ async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[s
             if remove:
                 await log.cut(kept)
 
-    for project in sorted(await _projects(store, registry)):
+    for project in sorted(await known_projects(store, registry)):
         await cut(entries_log(store, registry, project), f"observations of {project}")
         await cut(RescueLog(store, registry, project), f"rescues of {project}")
         await cut(Doubts(store, f"{registry}/{project}"), f"doubts about {project}")
@@ -51,7 +51,7 @@ async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[s
     return found
 
 
-async def _projects(store: Store, registry: str) -> set[str]:
+async def known_projects(store: Store, registry: str) -> set[str]:
     """Return the names of all projects that can have a log.
 
     They were requested or read ahead, are on the list, or in the file of a capture's scope.

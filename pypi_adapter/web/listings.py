@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import AsyncIterator, Iterable
 from hashlib import sha256
 from typing import NamedTuple
 from urllib.parse import unquote
@@ -19,6 +19,8 @@ from zlib import crc32
 import msgspec
 from packaging.utils import canonicalize_name
 
+from httpcache.adapter import Kept
+from httpcache.credentials import PUBLIC
 from httpcache.errors import BadAddress
 from httpcache.freezing.download import Digest
 from httpcache.lru import SizedLRU
@@ -104,7 +106,7 @@ class Listings:
         own = await self._by(target.origin, target)
         if own:
             return own
-        others = [known for known in await self._origins(target.pin) if known != target.origin]
+        others = [known for known in await self.origins(target.pin) if known != target.origin]
         return [found for other in others for found in await self._by(other, target)]
 
     async def _by(self, own: str, target: Target) -> list[Listing]:
@@ -129,7 +131,7 @@ class Listings:
     async def _is_known(self, pin: str, own: str) -> bool:
         """Whether `find` reads the notes of this origin for files of other origins; add the origin if there is room."""
         known = Log(self._store, f"listings/{pin}")
-        while own not in (origins := await self._origins(pin)):
+        while own not in (origins := await self.origins(pin)):
             if len(origins) >= ORIGINS:
                 log.warning(
                     "the pin %s has index pages of too many origins: what %s says of files elsewhere is ignored",
@@ -140,11 +142,50 @@ class Listings:
             await known.append(len(origins), own.encode())
         return True
 
-    async def _origins(self, pin: str) -> list[str]:
+    async def origins(self, pin: str) -> list[str]:
+        """Return the origins of the pages that are noted. Raises StoreError."""
         return [value.decode() for value in await Log(self._store, f"listings/{pin}").read()]
 
     def _log(self, pin: str, own: str, group: str) -> Log:
-        return Log(self._store, f"listings/{pin}/{own}/{group}")
+        return Log(self._store, _log_name(pin, own, group))
+
+
+async def carried(store: Store, pin: str) -> AsyncIterator[Kept]:
+    """Yield the notes of a pin for an export: those of pages that everyone may read, of the projects frozen there.
+
+    Notes of other projects are made again when their page is next requested.
+    """
+    groups = {f"group {number}" for number in range(GROUPS)}
+    after = None
+    while page := await store.index.records(pin, after=after):
+        groups |= {_alone(project) for place, _ in page for project in _projects_of(place.address)}
+        after = page[-1].place
+    origins = []
+    for own in await Listings(store).origins(pin):
+        carries = False
+        for group in sorted(groups):
+            name = _log_name(pin, own, group)
+            values = [value for value in await Log(store, name).read() if await _is_public(store, value)]
+            if values:
+                carries = True
+                yield Kept(name, values, is_set=True)
+        if carries:
+            origins.append(own.encode())
+    yield Kept(f"listings/{pin}", origins, is_set=True)
+
+
+def _projects_of(url: str) -> tuple[str, str]:
+    """Return the projects that a file, or an index page, can be of."""
+    path = url.partition("?")[0].rstrip("/")
+    return _project(filename_of(path)), canonicalize_name(filename_of(path))
+
+
+async def _is_public(store: Store, value: bytes) -> bool:
+    """Whether a note is of a page that is frozen, and that everyone may read."""
+    note = _decoder.decode(value)
+    found = await store.get(note.key)
+    entry = decode(found) if found else None
+    return isinstance(entry, Record) and entry.digest == note.digest and entry.scope == PUBLIC
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -198,6 +239,10 @@ def _unpacked(digests: _Digests) -> dict[str, str]:
 
 def _ident(url: str) -> bytes:
     return sha256(url.encode()).digest()[:12]
+
+
+def _log_name(pin: str, own: str, group: str) -> str:
+    return f"listings/{pin}/{own}/{group}"
 
 
 def _alone(project: str) -> str:

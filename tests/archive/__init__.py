@@ -1,0 +1,1 @@
+"""What goes from one mirror to another in a file."""
