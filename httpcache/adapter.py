@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # what lists something imports this module, and nothing that 
     from httpcache.store.record import Record
     from httpcache.store.store import Store
 
+    from .credentials import Credentials
     from .metrics import Sample
     from .page import Page
     from .request import Request
@@ -210,6 +211,14 @@ class Kept(NamedTuple):
 Part = Frozen | Kept
 
 
+class Followed(NamedTuple):
+    """A registry that an adapter follows: its name, its URL, and the operator's credentials for it."""
+
+    name: str
+    url: str
+    credentials: Credentials
+
+
 class Adapter(Protocol):
     """An ecosystem: its settings and commands, its usage lines, and how it answers requests.
 
@@ -227,6 +236,15 @@ class Adapter(Protocol):
 
     def bind(self, mirror: Mirror) -> Bound:
         """Bind the adapter to a mirror."""
+
+    def followed(self, settings: Settings) -> Sequence[Followed]:
+        """Return the registries that it follows. Raises MirrorError."""
+
+    async def last_capture(self, store: Store, name: str) -> tuple[float, int] | None:
+        """Return when the last capture of a registry was completed, and how many projects failed in it.
+
+        The time is in seconds since the epoch. None if there was none. Raises StoreError.
+        """
 
     def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
         """Yield what a build will ask for, or return None if its file is not one of this ecosystem.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from httpcache.adapter import Build, Command, Fetched, Part, Recipe, Tool, Unmet, Wish
+from httpcache.adapter import Build, Command, Fetched, Followed, Part, Recipe, Tool, Unmet, Wish
 from httpcache.settings import Setting, Settings
 
 if TYPE_CHECKING:
@@ -31,6 +31,13 @@ class NpmAdapter:
         from .bound import Bound  # what only a server needs
 
         return Bound(mirror)
+
+    def followed(self, settings: Settings) -> Sequence[Followed]:
+        """Return nothing: npm's registries are behind pins."""
+        return ()
+
+    async def last_capture(self, store: Store, name: str) -> None:
+        """Do nothing: there are none."""
 
     def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
         """Return the packages that a package-lock.json names."""

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from httpcache.adapter import Build, Fetched, Part, Recipe, Unmet, Wish
+from httpcache.adapter import Build, Fetched, Followed, Part, Recipe, Unmet, Wish
+from httpcache.credentials import Credentials
 from httpcache.settings import Settings
+from pypi_adapter.registry.passes import Passes
 
+from .addresses import PYPI
 from .commands import COMMANDS
-from .settings import SETTINGS
+from .settings import SETTINGS, upstream_of
 from .tools import TOOLS
 
 if TYPE_CHECKING:
@@ -38,6 +41,19 @@ class PypiAdapter:
         from .bound import bind  # what only a server needs
 
         return bind(mirror)
+
+    def followed(self, settings: Settings) -> Sequence[Followed]:
+        """Return the built-in registry, and those of the settings file. Raises MirrorError."""
+        from .config import read_config
+
+        named = read_config(settings.file, settings.environment).registries
+        own = Followed(PYPI, upstream_of(settings), Credentials())
+        return [own, *(Followed(each.name, each.index, each.credentials) for each in named)]
+
+    async def last_capture(self, store: Store, name: str) -> tuple[float, int] | None:
+        """See `httpcache.adapter.Adapter`."""
+        passes = await Passes(store, name).all()
+        return (passes[-1].finished / 1e6, len(passes[-1].failed)) if passes else None
 
     def plan(self, build: Build, read: Callable[[str, str], Fetched]) -> Iterable[Wish | Unmet] | None:
         """See `httpcache.adapter.Adapter`. Any file that is of no other ecosystem is taken for a requirements file."""

@@ -128,6 +128,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     )
     what_for = "show for each pin: entries, bytes, bytes that other pins have too, hits, and the last use"
     add("stats", _stats, what_for, *where, as_json)
+    what_for = "look at all that the mirror needs, and say what to do about problems; changes nothing"
+    add("doctor", partial(_doctor, installed), what_for, as_json, *own)
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
     add("show", _show, "show everything that is known about a frozen address", *where, as_json, address)
     add("verify", _verify, "read every entry and every byte, and report what is damaged", *where, as_json)
@@ -483,6 +485,21 @@ def _added(
         return 0
 
     return _with_store({"data": data, "index": index, "blobs": blobs, "local_cache": local_cache}, work)
+
+
+def _doctor(installed: Sequence[Adapter], as_json: bool, **options: Any) -> int:
+    import anyio
+
+    from . import doctor
+
+    rows = Rows(as_json)
+    try:
+        settings = _settings(installed)
+    except MirrorError as error:
+        rows.add(f"problem  settings: {error.text}", check="settings", level="problem", finding=error.text, advice=None)
+        return 1
+    known = [*(setting.variable for setting in every(installed)), "HTTPCACHE_CONFIG"]
+    return anyio.run(doctor.examine, settings, installed, dict(os.environ), known, rows)
 
 
 def _completion(shell: str) -> int:
