@@ -135,9 +135,12 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("verify", _verify, "read every entry and every byte, and report what is damaged", *where, as_json)
     dry_run = click.Option(["--dry-run"], is_flag=True, help="only list what would be removed")
     add("gc", _gc, "remove frozen files that no entry names any more", *where, as_json, dry_run)
-    removed = click.Argument(["address_or_pin"], metavar="ADDRESS|PIN", shell_complete=pins)
+    removed = click.Argument(["address_or_pin"], metavar="[ADDRESS|PIN]", required=False, shell_complete=pins)
     yes = click.Option(["--yes"], is_flag=True, help="do not ask for confirmation")
-    add("forget", _forget, "remove frozen copies; shows what will be lost and asks first", *where, removed, yes)
+    unused = click.Option(["--unused-for"], metavar="SPAN", help="what was not used for 180d (days) or 26w (weeks)")
+    keep = click.Option(["--keep-last"], metavar="N", type=click.IntRange(0), help="of PIN-<date>, all but the last N")
+    what_for = "remove frozen copies; shows what will be lost and asks first"
+    add("forget", _forget, what_for, *where, removed, unused, keep, yes)
     index = click.Group("index", help="look after the index of a store on several machines")
     text = "make the tables of the index, or bring them up to date"
     index.add_command(_Command(installed, "upgrade", _upgrade, text, Option(declared()["index"])))
@@ -297,9 +300,19 @@ def _gc(as_json: bool, dry_run: bool, **where: Any) -> int:
     return _with_store(where, partial(collect, rows=Rows(as_json), dry_run=dry_run))
 
 
-def _forget(address_or_pin: str, yes: bool, **where: Any) -> int:
-    from . import maintenance
+def _forget(address_or_pin: str | None, yes: bool, unused_for: str | None, keep_last: int | None, **where: Any) -> int:
+    from . import maintenance, retention
 
+    if unused_for is not None and keep_last is None:
+        pin = address_or_pin.strip("/") if address_or_pin else None
+        seconds = retention.span(unused_for)
+        return _with_store(where, partial(retention.forget_unused, seconds=seconds, pin=pin, yes=yes))
+    if address_or_pin is None or unused_for is not None:
+        raise click.UsageError("name an address or a pin, and one of --unused-for and --keep-last at most")
+    if keep_last is not None:
+        return _with_store(
+            where, partial(retention.forget_older, prefix=address_or_pin.strip("/"), keep=keep_last, yes=yes)
+        )
     return _with_store(where, partial(maintenance.forget, address_or_pin=address_or_pin, yes=yes))
 
 

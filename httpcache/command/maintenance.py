@@ -84,13 +84,24 @@ async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
     found = [pair async for pair in entries(store, target.pin if target else pin, target)]
     if not found:
         raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
-    size = sum(entry.size for _, entry in found if isinstance(entry, Record))
-    print(f"{len(found)} frozen entries, {short_size(size)}; the next request fetches what the upstream then has:")
-    for line in sorted(_line(entry) for _, entry in found)[:10]:
-        print(line)
+    tell_loss([entry for _, entry in found])
     if not yes and not _confirmed():
         print("nothing was removed")
         return 1
+    await remove(store, found)
+    return 0
+
+
+def tell_loss(lost: Collection[Entry]) -> None:
+    """Print what would be lost with some entries."""
+    size = sum(entry.size for entry in lost if isinstance(entry, Record))
+    print(f"{len(lost)} frozen entries, {short_size(size)}; the next request fetches what the upstream then has:")
+    for line in sorted(map(_line, lost))[:10]:
+        print(line)
+
+
+async def remove(store: Store, found: Sequence[tuple[str, Entry]]) -> None:
+    """Remove entries, given with their keys, and the bodies only they refer to; print what that has freed."""
     targets = {entry.target for _, entry in found}
     granted = [key for target in targets async for key in store.keys(keys.grants(target))]
     digests = {entry.digest for _, entry in found if isinstance(entry, Record)}
@@ -98,7 +109,6 @@ async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
     with suppress(StoreError):  # the journal tells of what is gone until it can be changed
         await store.usage.remove(sorted(targets))
     print(f"{len(found)} entries removed, {short_size(freed)} freed")
-    return 0
 
 
 async def _remove(store: Store, removed: Sequence[str], digests: Collection[str]) -> int:
