@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable
 from hashlib import sha256
 from html import unescape
@@ -304,3 +305,18 @@ def test_use_is_shown(upstream: Upstream, mirror: Callable[..., Mirror], stored:
         assert rows(got.text)[place] == f"{upstream.url}/b"
     assert '<th scope="row" class="mono">127.0.0.1</th>' in http.get(entry, auth=login).text
     assert rows(http.get(f"{server.url}/-/pins/?sort=used", auth=login).text) == ["used"]
+
+
+def test_a_running_server_can_close_its_pages(mirror: Callable[..., Mirror], stored: str) -> None:
+    """The file is read again at SIGHUP."""
+    server = mirror()
+    assert server.process is not None
+    for text, status in {
+        'pages = "off"': 404,
+        f'pages = "password"\npages-password-hash = "{stored}"': 401,
+        'pages = "on"': 200,
+    }.items():
+        (server.folder / "httpcache.toml").write_text(text)
+        server.process.send_signal(signal.SIGHUP)
+        until(lambda status=status: http.get(f"{server.url}/-/pins/").status_code == status, f"{status}")  # type: ignore[misc]
+    assert stored not in server.log()
