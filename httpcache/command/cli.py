@@ -132,7 +132,10 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("doctor", partial(_doctor, installed), what_for, as_json, *own)
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
     add("show", _show, "show everything that is known about a frozen address", *where, as_json, address)
-    add("verify", _verify, "read every entry and every byte, and report what is damaged", *where, as_json)
+    repair = click.Option(["--repair"], is_flag=True, help="fetch again what is damaged; only the same bytes are taken")
+    resume = click.Option(["--resume"], is_flag=True, help="go on where the last run was interrupted")
+    what_for = "read every entry and every byte, and report what is damaged"
+    add("verify", partial(_verify, installed), what_for, *mirror_options, as_json, repair, resume)
     dry_run = click.Option(["--dry-run"], is_flag=True, help="only list what would be removed")
     add("gc", _gc, "remove frozen files that no entry names any more", *where, as_json, dry_run)
     removed = click.Argument(["address_or_pin"], metavar="[ADDRESS|PIN]", required=False, shell_complete=pins)
@@ -288,10 +291,36 @@ def _show(address: str, as_json: bool, **where: Any) -> int:
     return _with_store(where, partial(show, rows=Rows(as_json), address=address))
 
 
-def _verify(as_json: bool, **where: Any) -> int:
-    from . import maintenance
+def _verify(
+    installed: Sequence[Adapter],
+    as_json: bool,
+    repair: bool,
+    resume: bool,
+    data: Path,
+    index: str | None,
+    blobs: str | None,
+    local_cache: int,
+    **options: Any,
+) -> int:
+    from .verifying import STATE, verify
 
-    return _with_store(where, partial(maintenance.verify, rows=Rows(as_json)))
+    settings = _settings(installed) if repair else None
+    state = None if index else data / STATE
+    if settings and settings.offline:
+        raise MirrorError("--repair sends requests to upstreams: run it without --offline")
+    if resume and not state:
+        raise MirrorError("--resume is for a store in a folder: leave it out")
+    how = partial(verify, rows=Rows(as_json), progress=_progress(), state=state, resume=resume)
+
+    async def work(store: Store) -> int:
+        if not settings:
+            return await how(store)
+        from .repairing import repairing
+
+        async with repairing(store, settings, installed) as mend:
+            return await how(store, repair=mend)
+
+    return _with_store({"data": data, "index": index, "blobs": blobs, "local_cache": local_cache}, work)
 
 
 def _gc(as_json: bool, dry_run: bool, **where: Any) -> int:

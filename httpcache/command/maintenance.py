@@ -1,4 +1,4 @@
-"""Commands on a store that an operator can run beside a server: list, verify, forget, and print pins."""
+"""Commands on a store that an operator can run beside a server: list, forget, and print pins."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from httpcache.adapter import Adapter, today
-from httpcache.errors import Damaged, NotFound, StoreError, StoreFull
+from httpcache.errors import NotFound, StoreError, StoreFull
 from httpcache.store import keys
 from httpcache.store.record import Entry, Record, decode, shown
 from httpcache.store.store import Store
@@ -37,41 +37,6 @@ async def ls(store: Store, *, rows: Rows, pin: str | None) -> int:
     if is_empty:
         raise NotFound(f"nothing is frozen under {pin!r}: `httpcache ls` lists the pins")
     return 0
-
-
-async def verify(store: Store, *, rows: Rows) -> int:
-    """Read every entry and every byte, and print a row for each that is damaged. Returns 1 if any is, else 0."""
-    problems = await store.problems()
-    for line in problems:
-        rows.add(line, problem=line, address=None, sha256=None)
-    seen: set[str] = set()
-    count = size = 0
-    async for entry in _sound_entries(store):
-        count += 1
-        if not isinstance(entry, Record) or entry.digest in seen:
-            continue
-        seen.add(entry.digest)
-        size += entry.size
-        if not await store.check(entry.digest, entry.size):
-            problems.append(entry.digest)
-            address = f"/{entry.pin}/{entry.url}"
-            text = (
-                f"{address}: its bytes, {entry.digest}, are damaged or missing: restore the data folder from a backup, "
-                "or request the address: it is fetched again if the upstream still has the same bytes"
-            )
-            rows.add(text, problem="damaged or missing", address=address, sha256=entry.digest)
-    damaged = f"{len(problems)} damaged" if problems else "nothing is damaged"
-    total = {"entries": count, "files": len(seen), "bytes": size, "damaged": len(problems)}
-    rows.total(f"read {count} frozen entries and {len(seen)} files ({short_size(size)}): {damaged}", total)
-    return 1 if problems else 0
-
-
-async def _sound_entries(store: Store) -> AsyncIterator[Entry]:
-    async for key in store.keys(keys.RECORDS):
-        with suppress(Damaged):
-            value = await store.get(key)
-            if value is not None:
-                yield decode(value)
 
 
 async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:

@@ -9,6 +9,7 @@ DIR/
   spool/           unfinished downloads, see `freezing.spool`
   cache/           data that adapters derive from entries; may be deleted at any time
   reserve          disk space that is given up when the disk is full
+  verify.state     how far `httpcache verify` had come when it was interrupted
   users.lock       locked by servers and captures, so that repairs run only without them (command/users.py)
 """
 

@@ -7,12 +7,20 @@ import re
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 
+from httpcache.command.progress import Lines
+from httpcache.command.rows import Rows
+from httpcache.command.verifying import STATE, verify
+from httpcache.settings import Location
+from httpcache.store.opening import opened
 from tests.support import http
 from tests.support.command import run, told
 from tests.support.inside import bodies, checked_records, until
@@ -119,15 +127,67 @@ def test_every_list_has_the_keys_that_its_page_says(filled: Mirror, upstream: Up
     (rule,) = rows("blocks", "--data", filled.data)
     assert list(rule) == keys["blocks"]
     assert list(rows("pin")[0]) == keys["pin"]
-    assert rows("verify", "--data", filled.data)[0]["total"].keys() == {"entries", "files", "bytes", "damaged"}
+    assert rows("verify", "--data", filled.data)[0]["total"].keys() == {
+        "entries",
+        "files",
+        "bytes",
+        "repaired",
+        "damaged",
+    }
 
 
 def test_damage_for_programs(filled: Mirror) -> None:
     (blob,) = filled.data.glob("blobs/??/*")
     blob.write_bytes(b"other")
     first, total = rows("verify", "--data", filled.data, code=1)
-    assert first == {"problem": "damaged or missing", "address": first["address"], "sha256": blob.name}
+    assert first.pop("address").endswith("/large")
+    assert first == {"problem": "damaged or missing", "sha256": blob.name, "repaired": False}
     assert total["total"]["damaged"] == 1
+
+
+@pytest.mark.parametrize("still", [True, False])
+def test_damage_is_repaired_with_the_same_bytes_alone(still: bool, filled: Mirror, upstream: Upstream) -> None:
+    (blob,) = filled.data.glob("blobs/??/*")
+    blob.write_bytes(b"other" * 10_000)
+    if not still:
+        upstream.pages["/large"] = LARGE[::-1]
+    arguments = ("verify", "--repair", "--data", filled.data, "--allow-network", "127.0.0.0/8")
+    first, total = rows(*arguments, code=0 if still else 1)
+    assert first["repaired"] is still
+    assert (total["total"]["damaged"], total["total"]["repaired"]) == (1, int(still))
+    answer = http.get(filled.pin("one", f"{upstream.url}/large"))
+    assert answer.status_code == (200 if still else 503)
+    assert not still or (answer.content, blob.read_bytes()) == (LARGE, LARGE)
+    assert run("verify", "--data", filled.data).returncode == (0 if still else 1)
+
+
+def test_verify_goes_on_after_an_interruption(filled: Mirror) -> None:
+    """Each entry is read once in all."""
+    read: list[int] = []
+
+    class Interrupted(Lines):
+        @contextmanager
+        def over(self, title: str, total: int) -> Iterator[Callable[[], None]]:
+            read.append(0)
+
+            def advance() -> None:
+                read[-1] += 1
+                if len(read) == 1 and read[-1] == 2:
+                    raise KeyboardInterrupt
+
+            yield advance
+
+    async def work(*, resume: bool) -> int:
+        async with opened(Location(filled.data)) as store:
+            state = filled.data / STATE
+            return await verify(store, rows=Rows(False), progress=Interrupted(), state=state, resume=resume)
+
+    with pytest.raises(KeyboardInterrupt):
+        anyio.run(partial(work, resume=False))
+    assert (filled.data / STATE).exists()
+    assert anyio.run(partial(work, resume=True)) == 0
+    assert read == [2, 3]
+    assert not (filled.data / STATE).exists()
 
 
 @pytest.mark.parametrize(
