@@ -45,7 +45,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-@pytest.mark.parametrize("arguments", [["ls"], ["blocks"], ["ls", "--help"], ["--version"], ["--help"]])
+@pytest.mark.parametrize("arguments", [["ls"], ["stats"], ["blocks"], ["ls", "--help"], ["--version"], ["--help"]])
 def test_what_only_a_server_needs_is_not_imported(arguments: list[str], folder: Path) -> None:
     assert found(imported(folder, *arguments)) == set()
 
