@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from tests.support import apt
 from tests.support.clients import Clients
 from tests.support.mirror import Mirror
 from tests.support.upstream import Response, Upstream
@@ -78,50 +78,13 @@ def test_git_is_told_why_a_smart_server_cannot_be_frozen(
 
 def test_apt_behind_a_pin(upstream: Upstream, server: Mirror, pin: str, tmp_path: Path, clients: Clients) -> None:
     """`apt-get update` and `download` get what was there first, whatever happens to the repository."""
-    if not shutil.which("apt-get") or not shutil.which("dpkg-deb"):
-        pytest.skip("this machine has no apt-get")
-
-    def publish(version: str) -> None:
-        tree = tmp_path / f"tree-{version}"
-        (tree / "DEBIAN").mkdir(parents=True)
-        control = f"Package: thing\nVersion: {version}\nArchitecture: all\nMaintainer: A <a@example.com>\n"
-        (tree / "DEBIAN/control").write_text(f"{control}Description: a thing\n")
-        deb = tmp_path / f"thing_{version}_all.deb"
-        subprocess.run(["dpkg-deb", "-b", "--root-owner-group", tree, deb], check=True, capture_output=True)
-        body = deb.read_bytes()
-        digest, size = hashlib.sha256(body).hexdigest(), len(body)
-        packages = f"{control}Filename: ./{deb.name}\nSize: {size}\nSHA256: {digest}\nDescription: a thing\n\n".encode()
-        digest, size = hashlib.sha256(packages).hexdigest(), len(packages)
-        release = f"Date: Mon, 01 Jan 2024 00:00:00 UTC\nSHA256:\n {digest} {size} Packages\n".encode()
-        upstream.pages = {"/deb/./Release": release, "/deb/Release": release, f"/deb/{deb.name}": body}
-        upstream.pages |= {"/deb/Packages": packages, "/deb/./Packages": packages}
+    apt.skip_without()
 
     def download() -> list[str]:
-        home = clients.place()
-        for folder in ("lists/partial", "archives/partial", "etc/preferences.d"):
-            (home / folder).mkdir(parents=True)
-        (home / "status").touch()
-        (home / "sources.list").write_text(f"deb [trusted=yes] {server.pin(pin, upstream.url)}/deb ./\n")
-        options = {
-            "Dir::Etc": home / "etc",
-            "Dir::Etc::SourceList": home / "sources.list",
-            "Dir::Etc::SourceParts": "-",
-            "Dir::State": home,
-            "Dir::State::Lists": home / "lists",
-            "Dir::State::Status": home / "status",
-            "Dir::Cache": home,
-            "Dir::Cache::Archives": home / "archives",
-            "APT::Sandbox::User": "root",
-            "Acquire::Languages": "none",
-            "Acquire::Retries": "0",
-        }
-        given = [part for name, value in options.items() for part in ("-o", f"{name}={value}")]
-        clients.run("apt-get", *given, "update", "--error-on=any", home=home).checked()
-        clients.run("apt-get", *given, "download", "thing", home=home).checked()
-        return [path.name for path in home.glob("*.deb")]
+        return [path.name for path in apt.download(clients, f"{server.pin(pin, upstream.url)}/deb")]
 
-    publish("1.0")
+    apt.publish(upstream, tmp_path, "1.0")
     assert download() == ["thing_1.0_all.deb"]
-    publish("2.0")
+    apt.publish(upstream, tmp_path, "2.0")
     assert download() == ["thing_1.0_all.deb"]
     assert all(seen.headers["user-agent"].startswith("httpcache/") for seen in upstream.requests)
