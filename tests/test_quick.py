@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 from tests.support.command import run
 from tests.support.mirror import RESERVED, free_port
@@ -59,3 +62,10 @@ def test_counts_of_workers_are_summed() -> None:
         assert "2 passed" in ran.stdout
         found += [line for line in ran.stdout.splitlines() if line.startswith("fuzzed inputs: ")]
     assert found == ["fuzzed inputs: 40"] * 2
+
+
+@pytest.mark.alone
+def test_tests_that_must_be_alone_are_in_one_group(request: pytest.FixtureRequest) -> None:
+    """pytest-xdist tells it by the name of the test; where it cannot, all groups are split."""
+    if "PYTEST_XDIST_WORKER" in os.environ and request.config.getoption("dist", "loadgroup") == "loadgroup":
+        assert request.node.nodeid.endswith("@alone")
