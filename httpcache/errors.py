@@ -30,6 +30,7 @@ import re
 _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
+_LOGIN = re.compile(r"[^\s/'\"@]*(?::|%3a)[^\s/'\"@]*(?:@|%40)", re.IGNORECASE)
 _USERINFO = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 
 
@@ -161,6 +162,11 @@ def plain(text: str) -> str:
 def one_line(text: str) -> str:
     """Escape a text so that it is one line without terminal control characters."""
     return plain(text).replace("\n", "\\n")
+
+
+def without_logins(text: str) -> str:
+    """Remove what looks like a login, `user:password@`, from a text, wherever a client has written it."""
+    return _LOGIN.sub("…@", text)
 
 
 def redact(url: str) -> str:

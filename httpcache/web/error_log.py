@@ -7,6 +7,8 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
+from httpcache.errors import without_logins
+
 log = logging.getLogger("httpcache")
 
 MINUTE = 60.0  # seconds in which the same text is logged only once
@@ -26,7 +28,12 @@ class ErrorLog:
         self._silent = 0
 
     def log(self, status: int, text: str) -> None:
-        """Log an error response with this status and text; the text must not contain secrets (see `errors`)."""
+        """Log an error response with this status and text, without a login in it.
+
+        The text must not contain other secrets (see `errors`). It repeats parts of addresses that could not be read,
+        and a login can be in any of them.
+        """
+        text = without_logins(text)
         if self._clock() - self._since >= MINUTE:
             self._sum_up()
         key = (status, text)
