@@ -1,4 +1,7 @@
-"""One browser for all tests of a worker."""
+"""One browser for the tests of a module.
+
+It is driven from an event loop that runs as long as the browser: no other loop can run then in this process.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 from tests.support.browser import Tab, chromium
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
     """Chromium, headless."""
     with chromium() as started:
