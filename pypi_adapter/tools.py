@@ -14,7 +14,27 @@ def _bisect(mirror: Client, given: Mapping[str, Any]) -> int:
     return bisect(mirror, given)
 
 
+def _diff(mirror: Client, given: Mapping[str, Any]) -> int:
+    from .comparing.diff import diff
+
+    return diff(mirror, given)
+
+
 TOOLS = [
+    Tool(
+        "diff",
+        "show what has changed between two dates, for projects or for what requirements resolve to",
+        [
+            Argument("before", "a date or an instant", "BEFORE"),
+            Argument("after", "a later one, or live", "AFTER"),
+            Argument("projects", "projects to compare", "[PROJECT]...", many=True),
+            Argument("--requirements", "requirements to resolve at both, or a lock file", "FILE", short="-r"),
+            Argument("--index", "registry or group (default: pypi)", "NAME"),
+            Argument("--python", "interpreter or version, for uv (default: the one of this command)", "PYTHON"),
+            Argument("--format", "table (the default), json or markdown", "FORMAT"),
+        ],
+        _diff,
+    ),
     Tool(
         "bisect",
         "find the upload that broke a build: try dates between a good and a bad one",

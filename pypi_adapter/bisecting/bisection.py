@@ -13,10 +13,8 @@ from typing import Any, NamedTuple
 
 from httpcache.adapter import Fetched
 from httpcache.errors import MirrorError, NotFound
-from pypi_adapter.simple.model import BadPage, Page
-from pypi_adapter.simple.parser import parse
 from pypi_adapter.simple.versions import file_version, parse_version
-from pypi_adapter.warming.planning import ACCEPT
+from pypi_adapter.warming.planning import read_page
 
 from .builds import Builds, Resolution
 from .search import Boundary, Verdict, changes, first_bad
@@ -195,7 +193,7 @@ class Bisection:
 
         def uploads(project: str) -> list[Upload]:
             try:
-                page = _page(self.read(f"{self._url(self.bad)}{project}/", ACCEPT))
+                page = read_page(self.read, f"{self._url(self.bad)}{project}/")
             except NotFound:  # it has been removed since
                 return []
             return [
@@ -225,16 +223,16 @@ class Bisection:
 
     def _step(self, found: Boundary) -> Step:
         before, after = self._at(found.good), self._at(found.bad)
-        changed = [] if after.problem else _changed(before, after)
+        differing = [] if after.problem else changed(before, after)
         low, high = (self._candidates[place] for place in (found.good, found.bad))
-        names = {each.project for each in changed}
+        names = {each.project for each in differing}
         uploads = [
             each
             for project, several in self._uploads.items()
             for each in several
             if each.visible == high and (project in names or not names)
         ]
-        return Step(low, high, changed, sorted(uploads))
+        return Step(low, high, differing, sorted(uploads))
 
     def _partner(self, row: Sequence[int], found: Boundary, step: Step) -> Step | None:
         """Return an earlier step without which this one does not break the build, None if it does alone."""
@@ -250,7 +248,8 @@ class Bisection:
         return self._step(first_bad(earlier, judge, self._told))
 
 
-def _changed(before: Resolution, after: Resolution) -> list[Change]:
+def changed(before: Resolution, after: Resolution) -> list[Change]:
+    """Return the projects whose release or files differ between two resolutions, by name."""
     names = sorted({*before.pins, *after.pins})
     pairs = [(name, before.pins.get(name), after.pins.get(name)) for name in names]
     return [
@@ -264,16 +263,6 @@ def _constraint(change: Change) -> str:
     before, after = parse_version(change.before or ""), parse_version(change.after or "")
     is_newer = before is not None and after is not None and after > before
     return f"{change.project}{'<' if is_newer else '!='}{change.after}"
-
-
-def _page(fetched: Fetched) -> Page:
-    try:
-        page = parse(fetched.body, fetched.media_type, fetched.url, Page)
-    except BadPage as error:
-        raise MirrorError(f"{fetched.url} is not an index page: {error}") from error
-    if not isinstance(page, Page):
-        raise MirrorError(f"{fetched.url} is not the page of a project")
-    return page
 
 
 def _moment(text: str) -> datetime:

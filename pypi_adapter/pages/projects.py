@@ -21,10 +21,10 @@ from pypi_adapter.history.timeline import Kind, Line, lines, timeline
 from pypi_adapter.instants import now
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rule_log import RuleLog
+from pypi_adapter.simple.difference import Difference, difference
 from pypi_adapter.simple.model import File, Page, ProjectStatus
 from pypi_adapter.simple.versions import by_version, versions_of
 
-from .difference import Difference, difference
 from .drawing import Drawing, draw, lane_of
 from .known import Known, chosen
 

@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from pypi_adapter.simple.model import File, Page, identity
-from pypi_adapter.simple.versions import by_version, versions_of
+from .model import File, Page, identity
+from .versions import by_version, versions_of
 
 NO_VERSION = ""
 
 
 class Change(NamedTuple):
-    """A file that differs: its version, what differs in words, and its name."""
+    """A file that differs: its version, what differs in words, its name, and when it was uploaded, if that is told."""
 
     version: str
     what: str
     filename: str
+    uploaded: str | None
 
 
 class Difference(NamedTuple):
@@ -33,12 +34,18 @@ def difference(before: Page | None, after: Page | None) -> Difference:
     versions, now = {change[0] for change in old.values()}, {change[0] for change in new.values()}
     names = {filename for filename, _ in old}
     changes = [
-        Change(version, _arrival(file, names), file.filename) for key, (version, file) in new.items() if key not in old
+        Change(version, _arrival(file, names), file.filename, file.upload_time)
+        for key, (version, file) in new.items()
+        if key not in old
     ]
-    changes += [Change(version, "gone", file.filename) for key, (version, file) in old.items() if key not in new]
+    changes += [
+        Change(version, "gone", file.filename, file.upload_time)
+        for key, (version, file) in old.items()
+        if key not in new
+    ]
     for key in old.keys() & new.keys():
         version, file = new[key]
-        changes += [Change(version, what, file.filename) for what in _differing(old[key][1], file)]
+        changes += [Change(version, what, file.filename, file.upload_time) for what in _differing(old[key][1], file)]
     changes.sort(key=lambda change: (change.what, change.filename))
     changes.sort(key=lambda change: by_version(change.version), reverse=True)
     return Difference(_sorted(now - versions), _sorted(versions - now), changes)

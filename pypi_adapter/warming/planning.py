@@ -113,7 +113,7 @@ def _release(build: Build, read: Read, locked: Locked, targets: Sequence[_Target
     if targets and not wanted:
         return
     try:
-        page = _page(build, read, locked.name)
+        page = read_page(read, f"{build.index}/{locked.name}/")
     except MirrorError as error:
         yield Unmet(title, error.text)
         return
@@ -132,7 +132,7 @@ def _release(build: Build, read: Read, locked: Locked, targets: Sequence[_Target
 def _newest(build: Build, read: Read, project: str, targets: Sequence[_Target]) -> Found:
     """Yield what a build will ask for to install the newest version of a project."""
     try:
-        page = _page(build, read, canonicalize_name(project))
+        page = read_page(read, f"{build.index}/{canonicalize_name(project)}/")
     except MirrorError as error:
         yield Unmet(project, error.text)
         return
@@ -146,8 +146,9 @@ def _newest(build: Build, read: Read, project: str, targets: Sequence[_Target]) 
         yield from _asked_for(_usable(files, target.environment))
 
 
-def _page(build: Build, read: Read, project: str) -> Page:
-    fetched = read(f"{build.index}/{project}/", ACCEPT)
+def read_page(read: Read, url: str) -> Page:
+    """Return the page of a project at a URL of a mirror. Raises NotFound, MirrorError."""
+    fetched = read(url, ACCEPT)
     try:
         page = parse(fetched.body, fetched.media_type, fetched.url, Page)
     except BadPage as error:

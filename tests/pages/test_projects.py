@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pypi_adapter.history.timeline import Kind, Line
 from pypi_adapter.instants import now
-from pypi_adapter.pages.difference import difference
 from pypi_adapter.pages.drawing import LANES, LEFT, RIGHT, WIDTH, draw, lane_of
+from pypi_adapter.simple.difference import difference
 from pypi_adapter.simple.model import File, Page
 from tests.support import http
 from tests.support.examples import examples

@@ -1,0 +1,1 @@
+"""What a resolver would see differently at two dates."""
