@@ -136,4 +136,5 @@ def _write(state: Path | None, done: Done) -> None:
 
 def _forget(state: Path | None) -> None:
     if state:
-        state.unlink(missing_ok=True)
+        with suppress(OSError):  # a store that may only be read has none
+            state.unlink(missing_ok=True)

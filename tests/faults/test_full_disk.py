@@ -175,7 +175,7 @@ def started(mirror: Mirror) -> bool:
     assert "Traceback" not in mirror.log(), mirror.log()
     if mirror.running:
         return True
-    assert mirror.wait(0) == 1
+    assert mirror.wait(0) == 3  # the store cannot be changed
     mirror.process = None
     assert "httpcache: " in mirror.log(), mirror.log()
     return False

@@ -415,7 +415,7 @@ def hostile(tmp_path_factory: pytest.TempPathFactory, strangers: RawUpstream) ->
 
 _PROJECT = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?")
 _ON_DISK = re.compile(
-    r"VERSION|(users\.)?lock|reserve|index/(changes|index\.db(-wal|-shm)?)|blobs/[0-9a-f]{2}/[0-9a-f]{64}"
+    r"VERSION|(users\.)?lock|reserve|index/(changes|(index|usage)\.db(-wal|-shm)?)|blobs/[0-9a-f]{2}/[0-9a-f]{64}"
 )
 
 
