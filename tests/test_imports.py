@@ -158,7 +158,7 @@ def test_only_the_command_reads_the_environment() -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Attribute) and node.attr in ("environ", "getenv", "environb")
     }
-    assert readers == {"httpcache/command/cli.py"}
+    assert readers == {"httpcache/command/running.py"}
 
 
 def test_the_http_client_is_imported_by_upstream_alone() -> None:
