@@ -33,6 +33,7 @@ _SIMPLE = "application/vnd.pypi.simple."
 _HTML = ("text/html", "application/xhtml+xml")
 _JSON = "application/json"
 _BEFORE = b"\xef\xbb\xbf\xff\xfe\x00 \t\r\n"  # what may precede the first character, in any charset
+_BINARY = re.compile(rb"[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]")  # "binary data bytes": MIME Sniffing Standard, section 3
 _API_VERSION = re.compile(rb'"meta"\s*:\s*\{[^{}]{0,1000}"api-version"')
 _META = re.compile(rb"<meta[^<>]{1,200}pypi:", re.IGNORECASE)
 
@@ -71,6 +72,9 @@ class Reading(NamedTuple):
         return self.page is None and (self.claims or (installer and self.looks))
 
 
+_NEITHER = Reading(None, "it is neither JSON nor HTML", claims=False, looks=False, size=0)
+
+
 class FrozenPages:
     """Reads the pages that a mirror has frozen, and keeps the most recently used in memory."""
 
@@ -96,7 +100,7 @@ class FrozenPages:
         if file is None:
             start = await self._mirror.read(record, SNIFFED)
             if not begins_as_page(record.headers, start):
-                return Reading(None, "it is neither JSON nor HTML", False, False, 0)
+                return _NEITHER
             return await self.interpret(await self._mirror.read(record), record.headers, record.final)
         read = file.read_bytes
         return await in_parser_thread(
@@ -157,10 +161,14 @@ def may_be_page(headers: Mapping[str, str]) -> bool:
 
 
 def begins_as_page(headers: Mapping[str, str], start: bytes) -> bool:
-    """Whether an answer with these headers can be a page, judging by `start`, the first bytes of its body."""
+    """Whether an answer with these headers can be a page, judging by `start`, the first bytes of its body.
+
+    A file without a type may begin with `<` or `{` by chance; the next bytes show that it is not text.
+    """
     if _is_markup(headers) or headers.get("content-encoding"):
         return True
-    return start.lstrip(_BEFORE)[:1] in (b"", b"<", b"{")
+    start = narrow(start, "")[0][:SNIFFED].lstrip(_BEFORE)
+    return start[:1] in (b"", b"<", b"{") and (has_page_type(headers) or not _BINARY.search(start))
 
 
 def admitted(kind: str, accept: str) -> bool:
@@ -197,6 +205,8 @@ def _others(body: bytes, record: Record, limit: int) -> tuple[str, ...]:
 
 
 def _interpreted(body: bytes, headers: Mapping[str, str], url: str, limit: int) -> Reading:
+    if not begins_as_page(headers, body[:SNIFFED]):
+        return _NEITHER
     typed, claims, content_type = has_page_type(headers), is_simple(headers), headers.get("content-type", "")
     coding = headers.get("content-encoding")
     try:
@@ -206,7 +216,7 @@ def _interpreted(body: bytes, headers: Mapping[str, str], url: str, limit: int) 
     start = narrow(plain[:HEAD_BYTES], content_type)[0].lstrip(_BEFORE)
     claims = claims or (start[:1] == b"<" and _META.search(start) is not None)
     claims = claims or (start[:1] == b"{" and _API_VERSION.search(plain.replace(b"\0", b"")) is not None)
-    looks = begins_as_page(headers, start) and (typed or start[:1] in (b"<", b"{"))
+    looks = typed or start[:1] in (b"<", b"{")
     try:
         return Reading(parse(plain, content_type, url), "", claims, looks, len(plain))
     except BadPage as error:

@@ -168,6 +168,31 @@ def test_a_file_without_a_type_has_one_that_no_browser_runs(upstream: Upstream, 
     assert http.get(server.pin(pin, f"{upstream.url}/file")).headers["content-type"] == "application/octet-stream"
 
 
+@pytest.mark.parametrize(
+    "begin", [b"<\x89", b"{\x02", b" \n<a \x00", b"\xef\xbb\xbf{\x1f", b"<" + b"text" * 14 + b"\x01", b"PK"]
+)
+def test_a_file_without_a_type_is_streamed_also_if_it_begins_as_pages_do(
+    begin: bytes, upstream: Upstream, server: Mirror, pin: str
+) -> None:
+    """Index pages are only sent when they are there whole, and binary files are none, whatever they begin with."""
+    release = threading.Event()
+    upstream.pages["/file"] = Response([begin + BODY, release, BODY], headers={"Content-Length": f"{len(begin) + 200}"})
+    with http.stream("GET", server.pin(pin, f"{upstream.url}/file")) as answer:
+        chunks = answer.iter_raw()
+        assert next(chunks).startswith(begin)
+        release.set()
+        assert sum(map(len, chunks)) > 0
+
+
+@pytest.mark.parametrize("codec", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32"])
+def test_a_page_without_a_type_is_a_page_in_any_encoding(
+    codec: str, upstream: Upstream, server: Mirror, pin: str
+) -> None:
+    upstream.pages["/simple/thing/"] = Response('<a href="thing-1.zip">thing-1.zip</a>'.encode(codec))
+    page = http.get(server.pin(pin, f"{upstream.url}/simple/thing/"), headers={"Accept": "text/html"})
+    assert f'"/{pin}/{upstream.url}/simple/thing/thing-1.zip"' in page.text
+
+
 def test_what_the_mirror_did(upstream: Upstream, server: Mirror, pin: str) -> None:
     """RFC 9211."""
     release = threading.Event()
