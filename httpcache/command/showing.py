@@ -39,6 +39,7 @@ def _more(entry: Entry, used: Used | None, readers: list[Reader]) -> dict[str, o
     record = entry if isinstance(entry, Record) else None
     return {
         "from": record.final if record else None,
+        "through": list(record.through) if record else [],
         "private": bool(record and record.scope),
         "headers": dict(_headers(record)) if record else {},
         "hits": used.hits if used else 0,
@@ -58,6 +59,8 @@ def _lines(entry: Entry, used: Used | None, readers: list[Reader]) -> Iterator[s
         yield f"frozen    {instant(entry.created)}"
     else:
         yield f"from      {entry.final}"
+        for address in entry.through:
+            yield f"through   {address}"
         yield f"sha256    {entry.digest}"
         yield f"size      {entry.size} bytes"
         yield f"frozen    {instant(entry.created)}"

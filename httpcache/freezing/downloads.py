@@ -36,7 +36,7 @@ from httpcache.fields import named
 from httpcache.metrics import DOWNLOADS, ENDED, FROZEN_BYTES, SHARED, Metrics, Sample
 from httpcache.store.base import Condition
 from httpcache.store.errors import store_error
-from httpcache.store.record import KEPT_HEADERS, Record, damaged, decode, shown
+from httpcache.store.record import KEPT_HEADERS, Record, damaged, decode, hops, shown
 from httpcache.store.store import Store
 from httpcache.upstream.client import UpstreamResponse
 
@@ -309,6 +309,7 @@ class Downloads:
             headers=head.headers,
             varies=head.varies,
             place=head.place,
+            through=head.through,
         )
         if want.verify:
             await want.verify(record, claim.part)
@@ -407,8 +408,10 @@ def _head(answer: UpstreamResponse, claim: Claim, download: Download) -> Head:
     varies = download.accept if _vary(answer) & {"accept", "*"} else ""
     scope = download.scope(answer)
     place = "" if scope == PUBLIC else download.place(answer)
-    shown_as = str(download.target)
-    return Head(answer.status, headers, final, answer.length, scope, varies, place, claim.part.name, shown_as)
+    return Head(
+        answer.status, headers, final, answer.length, scope, varies, place, claim.part.name, str(download.target),
+        hops(answer.through),
+    )  # fmt: skip
 
 
 def _vary(answer: UpstreamResponse) -> set[str]:

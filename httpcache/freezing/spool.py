@@ -29,7 +29,8 @@ class Head(msgspec.Struct, frozen=True):
 
     `url` is the URL after redirects; `length` the announced number of bytes; `scope` that of the credentials it was
     fetched with, `varies` the `Accept` if the upstream varies by it, and `place` a hash of `url` with its query (see
-    Record); `part` is the name of the file that the body is written to; `target` is what is downloaded, as it is shown.
+    Record); `part` is the name of the file that the body is written to; `target` is what is downloaded, as it is shown;
+    `through` are the redirects on the way to `url`, as records keep them.
     """
 
     status: int
@@ -41,6 +42,7 @@ class Head(msgspec.Struct, frozen=True):
     place: str
     part: str
     target: str = ""
+    through: tuple[str, ...] = ()
 
 
 class Seen(NamedTuple):

@@ -15,7 +15,7 @@ from httpcache.freezing.mirror import Mirror
 from httpcache.page import Page, Shown, Visit
 from httpcache.store import keys
 from httpcache.store.base import Condition
-from httpcache.store.record import Entry, Record, decode, shown
+from httpcache.store.record import LEFT_OUT, Entry, Record, decode, shown
 from httpcache.store.usage import Reader, Used
 from httpcache.target import Target, looks_like_url, origin, parse_target, split_path
 
@@ -36,7 +36,8 @@ _CONDITIONS = {
 class One:
     """An entry: its address below the mirror, and what its record knows; an absence has no `record`.
 
-    `final` is where the response came from, if that was another address: to who has not logged in only its origin.
+    `final` is where the response came from, if that was another address, and `through` the redirects on the way to it:
+    to who has not logged in only their origins.
     `readers` are its last clients, None for who has not logged in.
     """
 
@@ -48,6 +49,7 @@ class One:
     record: Record | None
     status: int | None
     final: str | None
+    through: Sequence[str]
     condition: str
     headers: Mapping[str, str]
     is_private: bool
@@ -89,6 +91,7 @@ async def _entry(mirror: Mirror, visit: Visit) -> Shown:
         record=record,
         status=None if isinstance(entry, Record) else entry.status,
         final=_final(record, sees_all=visit.sees_all) if record else None,
+        through=_through(record, sees_all=visit.sees_all) if record else (),
         condition=await _condition(mirror, record) if record else "",
         headers=_headers(record.headers) if record else {},
         is_private=record is not None and record.scope != PUBLIC,
@@ -116,6 +119,10 @@ def _final(record: Record, *, sees_all: bool) -> str | None:
     if record.final == record.url.partition("?")[0]:
         return None
     return record.final if sees_all else origin(record.final)
+
+
+def _through(record: Record, *, sees_all: bool) -> Sequence[str]:
+    return [address if sees_all or address == LEFT_OUT else origin(address) for address in record.through]
 
 
 def _headers(headers: Mapping[str, str]) -> Mapping[str, str]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from httpcache.errors import DamagedBody, StoreError, redact
@@ -19,6 +21,9 @@ KEPT_HEADERS = (
     "last-modified",
 )
 
+HOPS, HOPS_BYTES = 20, 4096  # redirects that a record names, and the length of their addresses in all
+LEFT_OUT = "…"  # stands for the redirects after those
+
 
 class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
     """A frozen response. A blob without a record does not exist.
@@ -28,7 +33,7 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
     of their queries; `created` is in seconds since the epoch; `scope` is PUBLIC, or tells which credentials fetched it;
     `headers` has those of KEPT_HEADERS, those that the settings name, and `link` with absolute URLs; `varies` is the
     `Accept` of the request, if the upstream varies the response by it; `place` stands for `final` with the values of
-    its query, if the scope is not PUBLIC.
+    its query, if the scope is not PUBLIC; `through` are the addresses on the way from `url` to `final`, see `hops`.
     """
 
     target: str
@@ -42,6 +47,7 @@ class Record(msgspec.Struct, frozen=True, tag="record", omit_defaults=True):
     headers: dict[str, str] = {}
     varies: str = ""
     place: str = ""
+    through: tuple[str, ...] = ()
 
     @property
     def etag(self) -> str:
@@ -88,6 +94,19 @@ def columns(entry: Entry) -> Columns:
 def shown(target: Target) -> str:
     """Return the address of a target as records store it: without the values of its query."""
     return redact(target.url)
+
+
+def hops(urls: Sequence[str]) -> tuple[str, ...]:
+    """Return the addresses of redirects as records keep them: without their queries, and LEFT_OUT for too many."""
+    kept: list[str] = []
+    room = HOPS_BYTES
+    for url in urls:
+        address = url.partition("?")[0]
+        room -= len(address)
+        if len(kept) == HOPS or room < 0:
+            return (*kept, LEFT_OUT)
+        kept.append(address)
+    return tuple(kept)
 
 
 def damaged(record: Record) -> DamagedBody:

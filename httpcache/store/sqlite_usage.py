@@ -76,7 +76,7 @@ T = TypeVar("T")
 
 
 class SqliteUsage:
-    """See Usage. A folder without the database has a journal that is empty."""
+    """See Usage. A folder without the database, or with one that is just being made, has a journal that is empty."""
 
     def __init__(self, folder: Path, *, read_only: bool) -> None:
         self._database = folder / FILE
@@ -138,7 +138,8 @@ class SqliteUsage:
             if not self._database.exists():
                 return []
             with closing(sqlite3.connect(uri(self._database), uri=True, timeout=PATIENCE)) as connection:
-                return connection.execute(query, arguments).fetchall()
+                is_made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone()
+                return connection.execute(query, arguments).fetchall() if is_made else []
 
     async def _change(self, make: Callable[[sqlite3.Connection], None]) -> None:
         await anyio.to_thread.run_sync(self._make, make, abandon_on_cancel=True)

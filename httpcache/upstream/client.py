@@ -42,7 +42,8 @@ class UpstreamResponse:
     before redirects. `body` yields the bytes as received, without undoing any content coding. `sent` are the credential
     headers that the request began with. `kept` are the headers that are kept because the settings name them, and
     `Link`. `ends_itself`: the body alone tells whether it is complete or was cut off. `scope` is that of the record
-    that the response was made from, or None if it came from an upstream.
+    that the response was made from, or None if it came from an upstream. `through` are the addresses between the first
+    one and the last, each of which redirected to the next, as sent.
     """
 
     status: int
@@ -55,6 +56,7 @@ class UpstreamResponse:
     ends_itself: bool = False
     requested: str = ""
     scope: str | None = None
+    through: tuple[str, ...] = ()
 
     @property
     def base(self) -> str:
@@ -201,9 +203,11 @@ class UpstreamClient:
     ) -> AsyncIterator[UpstreamResponse]:
         here, sent = url, level
         visited: set[tuple[str, Headers]] = set()
+        asked: list[str] = []
         kept: dict[str, str] = {}  # model hubs describe the file in the headers of a redirect
         for _ in range(self._settings.max_redirects + 1):
             visited.add((here, sent))
+            asked.append(here)
             async with self._get(here, (*headers, *sent), trusted, pace) as response:
                 kept |= named(response.headers, self._settings.keep_headers)
                 location = response.headers.get("location")
@@ -213,8 +217,9 @@ class UpstreamClient:
                     first = read_url(url).url
                     final = first if here == url else read_url(here).url
                     yield UpstreamResponse(
-                        response.status_code, response.headers, final, body, level, here, kept, requested=first
-                    )
+                        response.status_code, response.headers, final, body, level, here, kept, requested=first,
+                        through=tuple(asked[1:-1]),
+                    )  # fmt: skip
                     return
                 here = _redirected(here, location)
             if origin(here) != origin(url):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import signal
 from collections.abc import Callable
@@ -98,6 +99,32 @@ def test_an_entry_has_its_whole_story(upstream: Upstream, server: Mirror, pin: s
         assert part in text, part
     assert re.search(r'<dd class="mono">[0-9a-f]{64}</dd>', text)
     assert f"{server.url}/{pin}/{upstream.url}/asked" in text
+
+
+def test_an_entry_names_the_redirects_it_came_through(
+    upstreams: Callable[..., Upstream], mirror: Callable[..., Mirror], stored: str
+) -> None:
+    """All of them, in order and without queries, to who has logged in, and only their origins to others."""
+    one, other = upstreams(), upstreams()
+    one.pages["/asked"] = redirect("/one?token=s3cret")
+    one.pages["/one"] = redirect(f"{other.url}/two?sig=s3cret")
+    other.pages["/two"] = redirect("/three")
+    other.pages["/three"] = b"body"
+    server = mirror("--pages", "password", "--pages-password-hash", stored)
+    address = f"/p/{one.url}/asked"
+    http.get(server.url + address).raise_for_status()
+    login = ("httpcache-pages", PASSWORD)
+    entry = entry_links(http.get(f"{server.url}/-/pins/p/", auth=login).text)[0]
+    text = http.get(server.url + entry, auth=login).text
+    assert re.findall("<li>(.*?)</li>", text) == [f"{one.url}/one", f"{other.url}/two"]
+    assert f"{other.url}/three, to which" in text
+    shown = run("show", address, "--data", server.data)
+    assert re.findall("^through +(.*)$", shown.stdout, re.MULTILINE) == [f"{one.url}/one", f"{other.url}/two"]
+    row = json.loads(run("show", address, "--data", server.data, "--json").stdout)
+    assert (row["from"], row["through"]) == (f"{other.url}/three", [f"{one.url}/one", f"{other.url}/two"])
+    assert "s3cret" not in text + shown.stdout
+    open_to_all = mirror("--data", str(server.data))
+    assert re.findall("<li>(.*?)</li>", http.get(open_to_all.url + entry).text) == [one.url, other.url]
 
 
 @pytest.mark.parametrize(

@@ -278,6 +278,18 @@ async def test_a_journal_that_is_deleted_while_it_is_open_begins_anew(folder: Pa
         assert await journal.pins() == {PIN: Used(2, 2, 2.0, 2.0)}
 
 
+async def test_a_journal_that_another_process_is_making_is_empty(folder: Path) -> None:
+    """Its file is there before its tables are."""
+    with closing(sqlite3.connect(folder / FILE)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+    reading = SqliteUsage(folder, read_only=False)
+    assert await reading.pins() == {}
+    assert await reading.readers("x") == []
+    await reading.add([Use(X, "c", 1, 1)], 1.0)
+    assert list(await reading.pins()) == [PIN]
+    reading.close()
+
+
 async def test_a_folder_that_is_read_only_can_be_read(folder: Path) -> None:
     with closing(SqliteUsage(folder, read_only=False)) as journal:
         await journal.add([Use(X, "c", 1, 1)], 1.0)
