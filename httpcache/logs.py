@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import logging
 from collections import deque
-from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import NamedTuple
 
@@ -17,7 +16,7 @@ from .errors import one_line
 TEXT, JSON = "text", "json"
 ACCESS = "httpcache.access"
 """The logger of requests. Its records have `fields`, which are members of the JSON object; text has them as a line."""
-KEPT = 100  # lines of a process
+KEPT, LONGEST = 100, 1000  # lines of a process, and the characters of one
 ANSWERED = "answered "
 """What the lines about error responses begin with, which are of level INFO."""
 
@@ -66,7 +65,7 @@ class _Kept(logging.Handler):
         """Keep a warning, an error, or that a request was answered with one."""
         text = record.getMessage()
         if record.name != ACCESS and (record.levelno >= logging.WARNING or text.startswith(ANSWERED)):
-            self.lines.append(Line(record.created, record.levelname, text))
+            self.lines.append(Line(record.created, record.levelname, text[:LONGEST]))
 
 
 _kept = _Kept()
@@ -84,6 +83,6 @@ def begin(level: str) -> None:
         logging.getLogger("httpcache").addHandler(_kept)
 
 
-def last() -> Sequence[Line]:
+def last() -> list[Line]:
     """Return the last warnings, errors and error responses of this process, the oldest first."""
     return list(_kept.lines)

@@ -15,6 +15,8 @@ from typing import NamedTuple
 
 import msgspec
 
+from .logs import Line
+
 SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0)
 """The upper bounds of the buckets of every histogram, in seconds; the last bucket has none."""
 ORIGINS = 100
@@ -146,13 +148,14 @@ class Answers(Times):
 class Snapshot(msgspec.Struct, array_like=True):
     """The numbers of a process: when they were taken (seconds since the epoch), counters, gauges, and histograms.
 
-    `times` has the buckets and the sum of each series.
+    `times` has the buckets and the sum of each series, and `lines` the last errors that the process has logged.
     """
 
     taken: float
     counts: list[Sample]
     gauges: list[Sample]
     times: list[tuple[str, Labels, list[int], float]]
+    lines: list[Line] = []
 
 
 class Metrics:

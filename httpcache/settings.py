@@ -193,7 +193,7 @@ class Settings:
     )
     pages: str = setting(
         ON, kinds.choice("WHETHER", (OFF, ON, PASSWORD)), SERVING,
-        "the pages for people below /-/: off, on, or password: for who has logged in",
+        "the pages for people below /-/: off, on, or password: they and the metrics are for who has logged in",
     )  # fmt: skip
     pages_password_hash: str | None = setting(
         None, kinds.PASSWORD_HASH, SERVING, "what `httpcache pages-password` prints", is_secret=True

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
 import anyio.to_thread
 
-from httpcache import logs
 from httpcache.credentials import PUBLIC
 from httpcache.freezing.mirror import Mirror
 from httpcache.freezing.spool import Seen, Spool
-from httpcache.logs import Line
+from httpcache.logs import KEPT, Line
+from httpcache.metrics import Snapshot
 from httpcache.page import Page, Shown, Visit
 from httpcache.under_way import Work, works
 
@@ -61,9 +61,14 @@ async def _activity(mirror: Mirror, visit: Visit) -> Shown:
         downloads=[_download(each, now, sees_all=visit.sees_all) for each in seen],
         captures=None if running is None else [(work, work.left(now)) for work in running],
         upstreams=by_origin(visit.numbers()) if visit.sees_all else None,
-        errors=logs.last()[::-1] if visit.sees_all else None,
+        errors=_errors(visit.numbers()) if visit.sees_all else None,
     )
     return Shown("activity.html", page)
+
+
+def _errors(snapshots: Iterable[Snapshot]) -> list[Line]:
+    """Return the last lines of all processes, the newest first."""
+    return sorted((line for each in snapshots for line in each.lines), reverse=True)[:KEPT]
 
 
 def _download(seen: Seen, now: float, *, sees_all: bool) -> Download:

@@ -93,7 +93,7 @@ class Site:
             return self._rendered(request, home(self._visit(request, {}), self._installed))
         sees_all = await self._gate.opens(request.headers.get("authorization"))
         if self._gate.is_closed and not sees_all:
-            return self._error(request, 401, f"log in as {USER} to see the pages of this mirror", CHALLENGE)
+            return self._refusal(request)
         found = self._find(path)
         if found:
             page, parts = found
@@ -103,6 +103,14 @@ class Site:
             query = request.scope["query_string"].decode("latin-1")
             return RedirectResponse(f"{where}?{query}" if query else where, 308, HEADERS)
         raise NotFound("there is no such page: the start page says what there is")
+
+    async def refused(self, request: Request) -> Response | None:
+        """Return the answer to who has to log in first, None to anybody else: the metrics have the pages' login."""
+        is_open = not self._gate.is_closed or await self._gate.opens(request.headers.get("authorization"))
+        return None if is_open else self._refusal(request)
+
+    def _refusal(self, request: Request) -> Response:
+        return self._error(request, 401, f"log in as {USER} to see the pages and metrics of this mirror", CHALLENGE)
 
     def _find(self, path: str) -> tuple[Page, Mapping[str, str]] | None:
         for (pattern, _, _), page in self._routes:

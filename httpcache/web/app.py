@@ -257,7 +257,8 @@ def build(
             app.state.accounts.made(OWN, sent, scope, perf_counter() - began)
 
     async def measures(request: StarletteRequest) -> Response:
-        answer: Response = await app.state.exposition(request)
+        site, exposition = app.state.site, app.state.exposition
+        answer: Response = await site.refused(request) or await exposition(request)
         return answer
 
     app = Starlette(

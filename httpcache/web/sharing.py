@@ -17,6 +17,7 @@ from pathlib import Path
 
 import msgspec
 
+from httpcache import logs
 from httpcache.metrics import CPU, MEMORY, WORKERS, Metrics, Sample, Snapshot
 
 EVERY = 1.0  # seconds between two writings
@@ -64,6 +65,7 @@ class Sharing:
         gauges = [] if ended else [Sample(MEMORY, (), _memory()), Sample(WORKERS, (), int(self._answers))]
         own = self.metrics.snapshot(0.0 if ended else time.time(), [Sample(CPU, (), time.process_time())])
         own.gauges += gauges
+        own.lines = logs.last()
         return own
 
     def _write(self, *, ended: bool = False) -> None:

@@ -107,6 +107,23 @@ def test_errors_and_upstreams_are_for_who_has_logged_in(upstream: Upstream, mirr
     assert "/cut" in told
 
 
+def test_errors_are_those_of_all_workers(upstream: Upstream, mirror: Callable[..., Mirror]) -> None:
+    """Whichever worker answered with one, and whichever makes the page; the newest is the first."""
+    server = mirror("--workers", "2", *CLOSED)
+    paths = [f"/broken-{number}" for number in range(12)]
+    for path in paths:
+        upstream.pages[path] = Response(b"x", headers={"Content-Length": "100"})
+        with pytest.raises(httpx.HTTPError):
+            http.get(server.pin("p", upstream.url + path)).raise_for_status()
+
+    def told() -> list[str]:
+        found = re.findall(r"/broken-\d+", text_of(server, "/-/activity/", login=True))
+        return list(dict.fromkeys(found))
+
+    for _ in range(4):
+        until(lambda: told() == paths[::-1], "the errors of the other worker")
+
+
 def test_a_capture_is_noted_while_it_runs(tmp_path: Path) -> None:
     """By its own process alone; afterwards, and after one that was killed, there is none."""
     assert works(tmp_path) is None

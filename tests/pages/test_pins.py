@@ -245,7 +245,7 @@ def test_a_login_sees_all(upstream: Upstream, closed: Upstream, mirror: Callable
     server = mirror("--pages", "password", "--pages-password-hash", stored)
     fill(server, upstream, closed)
     login = ("httpcache-pages", PASSWORD)
-    for path in ("/-/pins/", "/-/pins/mixed/", "/-/nothing"):
+    for path in ("/-/pins/", "/-/pins/mixed/", "/-/nothing", "/-/metrics"):
         refused = http.get(server.url + path, headers={"Accept": "text/html"})
         assert refused.status_code == 401
         assert refused.headers["www-authenticate"].startswith("Basic realm=")
@@ -254,6 +254,7 @@ def test_a_login_sees_all(upstream: Upstream, closed: Upstream, mirror: Callable
         assert http.get(f"{server.url}/-/pins/", auth=wrong).status_code == 401
     for header in ("Basic", "Basic !!!", "Basic /w==", f"Bearer {PASSWORD}", "Basic aHR0cGNhY2hlLXBhZ2Vz"):
         assert http.get(f"{server.url}/-/pins/", headers={"Authorization": header}).status_code == 401
+    assert 'pin="mixed"' in http.get(f"{server.url}/-/metrics", auth=login).text
     got = http.get(f"{server.url}/-/pins/mixed/?how=contains&q={SECRET}-00", auth=login)
     assert len(rows(got.text)) == 10
     entry = http.get(server.url + entry_links(got.text)[0], auth=login)
