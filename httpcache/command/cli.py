@@ -111,7 +111,7 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("ls", upkeep.ls, "list the pins, or what is frozen under one", *where, as_json, listed)
     what_for = "show for each pin: entries, bytes, bytes that other pins have too, hits, and the last use"
     add("stats", upkeep.stats, what_for, *where, as_json)
-    what_for = "look at all that the mirror needs, and say what to do about problems; changes nothing"
+    what_for = "look at all that the mirror needs, and say what to do about problems"
     add("doctor", partial(starting.doctor, installed), what_for, as_json, *own)
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
     add("show", upkeep.show, "show everything that is known about a frozen address", *where, as_json, address)
