@@ -152,6 +152,11 @@ class StoreFull(StoreError):
     status = 507
 
 
+def names(kind: type[MirrorError] = MirrorError) -> list[str]:
+    """Return the names of an error and of all that are kinds of it."""
+    return [kind.__name__, *(name for each in kind.__subclasses__() for name in names(each))]
+
+
 def plain(text: str) -> str:
     """Escape terminal control characters, as `\\x1b`. For every text from outside that people will see."""
     if text.isprintable():  # nearly every text is, and then it has none

@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from httpcache import logs, trace
 from httpcache.adapter import Adapter, Bound
-from httpcache.errors import BadAddress, Loop, MirrorError
+from httpcache.errors import BadAddress, Loop, MirrorError, names
 from httpcache.freezing.mirror import Mirror, Want, running
 from httpcache.metrics import ERRORS, Metrics
 from httpcache.pages.rendering import STATIC
@@ -55,6 +55,8 @@ class Front:
         self._mirror = mirror
         self._accounts = accounts
         self._adapters = adapters
+        for name in names():  # before the first of each: Prometheus sees no increase from nothing to 1
+            mirror.metrics.count(ERRORS, name, by=0)
         self._error_log = ErrorLog()
         self._ready = ResponseCache(mirror.store.generation, mirror.settings.credential_headers)
 

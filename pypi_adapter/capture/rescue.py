@@ -65,6 +65,8 @@ class Rescue:
         self._backoff = SharedBackoff(self.rest)
         self._turns = anyio.CapacityLimiter(AT_ONCE)
         self._next: dict[str, tuple[list[Missing], ProjectStatus | None] | None] = {}
+        for outcome in (RESCUED, GONE, WITHHELD, FAILED):  # they exist before there is anything to count
+            mirror.metrics.count(REMOVED, registry.name, outcome, by=0)
 
     def start(self, project: str, missing: list[Missing], status: ProjectStatus | None) -> None:
         """Settle in the background. A file whose download is cut off when the mirror stops has no outcome yet.

@@ -124,6 +124,7 @@ def test_every_kind_of_request(pypi: PyPI, upstream: Upstream, mirror: Callable[
     assert found["httpcache_request_duration_seconds_count", ("pinned", "memory")] == 2
     assert found["httpcache_request_duration_seconds_bucket", ("pinned", "+Inf", "memory")] == 2
     assert found["httpcache_error_responses_total", ("Refused",)] == 1
+    assert found["httpcache_error_responses_total", ("StoreFull",)] == 0  # else the first would be no increase
     assert found["httpcache_withheld_requests_total", ("pypi",)] == 1
     assert found["httpcache_upstream_requests_total", (upstream.url, "2xx")] == 1
     assert found["httpcache_upstream_received_bytes_total", (upstream.url,)] == len(BODY)

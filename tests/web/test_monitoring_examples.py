@@ -54,6 +54,18 @@ def test_promtool_accepts_the_rules_and_the_configuration() -> None:
         assert "SUCCESS" in ran.stdout
 
 
+@needs_prometheus
+def test_each_alert_fires_when_it_should_and_not_before() -> None:
+    tests = (FOLDER / "rules_test.yml").read_text()
+    for alert in re.findall(r"- alert: (\w+)", RULES):
+        told = tests.split(f"alertname: {alert}\n        eval_time")[1:]
+        assert any("exp_alerts" in each.partition("- alertname")[0] for each in told), f"{alert} is not seen to fire"
+    ran = subprocess.run(
+        ["promtool", "test", "rules", "rules_test.yml"], cwd=FOLDER, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
 @pytest.fixture
 def prometheus(tmp_path: Path) -> Iterator[Callable[[Mirror], str]]:
     """Start a Prometheus with the configuration of the examples, in front of a mirror; return its address."""
