@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from httpcache.adapter import Adapter, Progress
+from httpcache.adapter import Adapter, Progress, Row
 from httpcache.archive import checking, collecting, importing, layout, signing, writing
 from httpcache.archive.collecting import Chosen, Collection
 from httpcache.archive.scratch import scratch
@@ -34,8 +34,8 @@ class Wanted(NamedTuple):
 
 async def export(
     store: Store, *, wanted: Wanted, adapters: Sequence[Adapter], file: SettingsFile, progress: Progress
-) -> str:
-    """Write an archive, or a manifest alone; return a line about it. Raises MirrorError."""
+) -> Row:
+    """Write an archive, or a manifest alone; return what it is. Raises MirrorError."""
     chosen = sorted({Chosen.read(text) for text in wanted.selected})
     since = _instant(wanted.since) if wanted.since else 0.0
     with mapped(), scratch(store.spool, collecting.TABLES) as database:
@@ -79,17 +79,25 @@ async def _archive(store: Store, wanted: Wanted, found: Collection, header: layo
             await writing.bodies(store, part, begun, advance)
 
 
-def _summary(header: layout.Header, wanted: Wanted) -> str:
+def _summary(header: layout.Header, wanted: Wanted) -> Row:
     private = f"; {header.private:,} private copies stay here" if header.private else ""
     what = "manifest of" if wanted.manifest_only else "exported"
-    return (
+    return Row(
         f"{what} {header.records:,} frozen answers and {header.logs:,} logs, "
-        f"{short_size(header.bytes)} of frozen files, to {wanted.path}{private}"
+        f"{short_size(header.bytes)} of frozen files, to {wanted.path}{private}",
+        {
+            "file": f"{wanted.path}",
+            "records": header.records,
+            "logs": header.logs,
+            "bodies": header.bodies,
+            "bytes": header.bytes,
+            "private": header.private,
+        },
     )
 
 
-async def take(store: Store, *, path: Path, trust: Path | None, progress: Progress) -> str:
-    """Check an archive, then import it; return a line about it. `-` is standard input. Raises MirrorError."""
+async def take(store: Store, *, path: Path, trust: Path | None, progress: Progress) -> Row:
+    """Check an archive, then import it; return what was done. `-` is standard input. Raises MirrorError."""
     with ExitStack() as stack:
         stack.enter_context(mapped())
         file = stack.enter_context(importing.seekable(_source(path, stack), store.spool))

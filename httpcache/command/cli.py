@@ -134,9 +134,9 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     stores = [click.Argument([name], metavar="DIR|INDEX,BLOBS") for name in ("source", "target")]
     add("copy", transfers.copy, "copy a mirror to another store; what is there already is left out", *stores)
     what_for = "write pins and indexes to one file, for a mirror without a network"
-    add("export", partial(transfers.export, installed), what_for, *where, *transfers.export_params())
+    add("export", partial(transfers.export, installed), what_for, *where, *transfers.export_params(), as_json)
     what_for = "take in a file that was exported: all of it, or nothing"
-    add("import", transfers.import_, what_for, *where, *transfers.import_params())
+    add("import", transfers.import_, what_for, *where, *transfers.import_params(), as_json)
     for command in (command for adapter in installed for command in adapter.commands):
         arguments = [*[as_json] * command.lists, *map(_argument, command.arguments)]
         add(command.name, partial(upkeep.added, command), command.help, *where, *arguments)
@@ -149,7 +149,7 @@ def program(installed: Sequence[Adapter]) -> click.Group:
         show_default=True,
     )
     what_for = "freeze beforehand what builds will ask for"
-    add("warm", partial(remote.warm, installed), what_for, *remote.warm_params(), mirror)
+    add("warm", partial(remote.warm, installed), what_for, *remote.warm_params(), as_json, mirror)
     for tool in (tool for adapter in installed for tool in adapter.tools):
         add(tool.name, partial(remote.tool, tool), tool.help, *map(_argument, tool.arguments), mirror)
     add("pages-password", _pages_password, "make the hash of a password for --pages-password-hash")

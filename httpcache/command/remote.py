@@ -44,6 +44,7 @@ def warm(
     at: str | None,
     pythons: tuple[str, ...],
     platforms: tuple[str, ...],
+    as_json: bool,
     mirror: str,
 ) -> int:
     """Have a mirror freeze what builds will ask for. Raises MirrorError."""
@@ -60,9 +61,13 @@ def warm(
         *(warm.wishes(build, asker, installed) for build in builds),
     )
     outcome = warm.run(asker, wanted, progress())
+    rows = Rows(as_json)
     for name, reason in outcome.unmet:
-        say(f"httpcache: {name}: {reason}", sys.stderr)
-    say(outcome.summary)
+        if as_json:
+            rows.add("", name=name, reason=reason)
+        else:
+            say(f"httpcache: {name}: {reason}", sys.stderr)
+    rows.total(outcome.summary, outcome.values)
     return 1 if outcome.unmet else 0
 
 

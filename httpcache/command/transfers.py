@@ -14,7 +14,7 @@ from httpcache.adapter import Adapter
 from httpcache.errors import MirrorError
 from httpcache.settings import Location
 
-from .rows import say
+from .rows import Rows, say
 from .running import progress, with_store
 
 if TYPE_CHECKING:
@@ -65,6 +65,7 @@ def export(
     have: Path | None,
     sign: Path | None,
     manifest_only: bool,
+    as_json: bool,
     **where: Any,
 ) -> int:
     """Write pins and indexes to a file. Raises MirrorError."""
@@ -75,7 +76,7 @@ def export(
 
     async def work(store: Store) -> int:
         found = await carrying.export(store, wanted=wanted, adapters=installed, file=file, progress=shown)
-        say(found)
+        Rows(as_json).add(found.text, **found.values)
         return 0
 
     return with_store(where, work)
@@ -89,7 +90,7 @@ def import_params() -> Iterator[click.Parameter]:
     yield click.Option(["--trust"], metavar="FILE", type=file, help=text)
 
 
-def import_(path: Path, trust: Path | None, **where: Any) -> int:
+def import_(path: Path, trust: Path | None, as_json: bool, **where: Any) -> int:
     """Take in a file that was exported. Raises MirrorError."""
     from httpcache.store.layout import prepare
 
@@ -100,7 +101,8 @@ def import_(path: Path, trust: Path | None, **where: Any) -> int:
         prepare(location.data)
 
     async def work(store: Store) -> int:
-        say(await carrying.take(store, path=path, trust=trust, progress=shown))
+        found = await carrying.take(store, path=path, trust=trust, progress=shown)
+        Rows(as_json).add(found.text, **found.values)
         return 0
 
     return with_store(where, work)

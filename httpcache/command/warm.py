@@ -28,6 +28,17 @@ class Outcome:
     unmet: list[Unmet] = field(default_factory=list)
 
     @property
+    def values(self) -> dict[str, int]:
+        """All of it by name."""
+        return {
+            "frozen": self.frozen,
+            "frozen_bytes": self.frozen_bytes,
+            "had": self.had,
+            "had_bytes": self.had_bytes,
+            "unmet": len(self.unmet),
+        }
+
+    @property
     def summary(self) -> str:
         """All of it in one line."""
         return (

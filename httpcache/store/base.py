@@ -46,6 +46,15 @@ class Columns(NamedTuple):
     size: int = 0
 
 
+class New(NamedTuple):
+    """An entry to be added: its key and value; of a record its columns, and its body if the index is to keep that."""
+
+    key: str
+    value: bytes
+    columns: Columns | None = None
+    body: bytes | None = None
+
+
 class PinTotals(NamedTuple):
     """How many records a pin has, and how many bytes their bodies have in all, each counted as often as it is named."""
 
@@ -97,6 +106,12 @@ class Index(Protocol):
 
         A record comes with its `columns`, and with its `body` if the index is to keep that; if another writer was
         first, nothing of it is kept. `counts`: whether the generation changes.
+        """
+
+    async def add_many(self, entries: Sequence[New]) -> list[bytes]:
+        """Do what `add` does for several entries, whose keys differ, in one transaction: all of it is made, or none.
+
+        Returns the values that the keys have now, in the same order. Other changes wait meanwhile.
         """
 
     async def remove(self, key: str) -> bool:

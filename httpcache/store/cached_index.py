@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from httpcache.lru import SizedLRU
 
-from .base import PAGE, Columns, Index, Listed, PinTotals, Place
+from .base import PAGE, Columns, Index, Listed, New, PinTotals, Place
 from .keys import RECORDS
 from .usage import Usage
 
@@ -85,6 +85,10 @@ class CachedIndex:
     ) -> bytes:
         """See Index."""
         return await self._index.add(key, value, columns, body, counts=counts)
+
+    async def add_many(self, entries: Sequence[New]) -> list[bytes]:
+        """See Index."""
+        return await self._index.add_many(entries)
 
     async def remove(self, key: str) -> bool:
         """See Index."""

@@ -12,11 +12,11 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from copy import copy
 from pathlib import Path
-from typing import BinaryIO, TypeVar
+from typing import BinaryIO
 
 import anyio
 import anyio.to_thread
@@ -29,17 +29,14 @@ from .errors import guarded
 from .file_reader import CHUNK
 from .local_cache import LocalCache
 from .objects import PATIENCE, Objects, age
+from .together import each
 
 GRACE = 3600.0  # seconds
 BROKEN_SECONDS = 10.0  # how long a blob counts as broken: another process may have put it again
 BROKEN_ENTRIES = 10_000
 UPLOADS = 4  # at once; each holds some parts in memory
-AT_ONCE = 16  # short requests
 
 _OURS = re.compile("[0-9a-f]{2}/[0-9a-f]{64}")
-
-T = TypeVar("T")
-V = TypeVar("V")
 
 
 class ObjectBlobs:
@@ -174,7 +171,7 @@ class ObjectBlobs:
     async def stamps_of(self, digests: Iterable[str]) -> dict[str, Stamp]:
         """See Blobs."""
         wanted = list(digests)
-        stamps = await _each(lambda digest: self._objects.stamp(_name(digest)), wanted)
+        stamps = await each(lambda digest: self._objects.stamp(_name(digest)), wanted)
         return {
             digest: stamp for digest, stamp in zip(wanted, stamps, strict=True) if stamp and self._is_settled(stamp)
         }
@@ -185,7 +182,7 @@ class ObjectBlobs:
 
     async def remove(self, stamps: Sequence[tuple[str, Stamp]]) -> int:
         """See Blobs. Those that other machines have cached are evicted there in time."""
-        freed = await _each(lambda item: self._remove(*item), stamps)
+        freed = await each(lambda item: self._remove(*item), stamps)
         await self._cache.drop([digest for (digest, _), size in zip(stamps, freed, strict=True) if size is not None])
         return sum(size or 0 for size in freed)
 
@@ -256,26 +253,3 @@ class _Download:
         if self._path:
             with suppress(OSError):
                 self._path.unlink()
-
-
-async def _each(work: Callable[[T], Awaitable[V]], items: Sequence[T]) -> list[V]:
-    """Return the results of a short request for each item, some at a time. Raises the first error."""
-    results: dict[int, V] = {}
-    errors: list[StoreError] = []
-    numbers = iter(range(len(items)))
-
-    async def run() -> None:
-        for number in numbers:
-            try:
-                results[number] = await work(items[number])
-            except StoreError as error:
-                errors.append(error)
-            if errors:
-                return
-
-    async with anyio.create_task_group() as tasks:
-        for _ in range(AT_ONCE):
-            tasks.start_soon(run)
-    if errors:
-        raise errors[0]
-    return [results[number] for number in range(len(items))]

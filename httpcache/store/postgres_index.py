@@ -8,7 +8,7 @@ from functools import partial
 
 from httpcache.errors import Damaged
 
-from .base import PAGE, Columns, Listed, PinTotals, Place
+from .base import PAGE, Columns, Listed, New, PinTotals, Place
 from .postgres_connection import Connection, parameters
 from .postgres_errors import not_now
 from .postgres_leases import Leases
@@ -81,6 +81,30 @@ UNION ALL SELECT false, value, NULL FROM entries WHERE key = %(key)s AND NOT EXI
 _ADD = f"{_ADDED} {_WINNER}"
 _ADD_RECORD = f"{_ADDED} {_RECORDED} {_WINNER}"
 _ADD_RECORD_AND_BODY = f"{_ADDED} {_RECORDED} {_KEPT} {_WINNER}"
+# The same for many entries. Locks are taken in the order of keys, then of digests: two such statements, or one beside
+# those above, which lock one key and then one body, do not wait for each other.
+_ADD_MANY = """
+WITH added AS (
+    INSERT INTO entries SELECT * FROM unnest(%(keys)s::text[], %(values)b::bytea[]) AS given (key, value) ORDER BY key
+    ON CONFLICT DO NOTHING RETURNING key
+), of_records AS (
+    SELECT * FROM unnest(
+        %(of)s::text[], %(pins)s::text[], %(addresses)s::text[], %(digests)s::text[], %(sizes)s::bigint[]
+    ) AS given (key, pin, address, digest, size)
+), recorded AS (
+    INSERT INTO records SELECT of_records.* FROM of_records JOIN added USING (key) ORDER BY pin
+), kept AS (
+    INSERT INTO bodies SELECT DISTINCT ON (digest) digest, body
+    FROM unnest(%(with)s::text[], %(bodies)b::bytea[]) AS given (key, body) JOIN of_records USING (key)
+    WHERE EXISTS (SELECT FROM added WHERE added.key = given.key)
+        OR EXISTS (SELECT FROM records WHERE records.digest = of_records.digest COLLATE "C")
+    ORDER BY digest
+    ON CONFLICT (digest) DO UPDATE SET body = excluded.body WHERE bodies.body <> excluded.body
+)
+SELECT key, NULL FROM added
+UNION ALL SELECT key, value FROM entries WHERE key = ANY(%(keys)s) AND key NOT IN (SELECT key FROM added)
+UNION ALL SELECT pg_notify(%(channel)s, %(token)s)::text, NULL FROM (SELECT FROM added LIMIT 1) AS any_added
+"""
 _REMOVE = """
 WITH removed AS (DELETE FROM entries WHERE key = %(key)s RETURNING key),
      with_columns AS (DELETE FROM records USING removed WHERE records.key = removed.key)
@@ -225,6 +249,41 @@ class PostgresIndex:
                     self._listener.changed(token)
                 return value if is_new else unsealed(key, winner)
         raise not_now(f"the entry {key} of the store's index was removed and added meanwhile: try again")
+
+    async def add_many(self, entries: Sequence[New]) -> list[bytes]:
+        """See Index."""
+        found: dict[str, bytes] = {}
+        for _ in range(ATTEMPTS):
+            found |= await self._add_many([entry for entry in entries if entry.key not in found])
+            if len(found) == len(entries):
+                return [found[entry.key] for entry in entries]
+        raise not_now("entries of the store's index were removed and added meanwhile: try again")
+
+    async def _add_many(self, entries: Sequence[New]) -> dict[str, bytes]:
+        """Try once; return the values of the keys, but of those to which another writer has added one meanwhile."""
+        token = self._listener.token()
+        records = [(entry.key, entry.columns) for entry in entries if entry.columns]
+        with_body = [(entry.key, entry.body) for entry in entries if entry.columns and entry.body is not None]
+        arguments = {
+            "keys": [entry.key for entry in entries],
+            "values": [sealed(entry.key, entry.value) for entry in entries],
+            "of": [key for key, _ in records],
+            "pins": [columns.pin for _, columns in records],
+            "addresses": [columns.address for _, columns in records],
+            "digests": [columns.digest for _, columns in records],
+            "sizes": [columns.size for _, columns in records],
+            "with": [key for key, _ in with_body],
+            "bodies": [body for _, body in with_body],
+            "channel": CHANNEL,
+            "token": token,
+        }
+        given, found = {entry.key: entry.value for entry in entries}, {}
+        for key, winner in await self._pool.rows(_ADD_MANY, arguments, counts=True):
+            if key in given:
+                found[key] = given[key] if winner is None else unsealed(key, winner)
+            else:  # the row of the notification
+                self._listener.changed(token)
+        return found
 
     async def remove(self, key: str) -> bool:
         """See Index."""

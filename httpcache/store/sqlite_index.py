@@ -16,7 +16,7 @@ from typing import TypeVar
 from httpcache.errors import Damaged, StoreError
 from httpcache.executors import prestarted_executor, shut_down
 
-from .base import PAGE, Columns, Listed, PinTotals, Place
+from .base import PAGE, Columns, Listed, New, PinTotals, Place
 from .commits import Commits, Outcome
 from .errors import mapped
 from .generation import Generation
@@ -156,8 +156,15 @@ class SqliteIndex:
         """See Index."""
         winner = None if columns else await self.get(key)  # needs no lock, and no folder that can be written
         if winner is None:
-            winner = await self._commit(partial(_add, key, value, columns, body, counts))
+            winner = await self._commit(partial(_add, New(key, value, columns, body), counts))
         return winner
+
+    async def add_many(self, entries: Sequence[New]) -> list[bytes]:
+        """See Index."""
+        found = await self._commit(partial(_add_many, entries))
+        return [
+            entry.value if it is None else unsealed(entry.key, it) for entry, it in zip(entries, found, strict=True)
+        ]
 
     async def remove(self, key: str) -> bool:
         """See Index."""
@@ -201,26 +208,34 @@ class SqliteIndex:
         self.usage.close()
 
 
-def _add(
-    key: str, value: bytes, columns: Columns | None, body: bytes | None, counts: bool, connection: sqlite3.Connection
-) -> Outcome[bytes]:
+def _add(entry: New, counts: bool, connection: sqlite3.Connection) -> Outcome[bytes]:
+    winner = _insert(entry, connection)
+    return Outcome(entry.value, counts) if winner is None else Outcome(unsealed(entry.key, winner))
+
+
+def _add_many(entries: Sequence[New], connection: sqlite3.Connection) -> Outcome[list[object]]:
+    """Return what is there under the key of each entry, sealed; None if the entry was added."""
+    winners = [_insert(entry, connection) for entry in entries]
+    return Outcome(winners, None in winners)
+
+
+def _insert(entry: New, connection: sqlite3.Connection) -> object:
+    key, value, columns, body = entry
+    winner = None
     added = connection.execute(
         "INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, sealed(key, value))
     )
     if not added.rowcount:
-        [row] = connection.execute("SELECT value FROM entries WHERE key = ?", (key,))
-        outcome = Outcome(unsealed(key, row[0]))
-    else:
-        outcome = Outcome(value, counts)
-        if columns:
-            connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (key, *columns))
+        [(winner,)] = connection.execute("SELECT value FROM entries WHERE key = ?", (key,))
+    elif columns:
+        connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (key, *columns))
     if columns and body is not None:  # if it was damaged, this repairs it
         connection.execute(
             "INSERT INTO bodies (digest, body) SELECT ?, ? WHERE EXISTS (SELECT 1 FROM records WHERE digest = ?) "
             "ON CONFLICT DO UPDATE SET body = excluded.body",
             (columns.digest, body, columns.digest),
         )
-    return outcome
+    return winner
 
 
 def _remove(key: str, connection: sqlite3.Connection) -> Outcome[bool]:

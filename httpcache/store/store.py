@@ -6,16 +6,17 @@ durable. All others are blobs.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
+from collections.abc import AsyncIterator, Hashable, Iterable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import cast
 
 from httpcache.errors import Damaged, DamagedBody
 
-from .base import Blobs, Condition, Index, RemoteBlobs
+from .base import Blobs, Condition, Index, New, RemoteBlobs
 from .errors import guarded
 from .record import Absence, Entry, Record, columns, decode, encode
+from .together import each
 from .usage import Usage
 
 SMALL = 16 * 1024  # bytes of a body that the index keeps
@@ -91,6 +92,17 @@ class Store:
                 return decode(await self.index.add(key, encode(record), columns(record), counts=False))
         body = guarded(file.read_bytes)  # not in a thread: it was written a moment ago
         return decode(await self.index.add(key, encode(record), columns(record), body, counts=False))
+
+    async def add_many(self, entries: Sequence[New], files: Mapping[str, Path]) -> list[bytes]:
+        """Add several entries (see Index), those of records too: with their bodies, or these are in `files`.
+
+        `files` are complete, by digest; each may be gone on return. Everything is durable then.
+        """
+        if not files:
+            return await self.index.add_many(entries)
+        async with self._blobs.putting():
+            await each(lambda digest: self._blobs.put(digest, files[digest]), list(files))
+            return await self.index.add_many(entries)
 
     async def freeze_absence(self, key: str, absence: Absence) -> Entry:
         """Keep an absence under its key unless it has an entry. Returns the entry it has now, which is durable."""

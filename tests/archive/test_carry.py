@@ -151,6 +151,18 @@ def test_what_the_target_writes_offline_does_not_stand_in_the_way(source: Mirror
     assert entries(tmp_path / "target").keys() > before.keys()
 
 
+def test_results_for_programs(source: Mirror, tmp_path: Path) -> None:
+    """What `--json` prints of both commands."""
+    path = tmp_path / "mirror.tar"
+    said = json.loads(run("export", "--data", source.data, PIN, path, "--json").stdout)
+    assert said == {"file": str(path), "records": 3, "logs": 0, "bodies": 3, "bytes": 25605, "private": 0}
+    taken = json.loads(run("import", "--data", tmp_path / "data", path, "--json").stdout)
+    header = json.loads(members(path)[layout.HEADER])
+    assert taken == {
+        "imported": 3, "bytes": 25605, "left": 0, "selected": [PIN], "made": header["made"], "signer": None
+    }  # fmt: skip
+
+
 def test_a_group_is_its_registries(source: Mirror, tmp_path: Path) -> None:
     page(source, "2023-07-01")
     (tmp_path / "settings.toml").write_text('[[group]]\nname = "all"\nregistries = ["pypi"]\n')

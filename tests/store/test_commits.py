@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from httpcache.errors import StoreError, StoreFull
 from httpcache.store import sqlite_index
+from httpcache.store.base import New
 from httpcache.store.commits import Outcome
 from httpcache.store.local import LocalStore
 from httpcache.store.locks import PATIENCE
@@ -79,7 +80,7 @@ def submit(store: LocalStore, step: Step) -> Future[Any]:
 
 
 def add(key: str, value: bytes, *, counts: bool = True) -> Callable[[sqlite3.Connection], Outcome[bytes]]:
-    return partial(sqlite_index._add, key, value, None, None, counts)
+    return partial(sqlite_index._add, New(key, value), counts)
 
 
 def result(future: Future[Any]) -> object:

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from httpcache.store.base import Columns, Index, PinTotals, Place
+from httpcache.store.base import Columns, Index, New, PinTotals, Place
 from tests.support.engines import INDEXES, IndexMaker
 from tests.support.examples import examples
 
@@ -187,6 +187,56 @@ async def test_a_body_comes_with_its_record(index: Index) -> None:
     assert await index.body("d1") == b"mended again"
 
 
+async def test_many_at_once(index: Index, maker: IndexMaker, tmp_path: Path) -> None:
+    """Each key and body as if it were added by itself; one change of the generation, and none if nothing was added."""
+    await index.add("r/1", b"first", A, b"damaged")
+    entries = [
+        New("r/3", b"3", B._replace(digest="d3"), b"333"),
+        New("r/1", b"late", A, b"mended"),
+        New("l/0", b"of a log"),
+        New("r/2", b"2", Columns("b-2024-01-02", "https://one/absent")),
+        New("r/4", b"4", B._replace(digest="d3"), b"333"),
+        New("r/5", b"5", B._replace(digest="d5"), b""),
+        New("r/6", b"6", B),
+    ]
+    winners = [b"3", b"first", b"of a log", b"2", b"4", b"5", b"6"]
+    before = index.generation()
+    async with maker(tmp_path) as other:
+        assert await index.add_many(entries) == winners
+        assert index.generation() != before
+        with anyio.fail_after(5):
+            while await other.get("r/6") is None:  # noqa: ASYNC110
+                await anyio.sleep(0.01)
+    before = index.generation()
+    assert await index.add_many(entries) == winners
+    assert await index.add_many([]) == []
+    assert index.generation() == before
+    assert await index.pins() == [PinTotals(A.pin, 5, 30), PinTotals("b-2024-01-02", 1, 0)]
+    assert [await index.body(digest) for digest in ("d1", "d2", "d3", "d5")] == [b"mended", None, b"333", b""]
+    assert await index.get_many([entry.key for entry in entries]) == winners
+
+
+async def test_many_at_once_by_many(index: Index) -> None:
+    """In any order, beside single ones: each key has one winner, and nobody waits for ever."""
+    results: list[dict[str, bytes]] = []
+    keys = [f"r/{number:02}" for number in range(40)]
+
+    async def add(writer: int) -> None:
+        own = keys if writer % 2 else keys[::-1]
+        entries = [New(key, b"%d" % writer, Columns(f"p{writer % 3}", "x", f"d{number % 5}", 4), b"body")
+                   for number, key in enumerate(own)]  # fmt: skip
+        if writer < 4:
+            results.append(dict(zip(own, await index.add_many(entries), strict=True)))
+        else:
+            results.append({entry.key: await index.add(*entry) for entry in entries})
+
+    async with anyio.create_task_group() as group:
+        for writer in range(6):
+            group.start_soon(add, writer)
+    assert len({tuple(sorted(found.items())) for found in results}) == 1
+    assert sum(pin.entries for pin in await index.pins()) == len(keys)
+
+
 async def test_bodies_that_no_record_has_are_removed(index: Index) -> None:
     for key, columns, body in (
         ("r/1", A, b"1"),
@@ -260,7 +310,7 @@ async def test_a_race_of_fifty_in_five_processes(index: Index, request: pytest.F
 
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["add", "add", "remove", "bodies"]),
+        st.sampled_from(["add", "add", "many", "remove", "bodies"]),
         st.sampled_from("abcd"),
         st.sampled_from(["p", "q"]),
         st.sampled_from(["x", "y"]),
@@ -286,6 +336,11 @@ def test_an_index_behaves_like_a_dictionary(maker: IndexMaker, steps: Sequence[t
                     winner = await index.add(key, value, columns, body.encode())
                     assert winner == model.setdefault(key, (value, columns))[0]
                     bodies |= {body} & {columns.digest for _, columns in model.values()}
+                elif what == "many":
+                    several = [New(each, value, columns, body.encode()) for each in (key, "e")]
+                    expected = [model.setdefault(each, (value, columns))[0] for each in (key, "e")]
+                    assert await index.add_many(several) == expected
+                    bodies |= {body} & {columns.digest for _, columns in model.values()}
                 elif what == "remove":
                     assert await index.remove(key) == (model.pop(key, None) is not None)
                 else:
@@ -298,10 +353,10 @@ def test_an_index_behaves_like_a_dictionary(maker: IndexMaker, steps: Sequence[t
             assert await everything(index) == {key: value for key, (value, _) in model.items()}
             entries, sizes = Counter[str](), Counter[str]()
             having = {(columns.digest, columns.pin) for _, columns in model.values()}
-            several = {digest for digest, count in Counter(digest for digest, _ in having).items() if count > 1}
+            twice = {digest for digest, count in Counter(digest for digest, _ in having).items() if count > 1}
             shared = Counter[str]()
             for digest, pin in having:
-                shared[pin] += len(digest) * (digest in several)
+                shared[pin] += len(digest) * (digest in twice)
             assert await index.shared() == {pin: size for pin, size in shared.items() if size}
             for _, columns in model.values():
                 entries[columns.pin] += 1

@@ -206,10 +206,16 @@ def test_a_file_for_no_such_environment(pypi: PyPI, mirror: Callable[..., Mirror
     pypi.upload(only, "2024-01-01T00:00:00Z")
     (tmp_path / "requirements.txt").write_text(f"built==1.0 --hash=sha256:{only.sha256}\n")
     arguments = ("--python", "3.12", "--platform", "linux-x86_64", "--platform", "windows-amd64")
-    ran = warm(mirror(pypi), DATE, "-r", tmp_path / "requirements.txt", *arguments)
+    running, path = mirror(pypi), tmp_path / "requirements.txt"
+    ran = warm(running, DATE, "-r", path, *arguments)
     assert ran.returncode == 1
     assert ran.stderr == "httpcache: built 1.0: none of its files is for Python 3.12 on linux-x86_64\n"
     assert ran.stdout.startswith("froze 2 files")
+    size = len(only.data) + len(only.metadata)
+    assert [json.loads(line) for line in warm(running, DATE, "-r", path, *arguments, "--json").stdout.splitlines()] == [
+        {"name": "built 1.0", "reason": "none of its files is for Python 3.12 on linux-x86_64"},
+        {"total": {"frozen": 0, "frozen_bytes": 0, "had": 2, "had_bytes": size, "unmet": 1}},
+    ]
 
 
 def test_what_markers_exclude_is_not_wanted(filled: PyPI, mirror: Callable[..., Mirror], tmp_path: Path) -> None:
