@@ -164,7 +164,8 @@ class Build:
 
     `index` is the URL of the index or pin that the build is given, without a slash at its end. `file` is its lock or
     requirements file; or instead of it, `projects` are the names of what it will want the newest versions of. `pythons`
-    are versions such as 3.12, and `platforms` names, as they were given.
+    are versions such as 3.12, and `platforms` names, as they were given. `only_pinned`: what the file pins by hashes is
+    wanted and nothing else; what it leaves open is an error.
     """
 
     index: str
@@ -172,6 +173,7 @@ class Build:
     projects: tuple[str, ...] = ()
     pythons: tuple[str, ...] = ()
     platforms: tuple[str, ...] = ()
+    only_pinned: bool = False
 
 
 class Wish(NamedTuple):
@@ -251,6 +253,12 @@ class Adapter(Protocol):
 
         `read` returns what a URL of the mirror answers to a GET with this `Accept`; threads may call it. Raises
         MirrorError.
+        """
+
+    def lock(self, build: Build) -> str | None:
+        """Return the text of a lock file of what a build will ask for, which its clients install from.
+
+        None if the file of the build is not one of this ecosystem, or it has no such lock files. Raises MirrorError.
         """
 
     def parts(self, store: Store, file: SettingsFile, name: str, date: str, *, settle: bool) -> AsyncIterator[Part]:

@@ -13,7 +13,8 @@
     │   ├── Busy                    503  too many upstream requests at once
     │   ├── UnderWay                503  still being fetched; takes longer than clients wait
     │   ├── TimedOut                504
-    │   └── Offline                 504  the mirror runs with --offline
+    │   ├── Offline                 504  the mirror runs with --offline
+    │   └── NotStored               504  the client wants only what is stored
     └── StoreError                  503  the store cannot be read or written
         ├── Damaged                 503  what is stored is not what was written
         │   └── DamagedBody         503  a body is; the next request may find it mended
@@ -38,7 +39,7 @@ class MirrorError(Exception):
     """An error with an HTTP status and a text for the client.
 
     `headers` are sent with the response, for example `Retry-After`. `problem`: the text is sent as problem details (RFC
-    9457), which uv shows to its user. `logged`: the error has been logged already.
+    9457), which uv shows to its user. `logged`: the error has been logged already, or need not be.
     """
 
     status = 500
@@ -127,6 +128,16 @@ class Offline(UpstreamError):
     """The target is not frozen and the mirror is offline (504, RFC 9111 section 5.2.1.7)."""
 
     status = 504
+
+
+class NotStored(UpstreamError):
+    """The target is not frozen, and the client has asked for nothing else (504, RFC 9111 section 5.2.1.7).
+
+    There is nothing to log: it is what the client wants to know.
+    """
+
+    status = 504
+    logged = True
 
 
 class StoreError(MirrorError):

@@ -45,6 +45,9 @@ class NpmAdapter:
 
         return planned(build, read)
 
+    def lock(self, build: Build) -> None:
+        """Do nothing: npm writes its lock file itself."""
+
     def parts(self, store: Store, file: SettingsFile, name: str, date: str, *, settle: bool) -> AsyncIterator[Part]:
         """Return what packuments of a pin have announced; there are no dated indexes."""
         from .announcements import carried  # only an export needs it

@@ -61,6 +61,12 @@ class PypiAdapter:
 
         return None if build.file and build.file.suffix == ".json" else planning.plan(build, read)
 
+    def lock(self, build: Build) -> str | None:
+        """Return a pylock.toml of what a requirements file resolves to (PEP 751)."""
+        from .warming import locking  # only this command needs it
+
+        return locking.lock(build, build.file) if build.file and build.file.suffix != ".json" else None
+
     def parts(self, store: Store, file: SettingsFile, name: str, date: str, *, settle: bool) -> AsyncIterator[Part]:
         """Return what belongs to a registry or group, as of a date or in all, or to a pin."""
         from .belongings import parts  # only an export needs it

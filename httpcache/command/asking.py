@@ -12,6 +12,7 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import urlsplit, urlunsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
+from httpcache import only_if_cached
 from httpcache.adapter import Fetched
 from httpcache.errors import MirrorError, NotFound, one_line, redact
 
@@ -21,6 +22,7 @@ LONGEST_PAUSE = 60.0  # seconds
 SILENCE = 120.0  # seconds without a byte
 CHUNK = 1 << 18
 LARGEST_PAGE = 512 << 20  # bytes
+_LACKS = {504: "not frozen here", 403: "withheld here"}
 
 
 class Drained(NamedTuple):
@@ -31,9 +33,12 @@ class Drained(NamedTuple):
 
 
 class Asker:
-    """A client of the mirror at a URL, whose login is sent along (Basic). No proxy is used. Threads may share it."""
+    """A client of the mirror at a URL, whose login is sent along (Basic). No proxy is used. Threads may share it.
 
-    def __init__(self, mirror: str, environment: Mapping[str, str] | None = None) -> None:
+    With `only_stored`, the mirror answers from its store alone (RFC 9111 section 5.2.1.7).
+    """
+
+    def __init__(self, mirror: str, environment: Mapping[str, str] | None = None, *, only_stored: bool = False) -> None:
         """Raise MirrorError if it is not the address of a mirror."""
         self.environment = environment or {}
         address = urlsplit(mirror)
@@ -42,6 +47,8 @@ class Asker:
         login, _, host = address.netloc.rpartition("@")
         self.url = urlunsplit((address.scheme, host, address.path.rstrip("/"), "", ""))
         self._headers = {"User-Agent": "httpcache"}
+        if only_stored:
+            self._headers["Cache-Control"] = only_if_cached.DIRECTIVE
         if login:
             self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
         self._opener = build_opener(ProxyHandler({}))
@@ -62,8 +69,20 @@ class Asker:
                 raise MirrorError("the mirror broke off: see its log")
             return Drained(size, "; hit" in answer.headers.get("Cache-Status", ""))
 
-    def _opened(self, url: str, headers: dict[str, str]) -> http.client.HTTPResponse:
-        request = Request(url, headers=self._headers | headers)  # noqa: S310 - __init__ has checked the scheme
+    def lack(self, url: str) -> str | None:
+        """Return why a URL does not have a whole file, None if it has. Raises MirrorError if that is not known."""
+        try:
+            with self._opened(url, {}, method="HEAD"):
+                return None
+        except HTTPError as error:
+            if error.code in (401, 403, 404, 410, 504):
+                return _LACKS.get(error.code, f"the mirror answers {error.code}")
+            raise MirrorError(f"the mirror answers {error.code} for {redact(url)}") from error
+        except URLError as error:
+            raise MirrorError(f"the mirror cannot be reached ({error.reason}): is it running?") from error
+
+    def _opened(self, url: str, headers: dict[str, str], method: str = "GET") -> http.client.HTTPResponse:
+        request = Request(url, headers=self._headers | headers, method=method)  # noqa: S310 - __init__ has checked the scheme
         for attempt in range(TRIES):
             try:
                 return cast("http.client.HTTPResponse", self._opener.open(request, timeout=SILENCE))

@@ -150,6 +150,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     )
     what_for = "freeze beforehand what builds will ask for"
     add("warm", partial(remote.warm, installed), what_for, *remote.warm_params(), as_json, mirror)
+    what_for = "write a lock file of what requirements resolve to at a date, or say whether a lock file is frozen here"
+    add("lock", partial(remote.lock, installed), what_for, *remote.lock_params(), as_json, mirror)
     for tool in (tool for adapter in installed for tool in adapter.tools):
         add(tool.name, partial(remote.tool, tool), tool.help, *map(_argument, tool.arguments), mirror)
     add("pages-password", _pages_password, "make the hash of a password for --pages-password-hash")

@@ -1,4 +1,4 @@
-"""Commands that ask a running mirror: `httpcache warm` and `pin`, and the tools of adapters."""
+"""Commands that ask a running mirror: `httpcache warm`, `lock` and `pin`, and the tools of adapters."""
 
 from __future__ import annotations
 
@@ -69,6 +69,47 @@ def warm(
             say(f"httpcache: {name}: {reason}", sys.stderr)
     rows.total(outcome.summary, outcome.values)
     return 1 if outcome.unmet else 0
+
+
+def lock_params() -> Iterator[click.Parameter]:
+    """Yield what `httpcache lock` takes besides the address of the mirror."""
+    file = click.Path(path_type=Path)
+    yield click.Option(["-r", "--requirements"], metavar="FILE", type=file, help="requirements to lock, with uv")
+    yield click.Option(["--check"], metavar="FILE", type=file, help="lock file of any kind that `warm` reads")
+    yield click.Option(["--index"], default="pypi", metavar="NAME", help="registry, group or pin (default: pypi)")
+    yield click.Option(["--at"], metavar="DATE", help="the index as of a date or instant")
+    yield click.Option(["--python", "pythons"], metavar="VERSION", multiple=True, help="for this version of Python")
+    text = "for this platform, such as linux-x86_64"
+    yield click.Option(["--platform", "platforms"], metavar="NAME", multiple=True, help=text)
+    yield click.Option(["-o", "--output"], metavar="FILE", type=file, help="where to write it (default: print it)")
+
+
+def lock(
+    installed: Sequence[Adapter],
+    requirements: Path | None,
+    check: Path | None,
+    index: str,
+    at: str | None,
+    pythons: tuple[str, ...],
+    platforms: tuple[str, ...],
+    output: Path | None,
+    as_json: bool,
+    mirror: str,
+) -> int:
+    """Lock what requirements resolve to, or look whether a lock file is frozen. Raises MirrorError."""
+    from . import asking, locking, warm
+
+    file = check or requirements
+    if file is None or (check and requirements):
+        raise click.UsageError("name requirements to lock (-r), or a lock file to look for (--check)")
+    path = warm.address(index, at)
+    if path == "pypi":
+        raise click.UsageError("name the date with --at")
+    asker = asking.Asker(mirror, only_stored=check is not None)
+    build = Build(f"{asker.url}/{path}", file, (), pythons, platforms, only_pinned=check is not None)
+    if check:
+        return locking.check(build, asker, installed, Rows(as_json))
+    return locking.write(build, installed, output)
 
 
 def tool(tool: Tool, mirror: str, **given: Any) -> int:

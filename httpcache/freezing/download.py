@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import NamedTuple
 
+from httpcache import only_if_cached
 from httpcache.accept import admits
 from httpcache.credentials import Credentials, scope
 from httpcache.settings import Settings
@@ -162,8 +163,12 @@ class Download:
         return self.want.admits(kind) if self.want.admits else admits(self.accept, kind)
 
     def flight_key(self, record_key: str) -> str:
-        """Return the single-flight key: requests for this record with the same key share one download."""
-        return _hash(record_key, self._everything)
+        """Return the single-flight key: requests for this record with the same key share one download.
+
+        Who wants only what is stored shares none: it waits for no upstream, and fails for nobody else.
+        """
+        stored = (only_if_cached.DIRECTIVE,) if only_if_cached.is_asked() else ()
+        return _hash(record_key, self._everything, *stored)
 
     def unkept(self, answer: UpstreamResponse) -> str:
         """Return why a response may not be frozen, or "" if it may."""

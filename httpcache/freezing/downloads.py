@@ -158,8 +158,9 @@ class Downloads:
                     await self._lead(flight, claim)
         except MirrorError as failed:
             error = failed
+            if not error.logged:
+                log.warning("%s", failed.text if label in failed.text else f"{label}: {failed.text}")
             error.logged = True
-            log.warning("%s", failed.text if label in failed.text else f"{label}: {failed.text}")
         except OSError as failed:
             error = store_error(failed)
             error.logged = True

@@ -15,9 +15,9 @@ import anyio
 import httpcore
 import httpx
 
-from httpcache import __version__, trace
+from httpcache import __version__, only_if_cached, trace
 from httpcache.credentials import Credentials
-from httpcache.errors import BadAddress, BadUpstream, MirrorError, Offline, TimedOut, Unreachable, redact
+from httpcache.errors import BadAddress, BadUpstream, MirrorError, NotStored, Offline, TimedOut, Unreachable, redact
 from httpcache.fields import absolute_links, named
 from httpcache.metrics import UPSTREAM_BYTES, UPSTREAM_CUT, UPSTREAM_DURATION, UPSTREAM_REQUESTS, Metrics
 from httpcache.settings import Settings
@@ -156,8 +156,10 @@ class UpstreamClient:
         of the same name; `agent` is a product that follows the mirror's own in `User-Agent`. `credentials` are tried in
         turn (Basic only after a challenge, unless it is known to be for this origin) and sent only to the origin of
         `url`. `trusted` addresses come from the operator or one of the operator's upstreams, and are exempt from the
-        SSRF guard. Raises Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
+        SSRF guard. Raises NotStored, Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
+        if only_if_cached.is_asked():
+            raise NotStored(f"no frozen copy of {redact(url)} is available to you, and the request is only-if-cached")
         if self._settings.offline:
             raise Offline(f"no frozen copy of {redact(url)} is available to you, and this mirror is offline")
         credentials = credentials or Credentials()

@@ -14,7 +14,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from httpcache import logs, trace
+from httpcache import logs, only_if_cached, trace
 from httpcache.adapter import Adapter, Bound
 from httpcache.errors import BadAddress, Loop, MirrorError, names
 from httpcache.freezing.mirror import Mirror, Want, running
@@ -110,6 +110,7 @@ class Front:
             return text(405, why, {"allow": "GET, HEAD"})
         request = Request.read(scope, self._mirror.settings)
         trace.begin(request.headers.get(trace.PARENT, ""))
+        only_if_cached.begin(scope["headers"])
         try:
             _check_host(scope)
             self._check_loop(request)

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from starlette.types import Message, Scope
 
+from httpcache import only_if_cached
 from httpcache.credentials import AUTHORIZATION
 from httpcache.lru import SizedLRU
 from httpcache.metrics import Answers
@@ -88,7 +89,7 @@ class ResponseCache:
                 encoding = value
             elif name == b"host":
                 hosts += 1 if value else 2
-            elif name in self._special:
+            elif name in self._special or (name == only_if_cached.CACHE_CONTROL and only_if_cached.is_in(value)):
                 return None
         if hosts != 1:
             return None

@@ -58,6 +58,8 @@ def plan(build: Build, read: Read) -> Found | None:
     locked = read_lock(build.file.name, text)
     if locked is None:
         locked = read_pinned(text)
+    if locked is None and build.only_pinned:
+        raise MirrorError(f"{build.file} is no lock file: it does not pin a version with hashes for each requirement")
     if locked is None:
         resolving = [partial(_resolved, build, read, build.file, each) for each in targets or [_here()]]
         return _each(resolving, at_once=1)
@@ -121,12 +123,13 @@ def _release(build: Build, read: Read, locked: Locked, targets: Sequence[_Target
     if not files:
         yield Unmet(title, "the index has no file of it" + (" with a locked hash" if locked.hashes else ""))
     elif not targets:
-        yield from _asked_for(files)
+        yield from (Unmet(title, f"the index has no file of it with the locked {each}") for each in _lost(page, locked))
+        yield from _asked_for(build, files)
     for target in wanted:
         usable = _usable(files, target.environment)
         if files and not usable:
             yield Unmet(title, f"none of its files is for {target}")
-        yield from _asked_for(usable)
+        yield from _asked_for(build, usable)
 
 
 def _newest(build: Build, read: Read, project: str, targets: Sequence[_Target]) -> Found:
@@ -143,7 +146,7 @@ def _newest(build: Build, read: Read, project: str, targets: Sequence[_Target]) 
             continue
         version = Locked(canonicalize_name(project), str(found[0]))
         files = [file for file in page.files if _is_of(file, page, version)]
-        yield from _asked_for(_usable(files, target.environment))
+        yield from _asked_for(build, _usable(files, target.environment))
 
 
 def read_page(read: Read, url: str) -> Page:
@@ -172,6 +175,15 @@ def _is_of(file: File, page: Page, locked: Locked) -> bool:
     return version == locked.version or _same(version, locked.version)
 
 
+def _lost(page: Page, locked: Locked) -> list[str]:
+    """Return the locked hashes that no file has, of those algorithms of which the page has hashes."""
+    known = [pair for file in page.files for pair in file.hashes.items()]
+    kinds = {kind for kind, _ in known}
+    return sorted(
+        each for each in locked.hashes - {":".join(pair) for pair in known} if each.partition(":")[0] in kinds
+    )
+
+
 def _same(one: str, other: str) -> bool:
     found = parse_version(one)
     return found is not None and found == parse_version(other)
@@ -184,9 +196,9 @@ def _usable(files: Sequence[File], environment: Environment) -> list[File]:
     return wheels or [file for file in fitting if not file.filename.endswith((".whl", ".egg", ".exe", ".msi"))]
 
 
-def _asked_for(files: Iterable[File]) -> Iterator[Wish]:
+def _asked_for(build: Build, files: Iterable[File]) -> Iterator[Wish]:
     """Yield the URLs of files, and of their METADATA first."""
     for file in files:
-        if file.core_metadata:
+        if file.core_metadata and not build.only_pinned:
             yield Wish(f"{file.url}.metadata", f"{file.filename}.metadata")
         yield Wish(file.url, file.filename)

@@ -39,11 +39,21 @@ def environment(python: str, platform: str) -> Environment:
     """Return the environment of a CPython, such as 3.12, on a platform. Raises MirrorError."""
     if not _PYTHON.fullmatch(python):
         raise MirrorError(f"--python {python}: use a version of Python 3, such as 3.12")
+    found = _known(platform)
+    full = python if python.count(".") == 2 else f"{python}.99"
+    return Environment(full, "CPython", found.system, found.machine, found.libc, found.version)
+
+
+def target(platform: str) -> str:
+    """Return what `uv pip compile --python-platform` calls a platform. Raises MirrorError."""
+    return _known(platform).target
+
+
+def _known(platform: str) -> Platform:
     found = PLATFORMS.get(platform)
     if found is None:
         raise MirrorError(f"--platform {platform}: use one of {', '.join(PLATFORMS)}")
-    full = python if python.count(".") == 2 else f"{python}.99"
-    return Environment(full, "CPython", found.system, found.machine, found.libc, found.version)
+    return found
 
 
 def named(system: str, machine: str, libc: str) -> str | None:

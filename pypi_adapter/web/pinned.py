@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 from starlette.types import ASGIApp
 
+from httpcache import only_if_cached
 from httpcache.accept import admits
 from httpcache.credentials import Credentials
 from httpcache.errors import BadUpstream
@@ -193,7 +194,8 @@ class Pinned:
                 others = () if installer or media_type is MediaType.JSON else await self._pages.others(record)
                 slow = await self._slow(request, reading.page)
                 body = await _body(reading.page, media_type, pinned, record.final, others, slow)
-                self._cache.put((*key[:4], self._ranges.learned), body)
+                if not only_if_cached.is_asked():  # else no host was tested for it
+                    self._cache.put((*key[:4], self._ranges.learned), body)
         return page_response(
             media_type,
             body,
@@ -219,7 +221,10 @@ class Pinned:
 
         files = page.files if isinstance(page, Page) else ()
         links = [link(file.url) for file in files if file.filename.endswith(".whl") and not file.core_metadata]
-        return await self._ranges.ignoring({origin(found.url): found.wire for found in links if found}, ask)
+        hosts = {origin(found.url): found.wire for found in links if found}
+        if only_if_cached.is_asked():
+            return await self._ranges.known_to_ignore(hosts)
+        return await self._ranges.ignoring(hosts, ask)
 
     async def _file(self, request: Request, target: Target) -> ASGIApp:
         want = replace(self._file_want(request, target), may_redirect=request.is_get)

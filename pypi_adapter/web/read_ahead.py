@@ -13,6 +13,7 @@ from typing import TypeAlias
 
 import anyio
 
+from httpcache import only_if_cached
 from httpcache.freezing.mirror import Mirror
 from httpcache.lru import SizedLRU
 from pypi_adapter.addresses import When
@@ -55,7 +56,7 @@ class ReadAhead:
         once.
         """
         environment = read_environment(agent)
-        if environment is None or not all(each.read_ahead for each in sources):
+        if environment is None or only_if_cached.is_asked() or not all(each.read_ahead for each in sources):
             return
         key = path, when, environment
         self._last.put((source.registry.path, project, environment), key)
@@ -69,7 +70,7 @@ class ReadAhead:
         environment = read_environment(agent)
         key = environment and self._last.get((source.registry.path, project, environment))
         walk = key and self._walks.get(key)
-        if walk:
+        if walk and not only_if_cached.is_asked():
             walk.metadata(source, project, file, find)
 
     def _walk(self, key: _Key, sources: Sequence[Source]) -> Walk:

@@ -40,6 +40,15 @@ def warm(mirror: Mirror, *arguments: str | Path) -> subprocess.CompletedProcess[
     return run("warm", *arguments, "--mirror", mirror.url, environment={"PATH": path}, seconds=120)
 
 
+def missing(mirror: Mirror, lock: Path, *where: str) -> list[str]:
+    """What `httpcache lock --check` finds to be missing."""
+    ran = run("lock", "--check", lock, *where, "--json", "--mirror", mirror.url)
+    *rows, total = map(json.loads, ran.stdout.splitlines())
+    assert ran.returncode == (1 if rows else 0), ran.stderr
+    assert total["total"]["missing"] == len(rows)
+    return [row["name"] for row in rows]
+
+
 def locked_with(tool: str, index: str, clients: Clients) -> Path:
     """A file that a tool has written for a project that wants `app`."""
     home = clients.place()
@@ -88,14 +97,21 @@ def frozen(mirror: Mirror, *dists: Dist) -> list[str]:
 
 @pytest.mark.parametrize("tool", TOOLS)
 def test_lock_files(tool: str, filled: PyPI, mirror: Callable[..., Mirror], clients: Clients) -> None:
-    """Both files of the library are in a lock for any platform; nothing else is asked for."""
+    """Both files of the library are in a lock for any platform; nothing else is asked for.
+
+    `httpcache lock --check` names what is not frozen yet, and fetches nothing.
+    """
     lock = locked_with(tool, filled.url, clients)
     running = mirror(filled)
+    asked = sum(len(each.requests) for each in filled.upstreams)
+    assert missing(running, lock, "--at", DATE) == ["app 1.0", "some-lib 1.0"]  # not even their pages are
+    assert sum(len(each.requests) for each in filled.upstreams) == asked
     ran = warm(running, DATE, "-r", lock)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
     assert "0 could not be had" in ran.stdout
     again = warm(running, DATE, "-r", lock)
     assert again.stdout.startswith("froze 0 files"), again.stdout
+    assert missing(running, lock, "--at", DATE) == []
     for upstream in filled.upstreams:
         upstream.stop()
     assert frozen(running, APP, LIB) == [APP.filename, LIB.filename]
@@ -172,9 +188,12 @@ def test_npm(resolved: bool, upstream: Upstream, server: Mirror, pin: str, tmp_p
         for package in packages["packages"].values():
             package.pop("resolved", None)
         lock.write_text(json.dumps(packages))
+    where = ("--index", f"{pin}/{registry.url}")
+    assert missing(server, lock, *where) == ["@scope/lib 1.0.0", "app 1.0.0"]
     ran = warm(server, f"{pin}/{registry.url}", "-r", lock)
     assert (ran.returncode, ran.stderr) == (0, ""), ran.stderr
     assert ran.stdout.startswith("froze 2 files")
+    assert missing(server, lock, *where) == []
     upstream.stop()
     for name in ("@scope/lib", "app"):
         tarball = f"{registry.url}{name}/-/{name.rpartition('/')[2]}-1.0.0.tgz"
