@@ -114,23 +114,49 @@ class Usage(Protocol):
         """Remove entries; the pins lose their hits and bytes."""
 
 
+class Uses:
+    """Answers of one subject, each of `size` bytes, that the journal does not have yet: how many, by client."""
+
+    __slots__ = ("clients", "size", "subject")
+
+    def __init__(self, subject: Subject, size: int) -> None:
+        self.subject = subject
+        self.size = size
+        self.clients: dict[str, int] = {}
+
+
 class Journal:
     """Notes what this process answers, and adds it to the usage of its store."""
 
     def __init__(self, usage: Usage) -> None:
         self._usage = usage
         self._noted: dict[tuple[Subject, str], list[int]] = {}
+        self._counting: list[Uses] = []
+        self._counted = 0  # clients of these
         self._fails = False
 
     def note(self, subject: Subject, client: str, size: int) -> None:
         """Note an answer with `size` bytes of body."""
         counts = self._noted.get((subject, client))
         if counts is None:
-            if len(self._noted) >= NOTED:
+            if self._is_full:
                 return
             counts = self._noted[subject, client] = [0, 0]
         counts[0] += 1
         counts[1] += size
+
+    def begin(self, uses: Uses, client: str) -> None:
+        """Count the first use by a client since the last addition. Whoever has the uses counts the next ones itself."""
+        if self._is_full:
+            return
+        if not uses.clients:
+            self._counting.append(uses)
+        uses.clients[client] = 1
+        self._counted += 1
+
+    @property
+    def _is_full(self) -> bool:
+        return len(self._noted) + self._counted >= NOTED
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -151,10 +177,9 @@ class Journal:
             await self._add()
 
     async def _add(self) -> None:
-        noted, self._noted = self._noted, {}
-        if not noted:
+        uses = self._taken()
+        if not uses:
             return
-        uses = [Use(subject, client, hits, size) for (subject, client), (hits, size) in noted.items()]
         try:
             await self._usage.add(uses, time.time())
         except MirrorError as error:
@@ -165,6 +190,15 @@ class Journal:
             if self._fails:
                 log.info("how the mirror is used is recorded again")
             self._fails = False
+
+    def _taken(self) -> list[Use]:
+        """Return all that is noted and counted, and begin anew."""
+        taken = [Use(subject, client, hits, size) for (subject, client), (hits, size) in self._noted.items()]
+        for uses in self._counting:
+            taken += [Use(uses.subject, client, hits, hits * uses.size) for client, hits in uses.clients.items()]
+            uses.clients = {}
+        self._noted, self._counting, self._counted = {}, [], 0
+        return taken
 
 
 class Sums(NamedTuple):

@@ -7,12 +7,13 @@ from bisect import bisect_left
 from starlette.types import Message, Scope, Send
 
 from httpcache.metrics import SECONDS, Metrics
-from httpcache.store.usage import Journal, Subject
+from httpcache.store.usage import Journal, Subject, Uses
 
 from .response_cache import CachedResponse
 
 OWN, PINNED, UNKNOWN = "own", "pinned", "other"
 """Kinds of what is asked for: the mirror's own addresses, those behind a pin, and no address of the mirror at all."""
+SHORTEST = SECONDS[0]  # of the buckets: nearly every hit is in it
 MEMORY = "memory"
 """The result of an answer that was kept ready."""
 
@@ -54,14 +55,20 @@ class Accounts:
         if answers is not None:
             answers.bytes += answer.length
             answers.sum += seconds
-            answers.buckets[bisect_left(SECONDS, seconds)] += 1
-        if answer.subject is not None:
+            answers.buckets[bisect_left(SECONDS, seconds) if seconds > SHORTEST else 0] += 1
+        uses = answer.uses
+        if uses is not None:
             client = scope["client"]
-            self._journal.note(answer.subject, client[0] if client else "", answer.length)
+            name = client[0] if client else ""
+            if name in uses.clients:
+                uses.clients[name] += 1
+            else:
+                self._journal.begin(uses, name)
 
     def counted(self, answer: CachedResponse, kind: str) -> CachedResponse:
         """Return an answer that is to be kept ready, with where it is counted."""
-        return answer._replace(answers=self._metrics.answers(kind, MEMORY))
+        uses = Uses(answer.subject, answer.length) if answer.subject else None
+        return answer._replace(answers=self._metrics.answers(kind, MEMORY), uses=uses)
 
     def made(self, kind: str, sent: Sent, scope: Scope, seconds: float, subject: Subject | None = None) -> None:
         """Count any other answer."""

@@ -18,7 +18,7 @@ from httpcache import only_if_cached
 from httpcache.credentials import AUTHORIZATION
 from httpcache.lru import SizedLRU
 from httpcache.metrics import Answers
-from httpcache.store.usage import Subject
+from httpcache.store.usage import Subject, Uses
 
 from .content_coding import choose
 
@@ -46,7 +46,7 @@ class CachedResponse(NamedTuple):
     """A response as its two ASGI messages: `start`, and `body` with the bytes or the path of a file.
 
     `holds` returns whether the file that the body comes from, if any, is still the one that was verified. `length` is
-    that of the body in bytes. `subject` is what is noted as used, `answers` where the answer is counted, if anywhere.
+    that of the body in bytes. `subject` is what is noted as used; the answer is counted in `answers` and `uses`.
     """
 
     start: Message
@@ -55,6 +55,7 @@ class CachedResponse(NamedTuple):
     length: int = 0
     subject: Subject | None = None
     answers: Answers | None = None
+    uses: Uses | None = None
 
     @property
     def size(self) -> int:

@@ -20,7 +20,7 @@ from httpcache.store import sqlite_usage, usage
 from httpcache.store.layout import prepare
 from httpcache.store.local import LocalStore
 from httpcache.store.sqlite_usage import FILE, SqliteUsage
-from httpcache.store.usage import READERS, Journal, Reader, Subject, Usage, Use, Used, UsedEntry, summed
+from httpcache.store.usage import READERS, Journal, Reader, Subject, Usage, Use, Used, UsedEntry, Uses, summed
 from tests.support.engines import INDEXES, IndexMaker
 from tests.support.examples import examples
 
@@ -247,7 +247,29 @@ async def test_what_is_noted_has_a_bound(monkeypatch: pytest.MonkeyPatch) -> Non
     async with journal.running():
         for client in ("a", "b", "c", "a"):
             journal.note(X, client, 1)
+        kept = Uses(Y, 1)
+        journal.begin(kept, "a")
+        assert kept.clients == {}
     assert recording.uses == [Use(X, "a", 2, 2), Use(X, "b", 1, 1)]
+
+
+@pytest.mark.usefixtures("quickly")
+async def test_uses_that_are_counted_elsewhere_are_added_once() -> None:
+    """Whoever has the uses of an answer counts them there; each addition takes what has come since the last one."""
+    recording = Recording()
+    journal = Journal(recording)  # type: ignore[arg-type]
+    kept, other = Uses(X, 10), Uses(Y, 1)
+    async with journal.running():
+        journal.begin(kept, "a")
+        kept.clients["a"] += 2
+        journal.begin(kept, "b")
+        await calls(recording, 1)
+        assert recording.uses == [Use(X, "a", 3, 30), Use(X, "b", 1, 10)]
+        assert kept.clients == {}
+        journal.begin(kept, "a")
+        journal.begin(other, "a")
+        journal.note(X, "a", 5)
+    assert recording.uses[2:] == [Use(X, "a", 1, 5), Use(X, "a", 1, 10), Use(Y, "a", 1, 1)]
 
 
 # The database beside the index
