@@ -269,6 +269,9 @@ class Adapter(Protocol):
         the logs' subjects is written to the logs first. Raises MirrorError.
         """
 
+    def log_names(self, store: Store, file: SettingsFile) -> AsyncIterator[str]:
+        """Yield the names of logs that it has in a store, so that an audit can name them. Raises StoreError."""
+
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return (what it is for, line to copy) pairs. `address` is the mirror's address, `date` an example date."""
 

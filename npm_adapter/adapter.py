@@ -54,6 +54,11 @@ class NpmAdapter:
 
         return carried(store, "" if date else name)
 
+    async def log_names(self, store: Store, file: SettingsFile) -> AsyncIterator[str]:
+        """Yield the names of what pins have seen of registries. Raises StoreError."""
+        for pin in await store.index.pins():
+            yield f"npm/{pin.pin}/registries"
+
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the command lines for npm, pnpm and Yarn."""
         registry = f"{address}/npm-{date}/$(npm config get registry)"

@@ -73,6 +73,12 @@ class PypiAdapter:
 
         return parts(store, file, name, date, settle=settle)
 
+    def log_names(self, store: Store, file: SettingsFile) -> AsyncIterator[str]:
+        """Yield the names of the logs of all registries."""
+        from .belongings import log_names  # only an audit needs it
+
+        return log_names(store, file)
+
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return a label and a command for each client that the start page shows."""
         return [

@@ -6,7 +6,7 @@ offline: what the captures knew of each project is noted in its log before the e
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from typing import TypeVar
 
 import anyio
@@ -51,6 +51,17 @@ async def parts(store: Store, file: SettingsFile, name: str, date: str, *, settl
             yield part
 
 
+async def log_names(store: Store, file: SettingsFile) -> AsyncIterator[str]:
+    """See `httpcache.adapter.Adapter`."""
+    yield RuleLog(store).name
+    for registry in (PYPI, *(each.name for each in file.tables(Document).registry)):
+        for part in _of_registry(store, registry):
+            yield part.name
+        for project in sorted(await known_projects(store, registry)):
+            for part in _of_project(store, registry, project):
+                yield part.name
+
+
 async def _meant(store: Store, file: SettingsFile, name: str, date: str) -> tuple[Sequence[str], int | None]:
     """Return the registries of a name, and the instant (microseconds), None for all. Raises MirrorError."""
     if not date and is_when(name):
@@ -74,14 +85,8 @@ async def _registry(store: Store, registry: str, instant: int | None, *, settlin
     """Yield the logs of a registry, each before those that it speaks of, and its files."""
     if settling:
         await _settle(store, registry)
-    passes = Passes(store, registry)
-    yield _log(passes, lambda done: done.finished)
-    yield _log(RequestedProjects(store, registry).log)
-    yield _log(RequestedProjects(store, registry, AHEAD).log)
-    yield _log(projects_log(store, registry), lambda change: change.instant)
-    yield _log(Doubts(store, f"{registry}/ projects"), lambda noted: noted.instant)
-    yield _log(Proofs(store, registry), lambda proof: proof.instant)
-    yield _log(IndexUrlLog(store, registry).log)
+    for part in _of_registry(store, registry):
+        yield part
     yield Kept(RuleLog(store).name, is_set=True)
     path, pin = ("", "files") if registry == PYPI else (f"/{registry}", registry)
     for project in sorted(await known_projects(store, registry)):
@@ -89,13 +94,30 @@ async def _registry(store: Store, registry: str, instant: int | None, *, settlin
         await project_log.read_log()
         if not project_log.instant:
             continue
-        yield _log(entries_log(store, registry, project), lambda entry: entry.instant)
-        yield _log(RescueLog(store, registry, project), lambda outcome: outcome.instant)
-        yield _log(Doubts(store, f"{registry}/{project}"), lambda noted: noted.instant)
+        for part in _of_project(store, registry, project):
+            yield part
         if instant is not None:
             yield Frozen(pin, await _files(project_log, path, instant))
     if instant is None:
         yield Frozen(pin)
+
+
+def _of_registry(store: Store, registry: str) -> Iterator[Kept]:
+    """Yield the logs of a registry that are of no project."""
+    yield _log(Passes(store, registry), lambda done: done.finished)
+    yield _log(RequestedProjects(store, registry).log)
+    yield _log(RequestedProjects(store, registry, AHEAD).log)
+    yield _log(projects_log(store, registry), lambda change: change.instant)
+    yield _log(Doubts(store, f"{registry}/ projects"), lambda noted: noted.instant)
+    yield _log(Proofs(store, registry), lambda proof: proof.instant)
+    yield _log(IndexUrlLog(store, registry).log)
+
+
+def _of_project(store: Store, registry: str, project: str) -> Iterator[Kept]:
+    """Yield the logs of a project."""
+    yield _log(entries_log(store, registry, project), lambda entry: entry.instant)
+    yield _log(RescueLog(store, registry, project), lambda outcome: outcome.instant)
+    yield _log(Doubts(store, f"{registry}/{project}"), lambda noted: noted.instant)
 
 
 async def _settle(store: Store, registry: str) -> None:

@@ -21,7 +21,7 @@ FLOORS = {
         ["archive", "web"],
         ["pages"],
         ["adapter"],
-        ["freezing"],
+        ["freezing", "audit"],
         ["store", "upstream"],
         [GROUND],
     ],
@@ -47,6 +47,9 @@ ADAPTERS = sorted(set(FLOORS) - {"httpcache"})
 MODULES = sorted(path for package in FLOORS for path in (ROOT / package).rglob("*.py"))
 
 PURE = [
+    "httpcache/audit/note.py",
+    "httpcache/audit/tiles.py",
+    "httpcache/audit/tree.py",
     "httpcache/credentials.py",
     "httpcache/errors.py",
     "httpcache/settings.py",

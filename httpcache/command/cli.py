@@ -18,7 +18,7 @@ from httpcache.adapter import Adapter, Argument, adapters
 from httpcache.errors import BadAddress, MirrorError, StoreError
 from httpcache.settings import SERVER, STORE, declared
 
-from . import remote, starting, transfers, upkeep
+from . import auditing, remote, starting, transfers, upkeep
 from .in_force import FILE, every, find
 from .options import GIVEN, Option
 
@@ -120,6 +120,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     what_for = "read every entry and every byte, and report what is damaged"
     add("verify", partial(upkeep.verify, installed), what_for, *mirror_options, as_json, repair, resume)
     dry_run = click.Option(["--dry-run"], is_flag=True, help="only list what would be removed")
+    what_for = "show that no history was rewritten: every entry of a log is in the Merkle log, and nothing else"
+    add("audit", partial(auditing.audit, installed), what_for, *where, as_json, *auditing.params())
     add("gc", upkeep.gc, "remove frozen files that no entry names any more", *where, as_json, dry_run)
     removed = click.Argument(["address_or_pin"], metavar="[ADDRESS|PIN]", required=False, shell_complete=pins)
     yes = click.Option(["--yes"], is_flag=True, help="do not ask for confirmation")

@@ -88,6 +88,8 @@ class _Copy:
 
         async with anyio.create_task_group() as tasks:
             for key in page:
+                if key.startswith(keys.OF_MERKLE_LOG):  # the target has its own
+                    continue
                 if key.startswith(keys.RECORDS):
                     tasks.start_soon(record, key)
                 else:

@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from .leaves import Leaf
 from .usage import Usage
 
 PAGE = 1000  # entries
@@ -160,6 +161,15 @@ class Index(Protocol):
 
     async def remove_bodies(self, digests: Sequence[str]) -> int:
         """Remove those of these bodies that no record has. Returns the number of bytes freed."""
+
+    async def leaf_count(self) -> int:
+        """Return how many leaves the Merkle log has (see `leaves`)."""
+
+    async def leaves(self, start: int, limit: int = PAGE) -> list[Leaf]:
+        """Return up to `limit` leaves of the Merkle log from number `start` on, in their order."""
+
+    async def leaves_by_place(self, prefix: bytes, after: Leaf | None = None, limit: int = PAGE) -> list[Leaf]:
+        """Return up to `limit` leaves whose places start with `prefix`, behind `after`, by place and number."""
 
     def lease(self, name: str) -> AbstractAsyncContextManager[bool]:
         """Return a block that holds the right to do something alone, or not: it is True unless another machine has it.

@@ -10,6 +10,7 @@ from httpcache.lru import SizedLRU
 
 from .base import PAGE, Columns, Index, Listed, New, PinTotals, Place
 from .keys import RECORDS
+from .leaves import Leaf
 from .usage import Usage
 
 VALUES = 32 * 1024 * 1024  # bytes of values
@@ -136,6 +137,18 @@ class CachedIndex:
         """See Index."""
         self._bodies = SizedLRU(BODIES)
         return await self._index.remove_bodies(digests)
+
+    async def leaf_count(self) -> int:
+        """See Index."""
+        return await self._index.leaf_count()
+
+    async def leaves(self, start: int, limit: int = PAGE) -> list[Leaf]:
+        """See Index."""
+        return await self._index.leaves(start, limit)
+
+    async def leaves_by_place(self, prefix: bytes, after: Leaf | None = None, limit: int = PAGE) -> list[Leaf]:
+        """See Index."""
+        return await self._index.leaves_by_place(prefix, after, limit)
 
     def lease(self, name: str) -> AbstractAsyncContextManager[bool]:
         """See Index."""

@@ -5,6 +5,8 @@ g/<hash>/<scope>     the right of a scope to read a private record
 l/<hash>/<number>    the entries of a log, numbered from 0 with ten digits
 h/<hash>             when a host was found to ignore ranges
 o/<hash>             the credentials that an origin has asked for
+t/<level>/<number>   the hashes of a level of the Merkle log's tree (see audit/tree_log.py)
+c/<hour>/<size>      a signed checkpoint of the Merkle log
 m/<name>             data of the store itself, such as its secret
 """
 
@@ -17,6 +19,12 @@ GRANTS = "g/"
 LOGS = "l/"
 SECRET = "m/secret"  # noqa: S105
 """The key of the secret that the scopes of credentials are derived with (a keyed hash)."""
+LOG_KEY = "m/log-key"
+"""The key of the private key that signs checkpoints of the Merkle log."""
+TREE = "t/"
+CHECKPOINTS = "c/"
+OF_MERKLE_LOG = (LOG_KEY, TREE, CHECKPOINTS)
+"""What belongs to the Merkle log of one store, and to no copy of it."""
 
 
 def record(name: str) -> str:
@@ -42,6 +50,11 @@ def log(name: str) -> str:
 def numbered(log: str, number: int) -> str:
     """Return the key of a value of a log. Keys sort like their numbers."""
     return f"{log}{number:010}"
+
+
+def tree_level(level: int) -> str:
+    """Return the prefix of the keys of a level of the Merkle log's tree; a number follows it."""
+    return f"{TREE}{level}/"
 
 
 def host(name: str) -> str:

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import logging
 import os
 import re
 import shutil
@@ -30,7 +31,9 @@ from httpcache.errors import Damaged, StoreError, StoreFull
 from .errors import RESTORE, mapped
 from .fsync import sync_file, sync_folder
 from .locks import PATIENCE, locked
-from .sqlite_schema import connect, create
+from .sqlite_schema import begin_leaves, connect, create
+
+log = logging.getLogger("httpcache")
 
 VERSION = "3"
 EARLIER = "2"
@@ -72,6 +75,9 @@ def _prepare(folder: Path) -> None:
                 create(folder / DATABASE)
                 write_version(folder)
         remove_earlier(folder)
+        begun = begin_leaves(folder / DATABASE)
+        if begun:
+            log.warning("%s entries of logs of an earlier version are now in the log that can be audited", f"{begun:,}")
         probe = connect(folder / DATABASE)
         try:
             probe.execute("SELECT count(*) FROM pins")

@@ -8,7 +8,10 @@ from functools import partial
 
 from httpcache.errors import Damaged
 
+from . import leaves
 from .base import PAGE, Columns, Listed, New, PinTotals, Place
+from .keys import LOGS
+from .leaves import PLACE, Leaf
 from .postgres_connection import Connection, parameters
 from .postgres_errors import not_now
 from .postgres_leases import Leases
@@ -74,6 +77,16 @@ kept AS (
     ON CONFLICT (digest) DO UPDATE SET body = excluded.body WHERE bodies.body <> excluded.body
 )
 """
+# The next number comes from one row, which is locked until the change is committed. So numbers have no gaps, and their
+# order is that of the commits.
+_LEAF = """,
+numbered AS (UPDATE leaf_count SET count = count + 1 WHERE EXISTS (SELECT FROM {changed}) RETURNING count),
+leaf AS (
+    INSERT INTO leaves
+    SELECT count - 1, %(is_removal)s::boolean, %(place)b::bytea, %(nonce)b::bytea, %(commitment)b::bytea FROM numbered
+)
+"""
+_LEAVES = "SELECT number, is_removal, place, nonce, commitment FROM leaves WHERE"
 _WINNER = """
 SELECT true, NULL, CASE WHEN %(token)s::text <> '' THEN pg_notify(%(channel)s, %(token)s)::text END FROM added
 UNION ALL SELECT false, value, NULL FROM entries WHERE key = %(key)s AND NOT EXISTS (SELECT FROM added)
@@ -81,6 +94,7 @@ UNION ALL SELECT false, value, NULL FROM entries WHERE key = %(key)s AND NOT EXI
 _ADD = f"{_ADDED} {_WINNER}"
 _ADD_RECORD = f"{_ADDED} {_RECORDED} {_WINNER}"
 _ADD_RECORD_AND_BODY = f"{_ADDED} {_RECORDED} {_KEPT} {_WINNER}"
+_ADD_TO_LOG = f"{_ADDED} {_LEAF.format(changed='added')} {_WINNER}"
 # The same for many entries. Locks are taken in the order of keys, then of digests: two such statements, or one beside
 # those above, which lock one key and then one body, do not wait for each other.
 _ADD_MANY = """
@@ -100,6 +114,16 @@ WITH added AS (
         OR EXISTS (SELECT FROM records WHERE records.digest = of_records.digest COLLATE "C")
     ORDER BY digest
     ON CONFLICT (digest) DO UPDATE SET body = excluded.body WHERE bodies.body <> excluded.body
+), of_logs AS (
+    SELECT given.*, row_number() OVER (ORDER BY key) AS turn
+    FROM unnest(%(logged)s::text[], %(places)b::bytea[], %(nonces)b::bytea[], %(commitments)b::bytea[])
+        AS given (key, place, nonce, commitment) JOIN added USING (key)
+), numbered AS (
+    UPDATE leaf_count SET count = count + (SELECT count(*) FROM of_logs) WHERE EXISTS (SELECT FROM of_logs)
+    RETURNING count
+), leaf AS (
+    INSERT INTO leaves
+    SELECT count - (SELECT count(*) FROM of_logs) + turn - 1, false, place, nonce, commitment FROM of_logs, numbered
 )
 SELECT key, NULL FROM added
 UNION ALL SELECT key, value FROM entries WHERE key = ANY(%(keys)s) AND key NOT IN (SELECT key FROM added)
@@ -108,6 +132,7 @@ UNION ALL SELECT pg_notify(%(channel)s, %(token)s)::text, NULL FROM (SELECT FROM
 _REMOVE = """
 WITH removed AS (DELETE FROM entries WHERE key = %(key)s RETURNING key),
      with_columns AS (DELETE FROM records USING removed WHERE records.key = removed.key)
+     {}
 SELECT pg_notify(%(channel)s, %(token)s)::text FROM removed
 """
 
@@ -212,6 +237,27 @@ class PostgresIndex:
         """See Index."""
         return dict(await self._pool.rows(_ALL_UNUSED))
 
+    async def leaf_count(self) -> int:
+        """See Index."""
+        [[count]] = await self._pool.rows("SELECT count FROM leaf_count")
+        return int(count)
+
+    async def leaves(self, start: int, limit: int = PAGE) -> list[Leaf]:
+        """See Index."""
+        query = f"{_LEAVES} number >= %(start)s ORDER BY number LIMIT %(limit)s"
+        return [Leaf(*row) for row in await self._pool.rows(query, {"start": start, "limit": limit})]
+
+    async def leaves_by_place(self, prefix: bytes, after: Leaf | None = None, limit: int = PAGE) -> list[Leaf]:
+        """See Index."""
+        query = (
+            f"{_LEAVES} (place, number) > (%(place)b::bytea, %(number)s) AND place <= %(last)b::bytea "
+            "ORDER BY place, number LIMIT %(limit)s"
+        )
+        place, number = (after.place, after.number) if after else (prefix, -1)
+        last = prefix + b"\xff" * (PLACE - len(prefix))
+        arguments = {"place": place, "number": number, "last": last, "limit": limit}
+        return [Leaf(*row) for row in await self._pool.rows(query, arguments)]
+
     async def problems(self) -> list[str]:
         """See Index."""
         found: list[str] = []
@@ -238,11 +284,20 @@ class PostgresIndex:
     ) -> bytes:
         """See Index."""
         token = self._listener.token() if counts else ""
-        arguments = {"key": key, "value": sealed(key, value), "body": body, "channel": CHANNEL, "token": token}
+        arguments: dict[str, object] = {
+            "key": key,
+            "value": sealed(key, value),
+            "body": body,
+            "channel": CHANNEL,
+            "token": token,
+        }
         query = _ADD
         if columns:
             arguments |= columns._asdict()
             query = _ADD_RECORD if body is None else _ADD_RECORD_AND_BODY
+        elif key.startswith(LOGS):
+            arguments |= _leaf(key, value)
+            query = _ADD_TO_LOG
         for _ in range(ATTEMPTS):
             for is_new, winner, _ in await self._pool.rows(query, arguments, counts=counts):
                 if is_new and token:
@@ -264,7 +319,12 @@ class PostgresIndex:
         token = self._listener.token()
         records = [(entry.key, entry.columns) for entry in entries if entry.columns]
         with_body = [(entry.key, entry.body) for entry in entries if entry.columns and entry.body is not None]
-        arguments = {
+        logged = [(entry.key, *leaves.new(entry.key, entry.value)) for entry in entries if entry.key.startswith(LOGS)]
+        arguments: dict[str, object] = {
+            "logged": [key for key, *_ in logged],
+            "places": [place for _, _, place, _, _ in logged],
+            "nonces": [nonce for *_, nonce, _ in logged],
+            "commitments": [commitment for *_, commitment in logged],
             "keys": [entry.key for entry in entries],
             "values": [sealed(entry.key, entry.value) for entry in entries],
             "of": [key for key, _ in records],
@@ -288,8 +348,12 @@ class PostgresIndex:
     async def remove(self, key: str) -> bool:
         """See Index."""
         token = self._listener.token()
-        arguments = {"key": key, "channel": CHANNEL, "token": token}
-        existed = await self._pool.rows(_REMOVE, arguments, again=False, counts=True)
+        arguments: dict[str, object] = {"key": key, "channel": CHANNEL, "token": token}
+        with_leaf = key.startswith(LOGS)
+        if with_leaf:
+            arguments |= _leaf(key, None)
+        query = _REMOVE.format(_LEAF.format(changed="removed") if with_leaf else "")
+        existed = await self._pool.rows(query, arguments, again=False, counts=True)
         if existed:
             self._listener.changed(token)
         return bool(existed)
@@ -316,6 +380,11 @@ async def _remove_bodies(digests: Sequence[str], connection: Connection) -> int:
     async with connection.transaction():
         locked = [digest for (digest,) in await rows(connection, _LOCK_BODIES, {"digests": digests})]
         return sum(size for (size,) in await rows(connection, _DELETE_BODIES, {"digests": locked}))
+
+
+def _leaf(key: str, value: bytes | None) -> dict[str, object]:
+    """Return the arguments of the part of a statement that adds a leaf."""
+    return dict(zip(("is_removal", "place", "nonce", "commitment"), leaves.new(key, value), strict=True))
 
 
 def _unsealed(row: Row) -> tuple[str, bytes]:

@@ -58,7 +58,25 @@ CREATE TABLE usage_readers (
     first_use double precision NOT NULL, last_use double precision NOT NULL, PRIMARY KEY (key, client)
 );
 """
-STEPS = [_FIRST, _USAGE]
+
+# The Merkle log of the entries of logs (see `leaves`), with a leaf for each that is there. A value has a checksum of 8
+# bytes before it (see `seal`).
+_LEAVES = """
+CREATE TABLE leaves (
+    number bigint PRIMARY KEY, is_removal boolean NOT NULL, place bytea NOT NULL, nonce bytea NOT NULL,
+    commitment bytea NOT NULL
+);
+INSERT INTO leaves
+    SELECT row_number() OVER (ORDER BY key) - 1, false, place, nonce, sha256(nonce || place || digest) FROM (
+        SELECT key, sha256(substr(value, 9)) AS digest, uuid_send(gen_random_uuid()) AS nonce,
+            decode(substr(key, 3, 64), 'hex') || int8send(substr(key, 68)::bigint) AS place
+        FROM entries WHERE key >= 'l/' AND key < 'l0' AND length(key) = 77
+    ) AS logged;
+CREATE INDEX leaves_of_place ON leaves (place, number);
+CREATE TABLE leaf_count (count bigint NOT NULL);
+INSERT INTO leaf_count SELECT count(*) FROM leaves;
+"""
+STEPS = [_FIRST, _USAGE, _LEAVES]
 """What makes each version of the tables from the one before; the version is the number of steps that were made."""
 
 _STATE = """

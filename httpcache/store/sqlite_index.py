@@ -16,15 +16,18 @@ from typing import TypeVar
 from httpcache.errors import Damaged, StoreError
 from httpcache.executors import prestarted_executor, shut_down
 
+from . import leaves
 from .base import PAGE, Columns, Listed, New, PinTotals, Place
 from .commits import Commits, Outcome
 from .errors import mapped
 from .generation import Generation
+from .keys import LOGS
 from .layout import CHANGES, DATABASE
+from .leaves import Leaf
 from .locks import PATIENCE
 from .seal import sealed, unsealed
 from .sqlite_reader import IS_UNUSED, Reader
-from .sqlite_schema import connect
+from .sqlite_schema import add_leaf, connect
 from .sqlite_usage import SqliteUsage
 
 READERS = 4  # threads
@@ -102,6 +105,18 @@ class SqliteIndex:
     async def body(self, digest: str) -> bytes | None:
         """See Index."""
         return await self._read(lambda reader: reader.body(digest))
+
+    async def leaf_count(self) -> int:
+        """See Index."""
+        return await self._read(Reader.leaf_count)
+
+    async def leaves(self, start: int, limit: int = PAGE) -> list[Leaf]:
+        """See Index."""
+        return await self._run(lambda reader: reader.leaves(start, limit))
+
+    async def leaves_by_place(self, prefix: bytes, after: Leaf | None = None, limit: int = PAGE) -> list[Leaf]:
+        """See Index."""
+        return await self._run(lambda reader: reader.leaves_by_place(prefix, after, limit))
 
     async def problems(self) -> list[str]:
         """See Index."""
@@ -221,12 +236,15 @@ def _add_many(entries: Sequence[New], connection: sqlite3.Connection) -> Outcome
 
 def _insert(entry: New, connection: sqlite3.Connection) -> object:
     key, value, columns, body = entry
+    leaf = leaves.new(key, value) if key.startswith(LOGS) else None
     winner = None
     added = connection.execute(
         "INSERT INTO entries (key, value) VALUES (?, ?) ON CONFLICT DO NOTHING", (key, sealed(key, value))
     )
     if not added.rowcount:
         [(winner,)] = connection.execute("SELECT value FROM entries WHERE key = ?", (key,))
+    elif leaf:
+        add_leaf(connection, leaf)
     elif columns:
         connection.execute("INSERT INTO records VALUES (?, ?, ?, ?, ?)", (key, *columns))
     if columns and body is not None:  # if it was damaged, this repairs it
@@ -241,6 +259,8 @@ def _insert(entry: New, connection: sqlite3.Connection) -> object:
 def _remove(key: str, connection: sqlite3.Connection) -> Outcome[bool]:
     existed = bool(connection.execute("DELETE FROM entries WHERE key = ?", (key,)).rowcount)
     connection.execute("DELETE FROM records WHERE key = ?", (key,))
+    if existed and key.startswith(LOGS):
+        add_leaf(connection, leaves.new(key, None))
     return Outcome(existed, existed)
 
 

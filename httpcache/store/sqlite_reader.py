@@ -15,6 +15,7 @@ from urllib.parse import quote
 from httpcache.errors import StoreError
 
 from .base import Listed, PinTotals, Place
+from .leaves import PLACE, Leaf
 from .seal import unsealed
 
 _END = chr(0x10FFFF)  # sorts after all text that begins with the same
@@ -22,6 +23,7 @@ _RECORDS = """
 SELECT address, key, value FROM records JOIN entries USING (key)
 WHERE pin = ? AND (address, key) > (?, ?) AND address >= ? AND address <= ? ORDER BY address, key LIMIT ?
 """
+_LEAF = "SELECT number, is_removal, place, nonce, commitment FROM leaves"
 IS_UNUSED = "NOT EXISTS (SELECT 1 FROM records WHERE records.digest = bodies.digest)"
 _SHARED = """
 WITH several AS (SELECT digest FROM records WHERE digest > '' GROUP BY digest HAVING count(*) > 1),
@@ -95,6 +97,31 @@ class Reader:
         """See Index."""
         return dict(self.select(f"SELECT digest, length(body) FROM bodies WHERE {IS_UNUSED}"))  # noqa: S608
 
+    def leaf_count(self) -> int:
+        """See Index."""
+        [(last,)] = self.select("SELECT coalesce(max(number), -1) FROM leaves") if self._has_leaves() else [(-1,)]
+        return int(last) + 1
+
+    def leaves(self, start: int, limit: int) -> list[Leaf]:
+        """See Index."""
+        return self._leaves("number >= ? ORDER BY number", (start,), limit)
+
+    def leaves_by_place(self, prefix: bytes, after: Leaf | None, limit: int) -> list[Leaf]:
+        """See Index."""
+        last = prefix + b"\xff" * (PLACE - len(prefix))
+        behind = (after.place, after.number) if after else (prefix, -1)
+        return self._leaves("(place, number) > (?, ?) AND place <= ? ORDER BY place, number", (*behind, last), limit)
+
+    def _leaves(self, which: str, arguments: Sequence[bytes | int], limit: int) -> list[Leaf]:
+        if not self._has_leaves():
+            return []
+        found = self.select(f"{_LEAF} WHERE {which} LIMIT ?", (*arguments, limit))
+        return [Leaf(number, bool(removal), *rest) for number, removal, *rest in found]
+
+    def _has_leaves(self) -> bool:
+        """Whether the Merkle log was begun: not in a folder that an earlier version wrote and that is read-only."""
+        return bool(self.select("SELECT 1 FROM sqlite_schema WHERE name = 'leaves'"))
+
     def integrity(self) -> list[str]:
         """Return what SQLite finds wrong with the database."""
         return [row[0] for row in self.select("PRAGMA integrity_check") if row[0] != "ok"]
@@ -107,7 +134,7 @@ class Reader:
         [row] = self.select("PRAGMA data_version")
         return self._opened, row[0]
 
-    def select(self, statement: str, arguments: Sequence[str | int] = ()) -> list[Any]:
+    def select(self, statement: str, arguments: Sequence[str | bytes | int] = ()) -> list[Any]:
         """Return the rows of a query."""
         if self._connection is None:
             self._opened += 1  # a new connection starts counting again

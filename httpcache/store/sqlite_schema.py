@@ -7,7 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from . import leaves
 from .locks import PATIENCE
+from .seal import CHECKSUM
 
 # `records` has the columns that records are found by; the totals of a pin are kept by triggers, in the transaction of
 # the change. Values and bodies are not in the tables' keys, so tables with large ones have row numbers.
@@ -31,6 +33,15 @@ CREATE TRIGGER IF NOT EXISTS record_removed AFTER DELETE ON records BEGIN
 END;
 """
 
+LEAVES = """
+CREATE TABLE leaves (
+    number INTEGER PRIMARY KEY, is_removal INTEGER NOT NULL, place BLOB NOT NULL, nonce BLOB NOT NULL,
+    commitment BLOB NOT NULL
+);
+"""
+_LEAF = "INSERT INTO leaves SELECT coalesce(max(number), -1) + 1, ?, ?, ?, ? FROM leaves"
+_LOGGED = "SELECT key, value FROM entries WHERE key >= 'l/' AND key < 'l0' AND length(key) = 77 ORDER BY number"
+
 
 def connect(database: Path) -> sqlite3.Connection:
     """Open a database to change it. Raises sqlite3.Error."""
@@ -49,6 +60,38 @@ def create(database: Path) -> None:
         connection.executescript(f"BEGIN IMMEDIATE; {TABLES} COMMIT;")
     finally:
         connection.close()
+
+
+def begin_leaves(database: Path) -> int | None:
+    """Begin the Merkle log of the entries of logs (see `leaves`), with a leaf for each that is there, in one change.
+
+    Returns how many there were, None if it was begun before. Raises sqlite3.Error.
+    """
+    connection = connect(database)
+    try:
+        if _has_leaves(connection):
+            return None
+        with transaction(connection):
+            if _has_leaves(connection):  # another process has been faster
+                return None
+            connection.execute(LEAVES)
+            count = 0
+            for key, value in connection.execute(_LOGGED):
+                add_leaf(connection, leaves.new(key, value[CHECKSUM:]))
+                count += 1
+            connection.execute("CREATE INDEX leaves_of_place ON leaves (place, number)")
+        return count
+    finally:
+        connection.close()
+
+
+def add_leaf(connection: sqlite3.Connection, leaf: tuple[bool, bytes, bytes, bytes]) -> None:
+    """Add a leaf (see `leaves.new`), in the transaction of the change that it is about."""
+    connection.execute(_LEAF, leaf)
+
+
+def _has_leaves(connection: sqlite3.Connection) -> bool:
+    return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'leaves'").fetchall())
 
 
 @contextmanager
