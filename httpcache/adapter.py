@@ -105,10 +105,12 @@ class Progress(Protocol):
 class Bound(Protocol):
     """An adapter that is bound to a mirror.
 
-    `pages` are its pages for people; their templates are in the folder `templates` of its room `pages`.
+    `pages` are its pages for people; their templates are in the folder `templates` of its room `pages`. `indexes` are
+    the names below which there are dated and live indexes: `internal` for `/internal/2024-01-02/`.
     """
 
     pages: Sequence[Page]
+    indexes: Sequence[str]
 
     async def answer(self, request: Request) -> ASGIApp | None:
         """Return the response to a request, or None if the request is not for this adapter. Raises MirrorError."""

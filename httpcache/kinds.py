@@ -14,7 +14,7 @@ from .errors import BadAddress
 from .fields import why_not
 from .login import check_hash
 from .target import canonical_url, check_pin, origin, pin_prefix
-from .units import exact_size, parse_size
+from .units import exact_size, exact_span, parse_size, parse_span
 
 T = TypeVar("T")
 
@@ -120,6 +120,13 @@ def _read_minutes(text: str) -> float:
         raise ValueError(f"{text!r} is not a duration: use a number of minutes above 0") from None
 
 
+def _read_span(text: str) -> float:
+    found = parse_span(text)
+    if found is None:
+        raise ValueError(f"{text!r} is not a number of days or weeks: write it like 180d or 26w")
+    return found
+
+
 def _write_number(value: float) -> str:
     return f"{value:.15g}"
 
@@ -180,6 +187,7 @@ COUNT = Kind("N", _read_count, natives=(int,))
 SIZE = Kind("SIZE", _read_size, exact_size, "bytes", (int,))
 HEADER_SIZE = Kind("SIZE", _read_header_size, exact_size, "bytes", (int,))
 SECONDS = Kind("SECONDS", _read_seconds, _write_number, "seconds", (int, float))
+SPAN = Kind("SPAN", _read_span, exact_span)
 MINUTES = Kind("MINUTES", _read_minutes, lambda value: _write_number(value / 60), "minutes", (int, float))
 PREFIX = Kind("/PREFIX", _read_prefix)
 NETWORK = Kind("CIDR", _read_network)

@@ -16,6 +16,8 @@ from .login import password_of
 from .settings import Settings
 from .target import Target, canonical_url, parse_target, split_path
 
+ROOT = "httpcache.root"
+"""In the scope of a request whose path had more in front of it: what that was, as it is in front of every link too."""
 HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
 
 
@@ -23,14 +25,15 @@ HOST = re.compile(r"[A-Za-z0-9.-]+(:\d{1,5})?|\[[0-9A-Fa-f:]+\](:\d{1,5})?")
 class Request:
     """A GET or HEAD to the mirror.
 
-    `path` is the raw path below the root path, still percent-encoded; `query` is what follows the `?`; `root` is
-    the root path.
+    `path` is the raw path below the root path, still percent-encoded; `query` is what follows the `?`. `root` stands in
+    front of the path, and of every link in the answer; `root_path`, that of the settings, is the beginning of it.
     """
 
     scope: Scope
     path: str
     query: str
     root: str
+    root_path: str
     headers: Mapping[str, str]
     credentials: Credentials
 
@@ -43,7 +46,8 @@ class Request:
         if credentials.basic and password_of(credentials.basic) is not None:
             credentials = replace(credentials, basic=None)
         query = scope["query_string"].decode("utf-8", "surrogateescape")
-        return cls(scope, path, query, settings.root_path, headers, credentials)
+        root = settings.root_path + scope.get(ROOT, "")
+        return cls(scope, path, query, root, settings.root_path, headers, credentials)
 
     @cached_property
     def target(self) -> Target:
@@ -65,6 +69,10 @@ class Request:
         """The prefix of links that stay in the pin."""
         parts = split_path(self.path)
         return f"{self.root}/{parts.pin}/{'raw/' if parts.raw else ''}"
+
+    def link(self, path: str) -> str:
+        """Return a link to a path of the mirror, given with the root path, as it is in the answer."""
+        return self.root + path.removeprefix(self.root_path)
 
     def slashed(self, final: str) -> str | None:
         """Return this URL with a slash after its path if that is where the upstream redirected to, or None.

@@ -18,6 +18,7 @@ from .errors import MirrorError
 from .kinds import Kind
 from .logs import JSON, TEXT
 from .settings_file import SettingsFile
+from .units import DAY
 
 T = TypeVar("T")
 
@@ -184,6 +185,9 @@ class Settings:
         None, kinds.SIZE, SERVING,
         "redirect to the object store for public files of this size that the node does not have",
     )  # fmt: skip
+    keep_builds: float = setting(
+        365 * DAY, kinds.SPAN, SERVING, "time for which what a labelled build took is kept after its last request"
+    )
     cors: bool = setting(False, kinds.FLAG, SERVING, "let web pages of any origin read what is public (CORS)")
     access_log: bool = setting(
         False, kinds.FLAG, SERVING, "log each request, with an id that it may bring as X-Request-ID"

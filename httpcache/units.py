@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import re
+
+DAY = 86_400.0  # seconds
+_SPANS = {"d": DAY, "w": 7 * DAY}
+_SPAN = re.compile(r"([1-9][0-9]{0,4})([dw])", re.ASCII)
 _UNITS = {"": 1, "K": 1024, "M": 1024**2, "G": 1024**3, "T": 1024**4}
 
 
@@ -12,6 +17,17 @@ def span(seconds: float) -> str:
     if hours:
         return f"{hours} h {minutes} min"
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def parse_span(text: str) -> float | None:
+    """Parse a number of days or weeks, `180d` or `26w`; return seconds, None for anything else."""
+    found = _SPAN.fullmatch(text)
+    return int(found[1]) * _SPANS[found[2]] if found else None
+
+
+def exact_span(seconds: float) -> str:
+    """Format a number of whole days as `parse_span` reads it: `365d`."""
+    return f"{seconds / DAY:.0f}d"
 
 
 def short_size(size: float) -> str:

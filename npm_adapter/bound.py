@@ -15,6 +15,7 @@ class Bound(Pinned):
     """See `httpcache.adapter.Bound`."""
 
     pages: Sequence[Page] = ()
+    indexes: Sequence[str] = ()
 
     def kind(self, path: str) -> None:
         """Do nothing: these addresses are those of any pin."""

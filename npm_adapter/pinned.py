@@ -29,7 +29,8 @@ from httpcache.target import Address, Target, canonical_url, looks_like_url, spl
 from httpcache.upstream.decoding import BadCoding, decoded
 from httpcache.web.content_coding import Body
 from httpcache.web.page_cache import PageCache
-from httpcache.web.responses import FOREVER, HIT, STORED, BytesResponse, answer_with, subject
+from httpcache.web.responses import FOREVER, HIT, STORED, BytesResponse, answer_with
+from httpcache.web.sending import subject
 
 from . import packument
 from .announcements import Announcements, Tarball

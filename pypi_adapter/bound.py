@@ -56,7 +56,8 @@ def bind(mirror: Mirror) -> Bound:
         members = [sources[name] for name in group.registries]
         served.append(Dated(f"/{group.name}", members, mirror.store, mirror.metrics, ahead))
     known = [Known(source.registry, source.policy) for source in sources.values()]
-    return _Bound([*served, Pinned(mirror)], captures, pages(mirror.store, known))
+    names = [name for name in sources if name != PYPI] + [group.name for group in config.groups]
+    return _Bound([*served, Pinned(mirror)], captures, pages(mirror.store, known), names)
 
 
 def _rescue(source: Source, mirror: Mirror) -> Rescue:
@@ -81,8 +82,15 @@ def _check_meant(request: Request) -> None:
 class _Bound:
     """See `httpcache.adapter.Bound`."""
 
-    def __init__(self, parts: Sequence[Dated | Pinned], captures: Sequence[Capture], pages: Sequence[Page]) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Dated | Pinned],
+        captures: Sequence[Capture],
+        pages: Sequence[Page],
+        indexes: Sequence[str],
+    ) -> None:
         self.pages = pages
+        self.indexes = indexes
         self._parts = parts
         self._captures = captures
 

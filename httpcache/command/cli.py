@@ -111,6 +111,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("ls", upkeep.ls, "list the pins, or what is frozen under one", *where, as_json, listed)
     what_for = "show for each pin: entries, bytes, bytes that other pins have too, hits, and the last use"
     add("stats", upkeep.stats, what_for, *where, as_json)
+    label = click.Argument(["label"], metavar="[BUILD]", required=False)
+    add("builds", upkeep.builds, "list the labelled builds, or what one took", *where, as_json, label)
     what_for = "look at all that the mirror needs, and say what to do about problems"
     add("doctor", partial(starting.doctor, installed), what_for, as_json, *own)
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")

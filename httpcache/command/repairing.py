@@ -16,10 +16,12 @@ from httpcache.adapter import Adapter
 from httpcache.freezing.mirror import running
 from httpcache.settings import Settings
 from httpcache.store.record import Record
+from httpcache.store.recorder import Recorder
 from httpcache.store.store import Store
 from httpcache.store.usage import Journal
 from httpcache.web.accounting import Accounts
 from httpcache.web.app import Front
+from httpcache.web.labels import Labels, older_pins
 
 from .verifying import Repair
 
@@ -31,7 +33,8 @@ async def repairing(store: Store, settings: Settings, installed: Sequence[Adapte
     """Return how to repair a body, inside the block. Its requests are not in the usage journal."""
     async with running(settings, store, store.spool, "(repair)") as mirror:
         bound = [adapter.bind(mirror) for adapter in installed]
-        front = Front(mirror, bound, Accounts(mirror.metrics, Journal(store.usage)))
+        accounts = Accounts(mirror.metrics, Journal(store.usage), Recorder(store.builds, 0.0))
+        front = Front(mirror, bound, accounts, Labels((), await older_pins(store)))
 
         async def repair(record: Record) -> str:
             if record.scope:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import AsyncIterator
 from itertools import islice
@@ -11,13 +10,11 @@ from httpcache.errors import BadAddress, MirrorError, NotFound
 from httpcache.store.record import Entry
 from httpcache.store.store import Store
 from httpcache.target import pin_prefix
+from httpcache.units import parse_span
 
 from .maintenance import entries, remove, tell_loss
 from .rows import instant
 
-DAY = 86_400.0
-_SPANS = {"d": DAY, "w": 7 * DAY}
-_SPAN = re.compile(r"([1-9][0-9]{0,4})([dw])", re.ASCII)
 _AT_ONCE = 500  # entries that the journal is asked for
 
 Found = list[tuple[str, Entry]]
@@ -25,10 +22,10 @@ Found = list[tuple[str, Entry]]
 
 def span(text: str) -> float:
     """Parse a number of days or weeks, `180d` or `26w`; return seconds. Raises BadAddress."""
-    found = _SPAN.fullmatch(text)
-    if not found:
+    found = parse_span(text)
+    if found is None:
         raise BadAddress(f"--unused-for {text}: use a number of days or weeks, such as 180d or 26w")
-    return int(found[1]) * _SPANS[found[2]]
+    return found
 
 
 async def forget_unused(store: Store, *, seconds: float, pin: str | None, yes: bool) -> int:

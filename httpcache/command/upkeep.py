@@ -28,6 +28,13 @@ def ls(pin: str | None, as_json: bool, **where: Any) -> int:
     return with_store(where, partial(maintenance.ls, rows=Rows(as_json), pin=pin))
 
 
+def builds(label: str | None, as_json: bool, **where: Any) -> int:
+    """List the builds, or what one took. Raises MirrorError."""
+    from .builds import builds
+
+    return with_store(where, partial(builds, rows=Rows(as_json), label=label))
+
+
 def stats(as_json: bool, **where: Any) -> int:
     """Print what is frozen under each pin, and how it is used. Raises MirrorError."""
     from .stats import stats

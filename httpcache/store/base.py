@@ -16,6 +16,7 @@ from enum import Enum
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+from .builds import Builds
 from .leaves import Leaf
 from .usage import Usage
 
@@ -87,6 +88,10 @@ class Index(Protocol):
     @property
     def usage(self) -> Usage:
         """How what is frozen is used. It is no part of what is frozen."""
+
+    @property
+    def builds(self) -> Builds:
+        """What was taken under each build label. It is no part of what is frozen."""
 
     async def get(self, key: str) -> bytes | None:
         """Return the value of a key, or None if it has none."""

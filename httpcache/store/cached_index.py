@@ -9,6 +9,7 @@ from hashlib import sha256
 from httpcache.lru import SizedLRU
 
 from .base import PAGE, Columns, Index, Listed, New, PinTotals, Place
+from .builds import Builds
 from .keys import RECORDS
 from .leaves import Leaf
 from .usage import Usage
@@ -35,6 +36,11 @@ class CachedIndex:
     def usage(self) -> Usage:
         """See Index."""
         return self._index.usage
+
+    @property
+    def builds(self) -> Builds:
+        """See Index."""
+        return self._index.builds
 
     async def get(self, key: str) -> bytes | None:
         """See Index."""

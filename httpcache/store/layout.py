@@ -5,6 +5,7 @@ DIR/
   index/index.db   the SQLite database of the index
   index/changes    a count of its changes, see `generation`
   index/usage.db   the usage journal, see `sqlite_usage`; may be deleted at any time
+  index/builds.db  the builds, see `sqlite_builds`; may be deleted at any time
   blobs/, lock     see `file_blobs`
   spool/           unfinished downloads, see `freezing.spool`
   cache/           data that adapters derive from entries; may be deleted at any time

@@ -12,6 +12,7 @@ from . import leaves
 from .base import PAGE, Columns, Listed, New, PinTotals, Place
 from .keys import LOGS
 from .leaves import PLACE, Leaf
+from .postgres_builds import PostgresBuilds
 from .postgres_connection import Connection, parameters
 from .postgres_errors import not_now
 from .postgres_leases import Leases
@@ -153,6 +154,7 @@ class PostgresIndex:
         self._pool = Pool(given, in_doubt=self._listener.changed)
         self._leases = Leases(given)
         self.usage = PostgresUsage(self._pool)
+        self.builds = PostgresBuilds(self._pool)
 
     async def open(self) -> None:
         """Connect to the database. Raises StoreError, also if its tables are missing or of another version."""

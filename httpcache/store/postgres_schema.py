@@ -76,7 +76,22 @@ CREATE INDEX leaves_of_place ON leaves (place, number);
 CREATE TABLE leaf_count (count bigint NOT NULL);
 INSERT INTO leaf_count SELECT count(*) FROM leaves;
 """
-STEPS = [_FIRST, _USAGE, _LEAVES]
+
+# The builds (see `builds`).
+_BUILDS = """
+CREATE TABLE builds (
+    build text COLLATE "C" PRIMARY KEY, first_use double precision NOT NULL, last_use double precision NOT NULL
+);
+CREATE INDEX builds_by_use ON builds (last_use);
+CREATE TABLE build_indexes (build text COLLATE "C", name text COLLATE "C", PRIMARY KEY (build, name));
+CREATE TABLE build_files (
+    build text COLLATE "C", name text COLLATE "C", pin text COLLATE "C" NOT NULL, url text COLLATE "C" NOT NULL,
+    target text COLLATE "C", digest text COLLATE "C", size bigint NOT NULL, is_private boolean NOT NULL,
+    client text NOT NULL, first_use double precision NOT NULL, PRIMARY KEY (build, name, target, digest)
+);
+CREATE INDEX build_files_by_target ON build_files (target, build);
+"""
+STEPS = [_FIRST, _USAGE, _LEAVES, _BUILDS]
 """What makes each version of the tables from the one before; the version is the number of steps that were made."""
 
 _STATE = """

@@ -26,6 +26,7 @@ from .layout import CHANGES, DATABASE
 from .leaves import Leaf
 from .locks import PATIENCE
 from .seal import sealed, unsealed
+from .sqlite_builds import SqliteBuilds
 from .sqlite_reader import IS_UNUSED, Reader
 from .sqlite_schema import add_leaf, connect
 from .sqlite_usage import SqliteUsage
@@ -45,6 +46,7 @@ class SqliteIndex:
         self._database = folder / DATABASE
         self._read_only = read_only
         self.usage = SqliteUsage(folder, read_only=read_only)
+        self.builds = SqliteBuilds(folder, read_only=read_only)
         with mapped():
             self._file = os.stat(self._database)
             self._generation = Generation(folder / CHANGES, read_only=read_only)
@@ -221,6 +223,7 @@ class SqliteIndex:
             reader.close()
         self._generation.close()
         self.usage.close()
+        self.builds.close()
 
 
 def _add(entry: New, counts: bool, connection: sqlite3.Connection) -> Outcome[bytes]:

@@ -1,29 +1,15 @@
-"""The usage journal of a data folder: a SQLite database of its own, so that no damage to it reaches what is frozen.
-
-It may be deleted at any time; a new one begins then. Its changes are not flushed to the disk one by one.
-"""
+"""The usage journal of a data folder, in a database of its own. Its changes are not flushed to the disk one by one."""
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import threading
-from collections.abc import Callable, Sequence
-from contextlib import closing
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypeVar
 
-import anyio.to_thread
-
-from httpcache.errors import StoreError
-
-from .errors import mapped
-from .sqlite_reader import uri
-from .sqlite_schema import transaction
+from .side_database import SideDatabase
 from .usage import PAGE, PINS, READERS, Reader, Sums, Use, Used, UsedEntry, summed
 
 FILE = "index/usage.db"
-PATIENCE = 5.0  # seconds to wait for another process
 AT_ONCE = 500  # keys of one statement
 
 _TABLES = """
@@ -72,32 +58,27 @@ UPDATE pins SET (hits, bytes) = (
 ) WHERE pin = (SELECT pin FROM entries WHERE key = ?1)
 """
 
-T = TypeVar("T")
-
 
 class SqliteUsage:
     """See Usage. A folder without the database, or with one that is just being made, has a journal that is empty."""
 
     def __init__(self, folder: Path, *, read_only: bool) -> None:
-        self._database = folder / FILE
-        self._read_only = read_only
-        self._lock = threading.Lock()
-        self._connection: sqlite3.Connection | None = None
-        self._file: os.stat_result
+        tables = f"{_TABLES} {_DROP_PINS}"
+        self._database = SideDatabase(folder / FILE, tables, is_flushed=False, read_only=read_only)
 
     async def add(self, uses: Sequence[Use], now: float) -> None:
         """See Usage."""
         sums = summed(uses)
-        await self._change(lambda connection: _add(connection, sums, now))
+        await self._database.change(lambda connection: _add(connection, sums, now))
 
     async def pins(self) -> dict[str, Used]:
         """See Usage."""
-        rows = await self._rows("SELECT * FROM pins ORDER BY pin", ())
+        rows = await self._database.rows("SELECT * FROM pins ORDER BY pin")
         return {pin: Used(*used) for pin, *used in rows}
 
     async def pin(self, name: str) -> Used | None:
         """See Usage."""
-        for _, *used in await self._rows("SELECT * FROM pins WHERE pin = ?", (name,)):
+        for _, *used in await self._database.rows("SELECT * FROM pins WHERE pin = ?", (name,)):
             return Used(*used)
         return None
 
@@ -108,7 +89,7 @@ class SqliteUsage:
             part = keys[start : start + AT_ONCE]
             marks = ",".join("?" * len(part))
             query = f"SELECT key, hits, bytes, first_use, last_use FROM entries WHERE key IN ({marks})"  # noqa: S608
-            found |= {key: Used(*used) for key, *used in await self._rows(query, part)}
+            found |= {key: Used(*used) for key, *used in await self._database.rows(query, part)}
         return found
 
     async def of_pin(
@@ -117,80 +98,22 @@ class SqliteUsage:
         """See Usage."""
         place = (behind.used.last, behind.key) if behind else (0.0 if oldest else 1e300, "")
         query = _OF_PIN.format(*((">", "ASC", "ASC") if oldest else ("<", "DESC", "DESC")))
-        rows = await self._rows(query, (name, *place, limit))
+        rows = await self._database.rows(query, (name, *place, limit))
         return [UsedEntry(key, address, Used(*used)) for key, address, *used in rows]
 
     async def readers(self, key: str) -> list[Reader]:
         """See Usage."""
         query = "SELECT client, hits, first_use, last_use FROM readers WHERE key = ? ORDER BY last_use DESC, client"
-        return [Reader(*row) for row in await self._rows(query, (key,))]
+        return [Reader(*row) for row in await self._database.rows(query, (key,))]
 
     async def remove(self, keys: Sequence[str]) -> None:
         """See Usage."""
         if self._database.exists():
-            await self._change(lambda connection: _remove(connection, keys))
-
-    async def _rows(self, query: str, arguments: Sequence[object]) -> list[Any]:
-        return await anyio.to_thread.run_sync(self._select, query, arguments)
-
-    def _select(self, query: str, arguments: Sequence[object]) -> list[Any]:
-        with mapped():
-            if not self._database.exists():
-                return []
-            with closing(sqlite3.connect(uri(self._database), uri=True, timeout=PATIENCE)) as connection:
-                is_made = connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'entries'").fetchone()
-                return connection.execute(query, arguments).fetchall() if is_made else []
-
-    async def _change(self, make: Callable[[sqlite3.Connection], None]) -> None:
-        await anyio.to_thread.run_sync(self._make, make, abandon_on_cancel=True)
-
-    def _make(self, make: Callable[[sqlite3.Connection], None]) -> None:
-        """Make a change in a transaction. Raises StoreError."""
-        if self._read_only:
-            raise StoreError("the mirror's data folder is read-only")
-        with self._lock, mapped():
-            connection = self._connected()
-            try:
-                with transaction(connection):
-                    make(connection)
-            except sqlite3.Error:
-                self._disconnect()
-                raise
-
-    def _connected(self) -> sqlite3.Connection:
-        """Return the connection for changes. If the file was removed or replaced, this is one to the new file."""
-        if self._connection is not None and not self._is_same():
-            self._disconnect()
-        if self._connection is None:
-            connection = sqlite3.connect(
-                self._database, timeout=PATIENCE, isolation_level=None, check_same_thread=False
-            )
-            self._connection = connection
-            try:
-                connection.execute("PRAGMA journal_mode = WAL")
-                connection.execute("PRAGMA synchronous = NORMAL")
-                connection.executescript(f"BEGIN IMMEDIATE; {_TABLES} {_DROP_PINS}; COMMIT;")
-                self._file = os.stat(self._database)
-            except BaseException:
-                self._disconnect()
-                raise
-        return self._connection
-
-    def _is_same(self) -> bool:
-        try:
-            return os.path.samestat(self._file, os.stat(self._database))
-        except FileNotFoundError:
-            return False
-
-    def _disconnect(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            await self._database.change(lambda connection: _remove(connection, keys))
 
     def close(self) -> None:
         """Close the journal."""
-        with self._lock:
-            self._disconnect()
+        self._database.close()
 
 
 def _add(connection: sqlite3.Connection, sums: Sums, now: float) -> None:

@@ -14,6 +14,7 @@ from typing import cast
 from httpcache.errors import Damaged, DamagedBody
 
 from .base import Blobs, Condition, Index, New, RemoteBlobs
+from .builds import Builds
 from .errors import guarded
 from .record import Absence, Entry, Record, columns, decode, encode
 from .together import each
@@ -40,6 +41,11 @@ class Store:
     def usage(self) -> Usage:
         """See Index."""
         return self.index.usage
+
+    @property
+    def builds(self) -> Builds:
+        """See Index."""
+        return self.index.builds
 
     async def get(self, key: str) -> bytes | None:
         """See Index."""

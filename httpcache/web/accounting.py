@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from bisect import bisect_left
 
-from starlette.types import Message, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Scope, Send
 
 from httpcache.metrics import SECONDS, Metrics
-from httpcache.store.usage import Journal, Subject, Uses
+from httpcache.store.recorder import Recorder
+from httpcache.store.usage import Journal, Uses
 
+from .labels import labelled
 from .response_cache import CachedResponse
+from .sending import Answer
 
 OWN, PINNED, UNKNOWN = "own", "pinned", "other"
 """Kinds of what is asked for: the mirror's own addresses, those behind a pin, and no address of the mirror at all."""
@@ -43,11 +47,15 @@ class Sent:
 
 
 class Accounts:
-    """Counts answers for the metrics and the usage journal. To count an answer that was ready is part of each hit."""
+    """Counts answers for the metrics and the usage journal, and records what builds take.
 
-    def __init__(self, metrics: Metrics, journal: Journal) -> None:
+    To count an answer that was ready is part of each hit; what a build gets is never ready.
+    """
+
+    def __init__(self, metrics: Metrics, journal: Journal, recorder: Recorder) -> None:
         self._metrics = metrics
         self._journal = journal
+        self._recorder = recorder
 
     def ready(self, answer: CachedResponse, scope: Scope, seconds: float) -> None:
         """Count an answer that was ready."""
@@ -70,14 +78,20 @@ class Accounts:
         uses = Uses(answer.subject, answer.length) if answer.subject else None
         return answer._replace(answers=self._metrics.answers(kind, MEMORY), uses=uses)
 
-    def made(self, kind: str, sent: Sent, scope: Scope, seconds: float, subject: Subject | None = None) -> None:
+    def made(self, kind: str, sent: Sent, scope: Scope, seconds: float, response: ASGIApp | None = None) -> None:
         """Count any other answer."""
         answers = self._metrics.answers(kind, result(sent.status, sent.cache_status))
         answers.bytes += sent.bytes
         answers.note(seconds)
-        if subject and sent.status < 400:
-            client = scope["client"]
-            self._journal.note(subject, client[0] if client else "", sent.bytes)
+        if isinstance(response, Answer) and 0 < sent.status < 400:
+            if response.subject:
+                client = scope["client"]
+                self._journal.note(response.subject, client[0] if client else "", sent.bytes)
+            build = labelled(scope)
+            if build:
+                agent = Headers(scope=scope).get("user-agent", "")
+                taken = response.record if scope["method"] == "GET" else None
+                self._recorder.note(build.label, build.through, agent, taken)
 
 
 def result(status: int, cache_status: str) -> str:

@@ -24,6 +24,7 @@ from httpcache.pages.site import Site
 from httpcache.request import Request
 from httpcache.settings import Settings
 from httpcache.store.opening import opened
+from httpcache.store.recorder import Recorder
 from httpcache.store.usage import Journal
 from httpcache.target import looks_like_url, split_path
 
@@ -34,10 +35,11 @@ from .cors import Cors
 from .error_log import ErrorLog
 from .exposition import Exposition
 from .git import SMART, answer_git, is_git
+from .labels import MARK, Labels, older_pins
 from .proxies import TrustedProxies
 from .response_cache import ResponseCache
 from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response
-from .sending import Answer, text
+from .sending import text
 from .sharing import Sharing
 
 log = logging.getLogger("httpcache")
@@ -51,8 +53,9 @@ ADMIN = "httpcache.admin"
 class Front:
     """Answers every address except the mirror's own pages: each adapter is tried in turn, then the generic mirror."""
 
-    def __init__(self, mirror: Mirror, adapters: Sequence[Bound], accounts: Accounts) -> None:
+    def __init__(self, mirror: Mirror, adapters: Sequence[Bound], accounts: Accounts, labels: Labels) -> None:
         self._mirror = mirror
+        self._labels = labels
         self._accounts = accounts
         self._adapters = adapters
         for name in names():  # before the first of each: Prometheus sees no increase from nothing to 1
@@ -63,9 +66,11 @@ class Front:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         began = perf_counter()
-        key = self._ready.key(scope)
-        ready = self._ready.find(key) if key else None
         try:
+            if MARK in scope["raw_path"]:
+                scope = self._labels.taken_out(scope)
+            key = self._ready.key(scope)
+            ready = self._ready.find(key) if key else None
             if ready is None:
                 generation = self._ready.generation()
                 response = await self._answer(scope)
@@ -91,8 +96,7 @@ class Front:
             except MirrorError as error:  # raised before it starts; if a body fails later, the connection breaks
                 await self._failed(error)(scope, receive, sent)
         finally:
-            subject = response.subject if isinstance(response, Answer) else None
-            self._accounts.made(self._kind(scope), sent, scope, perf_counter() - began, subject)
+            self._accounts.made(self._kind(scope), sent, scope, perf_counter() - began, response)
 
     def _kind(self, scope: Scope) -> str:
         """Return what a request is for, as the metrics tell it."""
@@ -227,12 +231,15 @@ def build(
             store = await stack.enter_async_context(opened(settings.location))
             journal = Journal(store.usage)
             await stack.enter_async_context(journal.running())
+            recorder = Recorder(store.builds, settings.keep_builds)
+            await stack.enter_async_context(recorder.running())
             mirror = await stack.enter_async_context(
                 running(settings, store, store.spool, over=over, metrics=shared.metrics)
             )
             bound = [adapter.bind(mirror) for adapter in adapters]
-            app.state.accounts = Accounts(mirror.metrics, journal)
-            app.state.front = Front(mirror, bound, app.state.accounts)
+            app.state.accounts = Accounts(mirror.metrics, journal, recorder)
+            labels = Labels([name for each in bound for name in each.indexes], await older_pins(store))
+            app.state.front = Front(mirror, bound, app.state.accounts, labels)
             app.state.exposition = Exposition(store, bound, shared)
             app.state.site = Site(mirror, adapters, bound, shared.all)
             app.state.store = store

@@ -14,10 +14,10 @@ from typing import NamedTuple
 
 from starlette.types import Message, Scope
 
-from httpcache import only_if_cached
 from httpcache.credentials import AUTHORIZATION
 from httpcache.lru import SizedLRU
 from httpcache.metrics import Answers
+from httpcache.request import ROOT
 from httpcache.store.usage import Subject, Uses
 
 from .content_coding import choose
@@ -75,7 +75,7 @@ class ResponseCache:
 
     def key(self, scope: Scope) -> Key | None:
         """Return what the response to a plain GET depends on, besides the store, or None for any other request."""
-        if scope["method"] != "GET":
+        if scope["method"] != "GET" or ROOT in scope:
             return None
         accept = encoding = None
         hosts = 0
@@ -90,7 +90,7 @@ class ResponseCache:
                 encoding = value
             elif name == b"host":
                 hosts += 1 if value else 2
-            elif name in self._special or (name == only_if_cached.CACHE_CONTROL and only_if_cached.is_in(value)):
+            elif name in self._special:
                 return None
         if hosts != 1:
             return None

@@ -42,6 +42,7 @@ from .sending import (
     respond,
     start_response,
     stream,
+    subject,
     text,
 )
 
@@ -111,9 +112,9 @@ class FrozenResponse(Cacheable):
         return self._status_text
 
     @property
-    def subject(self) -> Subject:
+    def record(self) -> Record:
         """See Answer."""
-        return subject(self._record)
+        return self._record
 
     async def ready(self, scope: Scope) -> CachedResponse | None:
         """See Cacheable."""
@@ -121,7 +122,7 @@ class FrozenResponse(Cacheable):
         if self._status_text != HIT or record.scope != PUBLIC or not record.size or not can_send_paths(scope):
             return None
         start = head(200, self._lines() | {"content-length": str(record.size)})
-        used = record.size, self.subject
+        used = record.size, subject(record)
         body = await self._store.small_body(record.digest, record.size)
         if body is not None:
             return CachedResponse(start, {"type": "http.response.body", "body": body}, _is_in_memory, *used)
@@ -195,9 +196,9 @@ class LiveResponse(Answer):
         return fetched(self._live)
 
     @property
-    def subject(self) -> Subject | None:
+    def record(self) -> Record | None:
         """See Answer: nothing that is not frozen."""
-        return subject(self._live.record) if self._live.record else None
+        return self._live.record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
@@ -337,8 +338,7 @@ def answer_with(
         return LiveResponse(outcome, vary=vary, pinned=pinned)
     cache_status = HIT if outcome.hit else f"httpcache; fwd=uri-miss; fwd-status={outcome.status}"
     headers = _with_pinned_links(outcome.headers, pinned) | {"cache-status": cache_status}
-    used = subject(outcome.record) if outcome.record else None
-    return PlainResponse(outcome.status, outcome.body, headers, used)
+    return PlainResponse(outcome.status, outcome.body, headers, outcome.record)
 
 
 def _slashed(outcome: Record | FlightReader | PassedThrough, slashed: Callable[[str], str | None]) -> str | None:
@@ -352,11 +352,6 @@ def _slashed(outcome: Record | FlightReader | PassedThrough, slashed: Callable[[
     if location and isinstance(outcome, FlightReader):
         outcome.close()
     return location
-
-
-def subject(record: Record) -> Subject:
-    """Return what is noted as used when a record is answered."""
-    return Subject(record.pin, record.target, record.url)
 
 
 def error_response(error: MirrorError) -> ASGIApp:

@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from httpcache.errors import MirrorError
+from httpcache.store.record import Record
 from httpcache.store.usage import Subject
 
 from .conditional import Plan
@@ -34,31 +35,41 @@ class Answer(ABC):
         """Send the response."""
 
     @property
-    @abstractmethod
+    def record(self) -> Record | None:
+        """The record whose body is the answer's, or the client is sent to, once the response has been sent."""
+        return None
+
+    @property
     def subject(self) -> Subject | None:
         """What is noted as used once the response has been sent, if anything."""
+        return subject(self.record) if self.record else None
 
 
 class PlainResponse(Answer):
     """A short response without validators: an error, a response passed through, or a redirect.
 
-    `subject` is the entry that it leads to, if it sends the client elsewhere for it.
+    `record` is what it leads to, if it sends the client elsewhere for that.
     """
 
-    def __init__(self, status: int, body: bytes, headers: Mapping[str, str], subject: Subject | None = None) -> None:
+    def __init__(self, status: int, body: bytes, headers: Mapping[str, str], record: Record | None = None) -> None:
         self._status = status
         self._body = body
-        self._subject = subject
+        self._record = record
         self._lines = {"cache-control": "no-store", **headers}
 
     @property
-    def subject(self) -> Subject | None:
+    def record(self) -> Record | None:
         """See Answer."""
-        return self._subject
+        return self._record
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await start_response(send, self._status, self._lines | {"content-length": str(len(self._body))})
         await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else self._body})
+
+
+def subject(record: Record) -> Subject:
+    """Return what is noted as used when a record is answered."""
+    return Subject(record.pin, record.target, record.url)
 
 
 def text(status: int, body: str, headers: Mapping[str, str] | None = None) -> ASGIApp:

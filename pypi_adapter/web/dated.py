@@ -37,7 +37,7 @@ from pypi_adapter.registry.registry import View
 from pypi_adapter.simple.json_api import project_json
 from pypi_adapter.simple.model import SHA256, File, ProjectList, ProjectStatus, is_distribution, map_files
 
-from .dated_pages import PASSING
+from .dated_pages import PASSING, led_below
 from .groups import Source, all_names, first_with
 from .index_response import chosen, index_response, page_response
 from .read_ahead import ReadAhead
@@ -158,6 +158,8 @@ class Dated:
         derived = not slow or len(slow) < len(page.hosts)
         body, cache_control = await source.pages.rendered(name, page, media_type, policy, view.status, derived=derived)
         status = _status(when, view.observed, view.stale)
+        if request.root != request.root_path:
+            body = led_below(body, media_type, request.root_path, request.root)
         subject = self._subject(when)
         return page_response(media_type, body, cache_control, status, subject=subject, lasting=not view.observed)
 
@@ -264,7 +266,7 @@ def _absolute(file: File, request: Request) -> File:
     """Return a file with an absolute URL, as a client would resolve its link on a page."""
     host = request.headers.get("host", "")
     address = f"{request.scope['scheme']}://{host}" if _HOST.fullmatch(host) else ""
-    return msgspec.structs.replace(file, url=address + file.url)
+    return msgspec.structs.replace(file, url=address + request.link(file.url))
 
 
 def _status(when: When, observed: bool, stale: str | None = None) -> str:

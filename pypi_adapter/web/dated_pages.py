@@ -85,6 +85,15 @@ class DatedPages:
         return made
 
 
+def led_below(body: Body, media_type: MediaType, root_path: str, root: str) -> Body:
+    """Return a page whose links to files begin with `root`, and not only with `root_path`.
+
+    Neither form has these bytes in a text: there, quotes are escaped.
+    """
+    before = b'"url":"' if media_type is MediaType.JSON else b'<a href="'
+    return Body(body.plain.replace(before + root_path.encode() + b"/", before + root.encode() + b"/"))
+
+
 def _changed(
     page: SnapshotPage | LivePage, media_type: MediaType, policy: Policy, status: ProjectStatus | None, *, derived: bool
 ) -> DatedPage:

@@ -27,7 +27,8 @@ from httpcache.target import Target, looks_like_url, origin, read_url, split_pat
 from httpcache.upstream.client import Headers, UpstreamResponse
 from httpcache.web.content_coding import Body
 from httpcache.web.page_cache import PageCache
-from httpcache.web.responses import FOREVER, HIT, STORED, answer_with, fetched, subject
+from httpcache.web.responses import FOREVER, HIT, STORED, answer_with, fetched
+from httpcache.web.sending import subject
 from pypi_adapter.addresses import advertised
 from pypi_adapter.registry.client import INDEX_ACCEPT, INSTALLER
 from pypi_adapter.registry.file_coding import Announced, without_codings

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from httpcache.errors import StoreError
-from httpcache.store import sqlite_usage, usage
+from httpcache.store import side_database, usage
 from httpcache.store.layout import prepare
 from httpcache.store.local import LocalStore
 from httpcache.store.sqlite_usage import FILE, SqliteUsage
@@ -324,7 +324,7 @@ async def test_a_folder_that_is_read_only_can_be_read(folder: Path) -> None:
 async def test_another_process_that_holds_the_lock_is_waited_for_and_no_longer(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sqlite_usage, "PATIENCE", 0.1)
+    monkeypatch.setattr(side_database, "PATIENCE", 0.1)
     async with AsyncExitStack() as stack:
         journal = stack.enter_context(closing(SqliteUsage(folder, read_only=False)))
         await journal.add([Use(X, "c", 1, 1)], 1.0)

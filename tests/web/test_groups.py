@@ -20,9 +20,11 @@ from httpcache.freezing import mirror as mirrors
 from httpcache.settings import Settings
 from httpcache.settings_file import read
 from httpcache.store.local import LocalStore
+from httpcache.store.recorder import Recorder
 from httpcache.store.usage import Journal
 from httpcache.web.accounting import Accounts
 from httpcache.web.app import Front
+from httpcache.web.labels import Labels
 from pypi_adapter import adapter
 from pypi_adapter.registry import project_observer
 from tests.support.clients import ClientError, Clients, pins
@@ -252,7 +254,8 @@ class World:
         networks = (ip_network("127.0.0.0/8"),)
         chosen = Settings(data=store.folder, adapters=options, file=read(config), allow_networks=networks)
         async with mirrors.running(chosen, store, store.spool) as mirror:
-            front = Front(mirror, [adapter.bind(mirror)], Accounts(mirror.metrics, Journal(store.usage)))
+            accounts = Accounts(mirror.metrics, Journal(store.usage), Recorder(store.builds, 0.0))
+            front = Front(mirror, [adapter.bind(mirror)], accounts, Labels((), ()))
             async with httpx.AsyncClient(transport=httpx.ASGITransport(front), base_url="http://mirror") as client:
                 yield client
         store.close()

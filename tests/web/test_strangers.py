@@ -14,10 +14,12 @@ import pytest
 
 from httpcache.store.local import LocalStore
 from httpcache.store.record import Record, encode
+from httpcache.store.recorder import Recorder
 from httpcache.store.usage import Journal
 from httpcache.target import Target
 from httpcache.web.accounting import Accounts
 from httpcache.web.app import Front
+from httpcache.web.labels import Labels
 from pypi_adapter import adapter
 from pypi_adapter.simple.model import File, Page
 from pypi_adapter.web.listings import LOG_BYTES, ORIGINS, Listings
@@ -73,7 +75,8 @@ async def work(
     """What a first fetch of the file reads, after a stranger has had so many pages frozen under its pin."""
     store = Counting(folder)
     async with running(folder, store) as mirror:
-        front = Front(mirror, [adapter.bind(mirror)], Accounts(mirror.metrics, Journal(store.usage)))
+        accounts = Accounts(mirror.metrics, Journal(store.usage), Recorder(store.builds, 0.0))
+        front = Front(mirror, [adapter.bind(mirror)], accounts, Labels((), ()))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(front), base_url="http://mirror", timeout=60
         ) as client:
