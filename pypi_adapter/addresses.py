@@ -76,6 +76,11 @@ def is_when(segment: str) -> bool:
     return any(shape.fullmatch(segment) for shape in (_LIVE, _DATE, _INSTANT))
 
 
+def index_url(mirror: str, name: str) -> str:
+    """Return the URL of an index of a mirror, to which a date is added: that of a registry or group, by its name."""
+    return mirror if name == PYPI else f"{mirror}/{name}"
+
+
 def meant(segment: str, now: int, base: str = "") -> str | None:
     """Return a hint for a first segment that was probably meant as a date or as `live`; None for all others.
 

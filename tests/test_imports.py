@@ -30,7 +30,7 @@ FLOORS = {
         ["adapter"],
         ["bound", "belongings"],
         ["config", "commands", "tools"],
-        ["settings", "operations", "comparing"],
+        ["settings", "operations", "comparing", "resurrecting"],
         ["bisecting"],
         ["web", "capture", "pages", "warming"],
         ["registry"],

@@ -96,15 +96,8 @@ class Builds:
         return Verdict.GOOD
 
     def _install(self, place: Path, resolution: Resolution, index: str, log: int) -> int:
-        (place / "requirements.txt").write_text(resolution.text)
-        uv, venv = find_uv(), place / "venv"
-        made = [uv, "venv", "--clear", "--no-config", "--python", self._python, str(venv)]
-        installed = [uv, "pip", "install", "--no-config", "--no-deps", "--require-hashes", "--default-index", index]
-        installed += ["--python", str(venv), "-r", str(place / "requirements.txt")]
-        code = 0
-        for command in (made, installed):
-            code = code or subprocess.run(command, stdout=log, stderr=log, check=False).returncode  # noqa: S603
-        return code
+        code = make_environment(place / "venv", self._python, log)
+        return code or install(place, resolution, index, log)
 
     def _run(self, venv: Path, log: int) -> int:
         path = f"{venv.absolute() / 'bin'}{os.pathsep}{self._environment.get('PATH', '')}"
@@ -115,3 +108,24 @@ class Builds:
         except OSError as error:
             raise MirrorError(f"{self._command[0]} cannot be run: {error.strerror}") from error
         return ran.returncode
+
+
+def make_environment(venv: Path, python: str, log: int) -> int:
+    """Make an environment with uv, which installs a Python that is not there if it can; return its exit code.
+
+    `python` is what `uv --python` takes, `log` an open file for what uv says. Raises MirrorError if uv is missing.
+    """
+    command = [find_uv(), "venv", "--clear", "--no-config", "--python", python, str(venv)]
+    return subprocess.run(command, stdout=log, stderr=log, check=False).returncode  # noqa: S603
+
+
+def install(place: Path, resolution: Resolution, index: str, log: int, *options: str) -> int:
+    """Install a resolution from an index in the environment `venv` of a folder with uv; return its exit code.
+
+    The folder gets it as a `requirements.txt` with hashes. Raises MirrorError if uv is missing.
+    """
+    file = place / "requirements.txt"
+    file.write_text(resolution.text)
+    command = [find_uv(), "pip", "install", "--no-config", "--no-deps", "--require-hashes", "--default-index", index]
+    command += ["--python", str(place / "venv"), "-r", str(file), *options]
+    return subprocess.run(command, stdout=log, stderr=log, check=False).returncode  # noqa: S603

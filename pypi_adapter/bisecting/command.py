@@ -12,12 +12,12 @@ from typing import Any
 
 from httpcache.adapter import Client
 from httpcache.errors import MirrorError
+from pypi_adapter.addresses import PYPI, index_url
 
+from . import FOLDER
 from .bisection import Bisection, Outcome, Step
 from .builds import Builds
 
-FOLDER = ".httpcache-bisect"
-PYPI = "pypi"
 _GONE = "no upload: files were yanked or removed"
 
 
@@ -36,7 +36,7 @@ def bisect(mirror: Client, given: Mapping[str, Any]) -> int:
     index = (given["index"] or PYPI).strip("/")
     python = given["python"] or sys.executable
     bisection = Bisection(
-        index=mirror.url if index == PYPI else f"{mirror.url}/{index}",
+        index=index_url(mirror.url, index),
         good=given["good"],
         bad=given["bad"],
         file=file,

@@ -14,6 +14,7 @@ from packaging.utils import canonicalize_name
 
 from httpcache.adapter import Client
 from httpcache.errors import MirrorError, NotFound
+from pypi_adapter.addresses import PYPI, index_url
 from pypi_adapter.bisecting.bisection import Change, changed
 from pypi_adapter.bisecting.builds import Resolution
 from pypi_adapter.simple.difference import Difference, difference
@@ -23,7 +24,6 @@ from pypi_adapter.warming.locks import read_lock
 from pypi_adapter.warming.planning import read_page
 from pypi_adapter.warming.resolving import compiled
 
-PYPI = "pypi"
 FORMATS = ("table", "json", "markdown")
 PAGES_AT_ONCE = 8
 
@@ -43,7 +43,7 @@ class Dates:
     """An index at two dates, through a mirror."""
 
     def __init__(self, mirror: Client, index: str, before: str, after: str) -> None:
-        base = mirror.url if index == PYPI else f"{mirror.url}/{index}"
+        base = index_url(mirror.url, index)
         self.before, self.after = before, after
         self.urls = f"{base}/{before}/", f"{base}/{after}/"
         self._mirror = mirror

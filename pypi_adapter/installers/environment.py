@@ -103,7 +103,8 @@ class Environment:
         platforms = list(self._platforms())
         nodot = "{}{}".format(*self.release)
         own = "cp" if self.implementation == "CPython" else "pp" if self.implementation == "PyPy" else ""
-        tags = list(cpython_tags(self.release, [f"cp{nodot}"], platforms)) if own == "cp" else []
+        abi = f"cp{nodot}m" if self.release < (3, 8) else f"cp{nodot}"  # with pymalloc, once a flag of its own
+        tags = list(cpython_tags(self.release, [abi], platforms)) if own == "cp" else []
         tags += compatible_tags(self.release, f"{own}{nodot}" if own else None, platforms)
         ranks: dict[str, int] = {}
         for tag in tags:

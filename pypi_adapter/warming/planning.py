@@ -74,14 +74,15 @@ def _text(file: Path) -> str:
 
 
 def _environments(build: Build) -> tuple[Sequence[str], Sequence[str]]:
-    return build.pythons or (platform.python_version(),), build.platforms or (_platform(),)
+    return build.pythons or (platform.python_version(),), build.platforms or (this_platform(),)
 
 
 def _here() -> _Target:
-    return _Target(platform.python_version(), _platform())
+    return _Target(platform.python_version(), this_platform())
 
 
-def _platform() -> str:
+def this_platform() -> str:
+    """Return the name of the platform of this machine. Raises MirrorError."""
     name = named(platform.system(), platform.machine(), "musl" if "musl" in platform.libc_ver()[0] else "")
     if name is None:
         raise MirrorError(f"the platform of this machine is not known: name one of {', '.join(PLATFORMS)} (--platform)")
@@ -126,10 +127,10 @@ def _release(build: Build, read: Read, locked: Locked, targets: Sequence[_Target
         yield from (Unmet(title, f"the index has no file of it with the locked {each}") for each in _lost(page, locked))
         yield from _asked_for(build, files)
     for target in wanted:
-        usable = _usable(files, target.environment)
-        if files and not usable:
+        fitting = usable(files, target.environment)
+        if files and not fitting:
             yield Unmet(title, f"none of its files is for {target}")
-        yield from _asked_for(build, usable)
+        yield from _asked_for(build, fitting)
 
 
 def _newest(build: Build, read: Read, project: str, targets: Sequence[_Target]) -> Found:
@@ -146,7 +147,7 @@ def _newest(build: Build, read: Read, project: str, targets: Sequence[_Target]) 
             continue
         version = Locked(canonicalize_name(project), str(found[0]))
         files = [file for file in page.files if _is_of(file, page, version)]
-        yield from _asked_for(build, _usable(files, target.environment))
+        yield from _asked_for(build, usable(files, target.environment))
 
 
 def read_page(read: Read, url: str) -> Page:
@@ -189,7 +190,7 @@ def _same(one: str, other: str) -> bool:
     return found is not None and found == parse_version(other)
 
 
-def _usable(files: Sequence[File], environment: Environment) -> list[File]:
+def usable(files: Sequence[File], environment: Environment) -> list[File]:
     """Return the wheels that can be installed, or else the source distributions. Pinned files may be yanked."""
     fitting = [file for file in files if fits_python(file, environment)]
     wheels = [file for file in fitting if fits_tags(file.filename, environment)]

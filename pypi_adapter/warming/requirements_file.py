@@ -33,11 +33,27 @@ def read_pinned(text: str) -> list[Locked] | None:
     return found
 
 
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    """Yield what stands in a requirements file, each with the number of its first line.
+
+    There are no comments and no empty ones, and continued lines are one.
+    """
+    parts: list[str] = []
+    lines = text.splitlines()
+    for number, line in enumerate(lines, 1):
+        parts.append(line.removesuffix("\\"))
+        if line.endswith("\\") and number < len(lines):
+            continue
+        whole = _COMMENT.sub("", " ".join(parts)).strip()
+        if whole:
+            yield number - len(parts) + 1, whole
+        parts = []
+
+
 def _lines(text: str) -> Iterator[str]:
-    """Yield the requirements: without comments, continued lines as one, and without options of the whole file."""
-    for line in re.sub(r"\\\r?\n", " ", text).splitlines():
-        line = _COMMENT.sub("", line).strip()
-        if line and not (line.startswith("-") and not line.startswith(("-r", "--requirement", "-e", "--editable"))):
+    """Yield the requirements, without options of the whole file."""
+    for _, line in logical_lines(text):
+        if not (line.startswith("-") and not line.startswith(("-r", "--requirement", "-e", "--editable"))):
             yield line
 
 

@@ -60,6 +60,9 @@ def test_this_machine_is_told_as_packaging_sees_it() -> None:
     [
         ({}, "cp312-cp312-manylinux_2_17_x86_64", "cp312-cp312-manylinux_2_38_x86_64"),
         ({}, "cp38-abi3-manylinux2014_x86_64", "cp313-cp313-manylinux2014_x86_64"),
+        ({"python": "3.8.2"}, "cp38-cp38-manylinux1_x86_64", "cp38-cp38m-manylinux1_x86_64"),
+        ({"python": "3.7.9"}, "cp37-cp37m-manylinux1_x86_64", "cp37-cp37-manylinux1_x86_64"),
+        ({"python": "3.6.8"}, "cp36-cp36m-manylinux2010_x86_64", "cp37-cp37m-manylinux1_x86_64"),
         ({"cpu": "aarch64"}, "cp312-cp312-manylinux_2_17_aarch64", "cp312-cp312-manylinux_2_17_x86_64"),
         ({"cpu": "aarch64"}, "py3-none-any", "cp312-cp312-manylinux_2_12_aarch64"),
         (
