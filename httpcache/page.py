@@ -24,6 +24,11 @@ class Visit:
     sees_all: bool
     numbers: Callable[[], Sequence[Snapshot]]
 
+    def page(self, count: int) -> int:
+        """Return which of `count` pages of a list is asked for with `?page=`, from 1 on."""
+        text = self.query.get("page", "")
+        return min(max(1, int(text)), count) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+
 
 @dataclass(frozen=True)
 class Shown:

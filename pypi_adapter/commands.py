@@ -38,7 +38,7 @@ COMMANDS = (
     Command(
         "captures",
         "list the completed captures of a registry",
-        (_REGISTRY,),
+        (_REGISTRY, Argument("--changes", "name the projects that each one has changed")),
         lambda store, given: _operations().captures(store, given),
         lists=True,
     ),

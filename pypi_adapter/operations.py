@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from packaging.utils import canonicalize_name
@@ -16,6 +16,7 @@ from pypi_adapter.history.rescue_log import RescueLog
 from pypi_adapter.history.timeline import timeline, told
 from pypi_adapter.policy.rule_log import RuleCommand, RuleLog, in_force, parse_subject
 from pypi_adapter.registry.index_url import IndexUrlLog
+from pypi_adapter.registry.pass_changes import Change
 from pypi_adapter.registry.passes import Pass, Passes
 
 from .addresses import PYPI
@@ -35,7 +36,10 @@ async def history(store: Store, given: Mapping[str, Any]) -> list[Row]:
 
 
 async def captures(store: Store, given: Mapping[str, Any]) -> list[Row]:
-    """Return one line for each completed capture of a registry. Raises NotFound, StoreError."""
+    """Return one line for each completed capture of a registry, and with `changes` what it changed.
+
+    Raises NotFound, StoreError.
+    """
     registry = given["registry"] or PYPI
     passes = await Passes(store, registry).all()
     if not passes and registry != PYPI and not await IndexUrlLog(store, registry).is_known():
@@ -45,7 +49,9 @@ async def captures(store: Store, given: Mapping[str, Any]) -> list[Row]:
             f"no capture of {registry} has been completed: run `httpcache capture`, which captures every registry"
         )
     counted = await Passes(store, registry).counted()
-    return [_capture(done, counts=done in counted) for done in passes]
+    named = Passes(store, registry).changes if given["changes"] else None
+    changes = [await named(done.started).by_name() if named else None for done in passes]
+    return [_capture(done, each, counts=done in counted) for done, each in zip(passes, changes, strict=True)]
 
 
 async def undo_future(store: Store, given: Mapping[str, Any]) -> list[Row]:
@@ -119,15 +125,19 @@ async def blocks(store: Store, given: Mapping[str, Any]) -> list[Row]:
     return [_rule(command) for command in (commands if given["all"] else in_force(commands))]
 
 
-def _capture(done: Pass, *, counts: bool) -> Row:
+def _capture(done: Pass, changes: Sequence[Change] | None, *, counts: bool) -> Row:
     text = f"{to_segment(done.instant)}  {done.scope}: {done.summary}{'' if counts else AHEAD}"
+    named = None if changes is None else [change.project for change in changes]
+    more = done.changed - len(named) if named is not None else 0
+    names = [*(named or []), *([f"{more:,} more, whose names were not noted"] if more > 0 else [])]
     return Row(
-        text,
+        "\n".join([text, *(f"    {name}" for name in names)]),
         {
             "instant": to_segment(done.instant), "started": to_segment(done.started),
             "finished": to_segment(done.finished), "scope": str(done.scope), "counts": counts, "due": done.due,
             "asked": done.asked, "changed": done.changed, "rescued": done.rescued, "lost": done.lost,
             "withheld": done.withheld, "failed": list(done.failed), "requests": done.requests,
+            "changed_projects": named,
         },
     )  # fmt: skip
 

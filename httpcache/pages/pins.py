@@ -88,7 +88,7 @@ async def _pins(mirror: Mirror, visit: Visit) -> Shown:
     totals = await mirror.store.index.pins()
     found = sorted((PinRow(*each, used.get(each.pin)) for each in totals if part in each.pin), key=_SORTS[sort])
     count = max(1, -(-len(found) // PINS))
-    page = min(_number(visit.query.get("page", "")), count)
+    page = visit.page(count)
     names = {each.pin for each in totals}
     indexes = sorted((pair for pair in used.items() if pair[0] not in names), key=lambda pair: -pair[1].last)
     return Shown(
@@ -123,7 +123,3 @@ async def _pin(mirror: Mirror, visit: Visit) -> Shown:
         found = await by_use(mirror.store, pin, after, shown, oldest=order == "unused")
     used = await mirror.store.usage.pin(pin)
     return Shown("pin.html", Pin(totals, used, search, order, found, visit.sees_all))
-
-
-def _number(text: str) -> int:
-    return max(1, int(text)) if text.isascii() and text.isdecimal() and len(text) < 7 else 1

@@ -5,6 +5,7 @@ due       find what has changed since by serial, what was added to the list or r
           the list, and what failed the last time; without serials everything, each by its entity tag
 observe   fetch the page of each that is due, a few at once: append the changes to its log, rescue missing files
 the rest  fetch everything else, as without serials, until a serial has been seen to rise with a change
+note      which projects have changed, for those who look at it
 mark      append the completed pass: one that was interrupted is repeated, and finds most of its work done
 """
 
@@ -23,6 +24,7 @@ from httpcache.metrics import CAPTURE_CHANGED, CAPTURE_DURATION, CAPTURE_FAILED,
 from pypi_adapter.history.history import StaleObservation
 from pypi_adapter.instants import now
 from pypi_adapter.registry.clock import WrongClock
+from pypi_adapter.registry.pass_changes import MOST, Change
 from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Pass, Scope
 from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import Registry
@@ -94,6 +96,7 @@ class Capture:
         if rest:
             with progress.over(f"capture of {self._registry.name}, remaining projects", len(rest)) as advance:
                 await work.run(rest, advance)
+        await self._registry.passes.changes(started).note(work.changes)
         done = Pass(
             instant=work.instant,
             started=started,
@@ -178,6 +181,8 @@ class _Work:
         self.attempted: set[str] = set()
         """The projects that were asked for."""
         self.failed: list[str] = []
+        self.changes: list[Change] = []
+        """The first ones that have changed, as many as are noted."""
         self.asked = self.changed = self.rescued = self.lost = self.withheld = 0
         self._registry = registry
         self._rescue = rescue
@@ -224,6 +229,8 @@ class _Work:
         if captured.asked:
             self.attempted.add(project)
         self.changed += captured.changed
+        if captured.changed and len(self.changes) < MOST:
+            self.changes.append(Change(project, captured.newest))
         if not captured.missing:
             return
         outcomes = await self._rescue.settle(project, captured.missing, captured.status)

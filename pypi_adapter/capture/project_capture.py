@@ -30,12 +30,14 @@ class ListEntry(msgspec.Struct, frozen=True):
 class Captured:
     """What a pass found of a project: whether its page was fetched (`asked`), and had `changed`.
 
+    `newest` (microseconds) is the instant of the newest entry of its log.
     `instant` (microseconds) is the instant as of which the log is known to be right, None if the list says so.
     `missing` are the files that have disappeared, `status` is the project's as last observed.
     """
 
     asked: bool
     changed: bool
+    newest: int
     instant: int | None
     missing: list[Missing]
     status: ProjectStatus | None
@@ -60,7 +62,8 @@ async def capture_project(registry: Registry, project: str, list_entry: ListEntr
     list_decides = list_entry.serial is not None and serials.proved
     instant = instant if list_entry.listed and not list_decides and project_log.instant < since else None
     missing = await project_log.work(History.missing)
-    return Captured(asked, project_log.instant != before, instant, missing, project_log.status)
+    newest = project_log.instant
+    return Captured(asked, newest != before, newest, instant, missing, project_log.status)
 
 
 def _matches(project_log: ProjectLog, list_entry: ListEntry, instant: int, since: int, moved: int) -> bool:

@@ -150,8 +150,7 @@ def _told(
         [*((lane_of(line.kind), line) for line in told), *(("Rules", line) for line in rules)], key=_instant
     )
     count = max(1, -(-len(listed) // LINES))
-    number = visit.query.get("page", "")
-    page = min(int(number) or 1, count) if number.isascii() and number.isdecimal() and len(number) < 7 else 1
+    page = visit.page(count)
     rule = policy.rules.project(name)
     return ProjectPage(
         name=name,

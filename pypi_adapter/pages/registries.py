@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from httpcache.errors import redact
+from httpcache.errors import NotFound, redact
 from httpcache.page import Shown, Visit
 from httpcache.pages.upstreams import Answered, by_origin
 from httpcache.store.store import Store
 from httpcache.target import origin
-from pypi_adapter.instants import now
+from pypi_adapter.instants import now, to_segment
 from pypi_adapter.policy.rule_log import RuleCommand, RuleLog, in_force
 from pypi_adapter.policy.rules import Rule
+from pypi_adapter.registry.pass_changes import Change
 from pypi_adapter.registry.passes import Pass
 
 from .known import Known, chosen
@@ -20,15 +21,19 @@ from .known import Known, chosen
 PASSES = 50  # on a page
 FAILED = 20  # names
 RULES = 200  # on a page
+CHANGES = 200  # on a page
 
 
 @dataclass(frozen=True)
 class Captures:
-    """The captures of a registry, the newest first, each with whether it counts; and how many there are in all."""
+    """The captures of a registry, the newest first; and how many there are in all.
+
+    Each comes with whether it counts, and with the instant at which it began, as its address has it.
+    """
 
     registry: str
     registries: Sequence[str]
-    rows: Sequence[tuple[Pass, bool]]
+    rows: Sequence[tuple[Pass, bool, str]]
     count: int
     names: int
 
@@ -38,9 +43,51 @@ async def captures(store: Store, known: Sequence[Known], visit: Visit) -> Shown:
     one = chosen(known, visit)
     every = await one.registry.passes.all()
     counted = {id(done) for done in await one.registry.passes.counted()}
-    rows = [(done, id(done) in counted) for done in every[: -PASSES - 1 : -1]]
+    rows = [(done, id(done) in counted, to_segment(done.started)) for done in every[: -PASSES - 1 : -1]]
     names = [each.registry.name for each in known]
     return Shown("pypi_adapter/captures.html", Captures(one.registry.name, names, rows, len(every), FAILED))
+
+
+@dataclass(frozen=True)
+class CapturePage:
+    """One capture, and a page of the projects that it changed: each with the instant of what was seen, as text.
+
+    `begin`: the instant of the capture before, "" if there is none. `noted`: how many projects are named in all.
+    """
+
+    registry: str
+    is_builtin: bool
+    done: Pass
+    begin: str
+    changes: Sequence[tuple[Change, str]]
+    noted: int
+    page: int
+    pages: int
+
+
+async def capture(store: Store, known: Sequence[Known], visit: Visit) -> Shown:
+    """Show what a capture, named by the instant at which it began, has changed. Raises NotFound, StoreError."""
+    one = chosen(known, visit)
+    every = await one.registry.passes.all()
+    place = next((i for i, done in enumerate(every) if to_segment(done.started) == visit.parts["started"]), None)
+    if place is None:
+        raise NotFound("there is no such capture")
+    done = every[place]
+    changes = await one.registry.passes.changes(done.started).by_name()
+    pages = max(1, -(-len(changes) // CHANGES))
+    page = visit.page(pages)
+    part = changes[(page - 1) * CHANGES : page * CHANGES]
+    shown = CapturePage(
+        registry=one.registry.name,
+        is_builtin=not one.registry.path,
+        done=done,
+        begin=to_segment(every[place - 1].instant) if place else "",
+        changes=[(change, to_segment(change.instant)) for change in part],
+        noted=len(changes),
+        page=page,
+        pages=pages,
+    )
+    return Shown("pypi_adapter/capture.html", shown)
 
 
 @dataclass(frozen=True)

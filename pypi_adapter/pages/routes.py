@@ -10,7 +10,7 @@ from httpcache.store.store import Store
 
 from .known import Known
 from .projects import compared, project, projects
-from .registries import captures, registries, rules
+from .registries import capture, captures, registries, rules
 
 
 def pages(store: Store, known: Sequence[Known]) -> Sequence[Page]:
@@ -20,6 +20,7 @@ def pages(store: Store, known: Sequence[Known]) -> Sequence[Page]:
         Page("/-/projects/{project}/", partial(project, store, known)),
         Page("/-/projects/{project}/diff", partial(compared, store, known)),
         Page("/-/captures/", partial(captures, store, known), "Captures"),
+        Page("/-/captures/{started}/", partial(capture, store, known)),
         Page("/-/rules/", partial(rules, store, known), "Rules"),
         Page("/-/registries/", partial(registries, store, known), "Registries"),
     ]

@@ -17,6 +17,7 @@ from httpcache.units import span
 from pypi_adapter.instants import now
 
 from .clock import TOLERANCE
+from .pass_changes import PassChanges
 
 REQUESTED, ALL, LISTED = "requested", "all", "listed"
 
@@ -104,6 +105,12 @@ class Passes(TypedLog[Pass]):
 
     def __init__(self, store: Store, registry: str) -> None:
         super().__init__(store, f"{registry}/ passes", "captures", _encode, _decode)
+        self._store = store
+        self._registry = registry
+
+    def changes(self, started: int) -> PassChanges:
+        """Return what the pass that began at `started` has changed."""
+        return PassChanges(self._store, self._registry, started)
 
     async def counted(self) -> list[Pass]:
         """Return the passes that count, oldest first. Raises StoreError.

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from tests.support.browser import SHAPES, Tab
-from tests.support.lived import NAME, lived
+from tests.support.lived import NAME, command, lived
 from tests.support.mirror import Mirror
+from tests.support.packages import wheel
 from tests.support.registries import PyPI
 
 
@@ -43,8 +44,10 @@ def test_the_pages_of_a_project(pypi: PyPI, tab: Callable[..., Tab], mirror: Cal
 def test_captures_rules_registries_and_activity(
     pypi: PyPI, tab: Callable[..., Tab], mirror: Callable[..., Mirror]
 ) -> None:
-    """By the links at the top, with the keyboard."""
+    """By the links at the top, with the keyboard; from a capture to a project, and to what differs there."""
     server = lived(pypi, mirror)
+    pypi.upload(wheel(NAME, "9.0"), "2026-01-01T00:00:00Z")
+    command(server, "capture")
     for shape in SHAPES:
         seen = tab(shape)
         page = seen.page
@@ -55,5 +58,14 @@ def test_captures_rules_registries_and_activity(
             seen.shoot(name.lower())
             assert seen.barriers() == []
             assert not seen.overflows()
+        page.goto(f"{server.url}/-/captures/")
+        page.get_by_role("region", name="Captures").get_by_role("link").first.press("Enter")
+        page.wait_for_url("**/-/captures/2*/")
+        seen.shoot("capture")
+        assert seen.barriers() == []
+        assert not seen.overflows()
+        page.get_by_role("link", name=f"What changed in {NAME} since the capture before").press("Enter")
+        page.wait_for_url("**/diff?from=**")
+        assert "New releases 9.0" in " ".join(page.inner_text("main").split())
         assert page.title() != "hacked"
         assert seen.console == []

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -31,6 +33,22 @@ LIST = "/simple/"
 def test_a_pass_over_everything(here: Here) -> None:
     assert "3 of 3 projects had changed, requests: 4," in here.capture()
     assert here.asked() == ["", "one", "three", "two"]
+
+
+def test_a_pass_names_what_it_changed(here: Here) -> None:
+    """By name, and no more than what is noted; without --changes nobody has to read it."""
+
+    def changes(*more: str) -> list[Any]:
+        ran = run("captures", "--json", *more, "--data", here.mirror.data)
+        return [json.loads(line)["changed_projects"] for line in ran.stdout.splitlines()]
+
+    here.capture()
+    here.pypi.upload(wheel("one", "9.0"), "2024-01-02T00:00:00Z")
+    here.capture()
+    assert changes("--changes") == [["one", "three", "two"], ["one"]]
+    assert changes() == [None, None]
+    text = run("captures", "--changes", "--data", here.mirror.data).stdout.splitlines()
+    assert text[1:4] == ["    one", "    three", "    two"]
 
 
 def test_the_next_pass_asks_for_what_changed(here: Here) -> None:

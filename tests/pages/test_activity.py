@@ -19,6 +19,7 @@ from tests.support import http
 from tests.support.inside import until
 from tests.support.lived import NAME, command, lived
 from tests.support.mirror import Mirror
+from tests.support.packages import wheel
 from tests.support.pages import check_inert
 from tests.support.registries import PyPI
 from tests.support.upstream import Request, Response, Upstream
@@ -41,6 +42,14 @@ def test_captures_rules_and_registries(pypi: PyPI, mirror: Callable[..., Mirror]
     captures = text_of(server, "/-/captures/")
     assert "1 complete capture of pypi" in captures
     assert "requested" in captures
+    pypi.upload(wheel(NAME, "9.0"), "2026-01-01T00:00:00Z")
+    command(server, "capture")
+    latest, first = re.findall(r'href="(/-/captures/\d[^"]+)"', http.get(f"{server.url}/-/captures/").text)
+    assert "0 of 1 projects had changed" in text_of(server, first)
+    assert "1 of 1 projects had changed" in text_of(server, latest)
+    (diff,) = re.findall(r'href="(/-/projects/[^"]+diff[^"]+)"', unescape(http.get(server.url + latest).text))
+    assert "New releases 9.0" in text_of(server, diff)
+    assert http.get(f"{server.url}/-/captures/2024-01-02T00:00:00Z/").status_code == 404
     rules = text_of(server, "/-/rules/")
     assert "demo-lib <2.2,>=2 steals credentials <script>" in rules
     assert "demo-lib ==2.1 checked by hand" in rules
