@@ -7,6 +7,7 @@ offline: what the captures knew of each project is noted in its log before the e
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from itertools import islice
 from typing import TypeVar
 
 import anyio
@@ -15,6 +16,7 @@ from httpcache.adapter import Frozen, Kept, Part
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.settings_file import SettingsFile
 from httpcache.store.log import TypedLog
+from httpcache.store.scratch import scratch
 from httpcache.store.store import Store
 from pypi_adapter.history.doubts import Doubts
 from pypi_adapter.history.history import NotObserved
@@ -23,12 +25,12 @@ from pypi_adapter.history.rescue_log import RescueLog
 from pypi_adapter.history.serials import Proofs
 from pypi_adapter.policy.rule_log import RuleLog
 from pypi_adapter.registry.index_url import IndexUrlLog
+from pypi_adapter.registry.known_projects import TABLES, KnownProjects, known_projects
 from pypi_adapter.registry.metadata_source import SUFFIX
 from pypi_adapter.registry.passes import Passes
 from pypi_adapter.registry.project_list import projects_log, settle_list
 from pypi_adapter.registry.registry import settle
 from pypi_adapter.registry.requested_projects import AHEAD, RequestedProjects
-from pypi_adapter.registry.undo import known_projects
 from pypi_adapter.web.listings import carried
 
 from .addresses import PYPI, AsOf, file_target, is_when, parse_when, token_in
@@ -83,13 +85,21 @@ async def _meant(store: Store, file: SettingsFile, name: str, date: str) -> tupl
 
 async def _registry(store: Store, registry: str, instant: int | None, *, settling: bool) -> AsyncIterator[Part]:
     """Yield the logs of a registry, each before those that it speaks of, and its files."""
-    if settling:
-        await _settle(store, registry)
+    with scratch(store.spool, TABLES) as database:
+        known = KnownProjects(store, registry, database)
+        await known.find()
+        if settling:
+            await _settle(store, registry, known)
+        async for part in _parts(store, registry, known, instant):
+            yield part
+
+
+async def _parts(store: Store, registry: str, known: KnownProjects, instant: int | None) -> AsyncIterator[Part]:
     for part in _of_registry(store, registry):
         yield part
     yield Kept(RuleLog(store).name, is_set=True)
     path, pin = ("", "files") if registry == PYPI else (f"/{registry}", registry)
-    for project in sorted(await known_projects(store, registry)):
+    for project in known.names():
         project_log = ProjectLog(store, registry, project)
         await project_log.read_log()
         if not project_log.instant:
@@ -120,24 +130,22 @@ def _of_project(store: Store, registry: str, project: str) -> Iterator[Kept]:
     yield _log(Doubts(store, f"{registry}/{project}"), lambda noted: noted.instant)
 
 
-async def _settle(store: Store, registry: str) -> None:
+async def _settle(store: Store, registry: str, known: KnownProjects) -> None:
     """Note in every log of a registry what its captures knew of the project: that nothing had changed."""
-    passes, requested = Passes(store, registry), RequestedProjects(store, registry)
+    passes = Passes(store, registry)
     await settle_list(store, registry, passes)
     if not await passes.counted():
         return
-    limiter = anyio.CapacityLimiter(AT_ONCE)
 
     async def one(project: str) -> None:
-        async with limiter:
-            project_log = ProjectLog(store, registry, project)
-            await project_log.read_log()
-            await settle(project_log, passes, requested)
+        project_log = ProjectLog(store, registry, project)
+        await project_log.read_log()
+        await settle(project_log, passes, known.position)
 
-    names = sorted(await known_projects(store, registry))
-    for start in range(0, len(names), AT_ONCE):
+    names = known.names()
+    while some := list(islice(names, AT_ONCE)):
         async with anyio.create_task_group() as tasks:
-            for project in names[start : start + AT_ONCE]:
+            for project in some:
                 tasks.start_soon(one, project)
 
 

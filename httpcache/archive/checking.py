@@ -18,12 +18,12 @@ import anyio.to_thread
 from httpcache.errors import StoreError
 from httpcache.store import keys
 from httpcache.store.record import Absence, Entry, Record, columns, decode
+from httpcache.store.scratch import rows
 from httpcache.store.store import Store
 
 from . import layout, signing
 from .collecting import is_public
 from .layout import BodyLine, Header, LogLine, Member, RecordLine, Refused, ValueLine
-from .scratch import rows
 
 TABLES = """
 CREATE TABLE needed (digest TEXT PRIMARY KEY, size INTEGER) WITHOUT ROWID;

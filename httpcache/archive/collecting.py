@@ -15,13 +15,13 @@ from httpcache.errors import NotFound
 from httpcache.freezing.download import absence_key
 from httpcache.settings_file import SettingsFile
 from httpcache.store import keys
-from httpcache.store.log import AT_ONCE, Log
+from httpcache.store.log import Log
 from httpcache.store.record import Entry, Record, columns, decode
+from httpcache.store.scratch import rows
 from httpcache.store.store import Store
 
 from . import layout
 from .layout import BodyLine, LogLine, RecordLine, ValueLine
-from .scratch import rows
 
 TABLES = """
 CREATE TABLE records (key TEXT PRIMARY KEY, line BLOB) WITHOUT ROWID;
@@ -142,14 +142,9 @@ class Collection:
         if part.values is not None:
             for value in part.values:
                 yield value
-            return
-        log, number = Log(self._store, part.name), 0
-        while page := await log.page(number):
-            for value in page:
+        else:
+            async for value in Log(self._store, part.name).each():
                 yield value
-            number += len(page)
-            if len(page) < AT_ONCE:
-                return
 
     def _leaves(self, key: str, sum_: str, made: float) -> bool:
         """Whether an entry is left out, and only named."""

@@ -13,10 +13,10 @@ from typing import BinaryIO, NamedTuple
 from httpcache.adapter import Adapter, Progress, Row
 from httpcache.archive import checking, collecting, importing, layout, signing, writing
 from httpcache.archive.collecting import Chosen, Collection
-from httpcache.archive.scratch import scratch
 from httpcache.errors import MirrorError
 from httpcache.settings_file import SettingsFile
 from httpcache.store.errors import mapped
+from httpcache.store.scratch import scratch
 from httpcache.store.store import Store
 from httpcache.units import short_size
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Generic, TypeVar
 
 from httpcache.errors import StoreError
@@ -16,6 +16,7 @@ T = TypeVar("T")
 
 
 AT_ONCE = 1024  # values that are read in one request
+IN_MEMORY = 64  # the same, of a log that is read through and not kept
 
 
 class Log:
@@ -37,16 +38,26 @@ class Log:
             if len(page) < AT_ONCE:
                 return values
 
-    async def page(self, start: int = 0) -> list[bytes]:
-        """Return the values from number `start` on, at most AT_ONCE; fewer if there are no more."""
+    async def page(self, start: int = 0, limit: int = AT_ONCE) -> list[bytes]:
+        """Return the values from number `start` on, at most `limit`; fewer if there are no more."""
         after = keys.numbered(self._prefix, start - 1) if start else self._prefix
-        page = await self._store.index.page(self._prefix, after, AT_ONCE)
+        page = await self._store.index.page(self._prefix, after, limit)
         values: list[bytes] = []
         for key, value in page:
             if key != keys.numbered(self._prefix, start + len(values)):
                 break
             values.append(value)
         return values
+
+    async def each(self) -> AsyncIterator[bytes]:
+        """Yield all values, the oldest first, of which only a page is in memory."""
+        number = 0
+        while page := await self.page(number, IN_MEMORY):
+            for value in page:
+                yield value
+            number += len(page)
+            if len(page) < IN_MEMORY:
+                return
 
     async def append(self, number: int, value: bytes) -> bool:
         """Write the value with that number; return False if another writer has used the number for another value."""
@@ -98,6 +109,11 @@ class TypedLog(Generic[T]):
         number = len(self._values)
         self._take(number, [self.decode(value) for value in await self.raw.read(number)])
         return self._values
+
+    async def each(self) -> AsyncIterator[T]:
+        """Yield all values, the oldest first, without keeping them."""
+        async for value in self.raw.each():
+            yield self.decode(value)
 
     async def append(self, value: T) -> None:
         """Append a value; it is durable on return."""

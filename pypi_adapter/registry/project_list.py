@@ -93,8 +93,10 @@ class ProjectListLog:
 
     async def _confirm(self, instant: int) -> None:
         """Append that the list had not changed, if a pass of the capture says so and an answer needs it."""
-        if self._last < instant:
-            await _settle(self._log, self._registry.passes, instant)
+        if self._changes and self._last < instant:
+            unchanged = await _unchanged(self._changes[-1], self._registry.passes)
+            if unchanged and unchanged.instant >= instant:
+                await self._log.try_append(unchanged)
 
     async def live(self) -> ProjectList:
         """Return the names now. Raises MirrorError."""
@@ -217,16 +219,18 @@ class ProjectListLog:
 
 
 async def settle_list(store: Store, registry: str, passes: Passes) -> None:
-    """Append that a registry's list had not changed, if a pass of the capture says so."""
-    await _settle(projects_log(store, registry), passes)
+    """Append that a registry's list had not changed, if a pass of the capture says so. Keeps no names in memory."""
+    log, number, last = projects_log(store, registry), 0, None
+    async for change in log.each():
+        number, last = number + 1, change
+    if last and (unchanged := await _unchanged(last, passes)):
+        await log.raw.append(number, encode_change(unchanged))
 
 
-async def _settle(log: TypedLog[Change], passes: Passes, instant: int = 0) -> None:
-    """Do what `settle_list` does, if the pass is of this instant or a later one."""
-    changes = await log.all()
-    unchanged = max((done.instant for done in await passes.counted()), default=-1)
-    if changes and unchanged >= instant and unchanged > changes[-1].instant:
-        await log.try_append(Change(unchanged, changes[-1].listed, None, (), ()))
+async def _unchanged(last: Change, passes: Passes) -> Change | None:
+    """Return what to append after the last change if a later pass of the capture says that the list had not changed."""
+    instant = max((done.instant for done in await passes.counted()), default=-1)
+    return Change(instant, last.listed, None, (), ()) if instant > last.instant else None
 
 
 def _normalised(page: ProjectList) -> ProjectList:

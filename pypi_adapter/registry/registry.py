@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -215,7 +215,7 @@ class Registry:
         It is in the project's log then, so that the log alone decides what is answered now and later.
         """
         if not project_log.covers(instant):
-            await settle(project_log, self.passes, self.requested, instant)
+            await settle(project_log, self.passes, self.requested.position, instant)
 
     async def _observe_for_date(self, observer: ProjectObserver) -> None:
         """Observe a project for a date, which must not be answered from a stale page. Raises MirrorError."""
@@ -243,11 +243,16 @@ class Registry:
             await self.requested.note(project_log.project)
 
 
-async def settle(project_log: ProjectLog, passes: Passes, requested: RequestedProjects, instant: int = 0) -> None:
-    """Append that a project had not changed, if a pass of the capture says so, and of this instant or a later one."""
+async def settle(
+    project_log: ProjectLog, passes: Passes, position: Callable[[str], Awaitable[int | None]], instant: int = 0
+) -> None:
+    """Append that a project had not changed, if a pass of the capture says so, and of this instant or a later one.
+
+    `position` is that of RequestedProjects.
+    """
     if not project_log.instant:
         return
-    number = await requested.position(project_log.project)
+    number = await position(project_log.project)
     unchanged = await passes.unchanged(
         project_log.project, number, project_log.instant, existed=project_log.owned_by(project_log.instant)
     )

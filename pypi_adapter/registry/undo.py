@@ -16,9 +16,9 @@ from pypi_adapter.history.project_log import entries_log
 from pypi_adapter.history.rescue_log import RescueLog
 from pypi_adapter.history.serials import Proofs
 
-from .passes import LISTED, Passes
+from .known_projects import known_projects
+from .passes import Passes
 from .project_list import projects_log
-from .requested_projects import AHEAD, RequestedProjects
 
 T = TypeVar("T")
 
@@ -49,17 +49,3 @@ async def undo(store: Store, registry: str, now: int, *, remove: bool) -> list[s
     await cut(Proofs(store, registry), "proofs of serials")
     await cut(Passes(store, registry), "captures", attrgetter("finished"))
     return found
-
-
-async def known_projects(store: Store, registry: str) -> set[str]:
-    """Return the names of all projects that can have a log.
-
-    They were requested or read ahead, are on the list, or in the file of a capture's scope.
-    """
-    names = {*await RequestedProjects(store, registry).all(), *await RequestedProjects(store, registry, AHEAD).all()}
-    for change in await projects_log(store, registry).all():
-        names.update(change.added)
-    for done in await Passes(store, registry).all():
-        if done.scope.kind == LISTED:
-            names.update(done.scope.names)
-    return names

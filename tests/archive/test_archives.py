@@ -6,6 +6,7 @@ import hashlib
 import subprocess
 import sys
 import textwrap
+import tracemalloc
 from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,6 +29,7 @@ from httpcache.store.local import LocalStore
 from httpcache.store.log import Log
 from httpcache.store.record import Absence, Record
 from httpcache.target import Target
+from pypi_adapter.registry.requested_projects import AHEAD, RequestedProjects
 from tests.support.examples import examples
 
 PIN = "a-2024-01-02"
@@ -318,11 +320,11 @@ def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
         from pathlib import Path
         from httpcache.archive import checking, layout, writing
         from httpcache.archive.layout import *
-        from httpcache.archive.scratch import scratch
         import anyio, httpcache.command.carrying as carrying
         from httpcache.command.progress import Lines
         from httpcache.store.layout import prepare
         from httpcache.store.local import LocalStore
+        from httpcache.store.scratch import scratch
         count, folder = int(sys.argv[1]), Path(sys.argv[2])
         prepare(folder / "data")
         def lines():
@@ -350,3 +352,25 @@ def test_memory_does_not_grow_with_the_archive(tmp_path: Path) -> None:
         return int(ran.stdout)
 
     assert peak(60_000) < peak(6_000) + 12_000  # KiB; the values are 30 MB
+
+
+def test_memory_does_not_grow_with_the_names_of_projects(tmp_path: Path) -> None:
+    """Those that an index knows without having observed them, as a rule nearly all."""
+
+    async def peak(count: int) -> int:
+        folder = tmp_path / f"{count}"
+        folder.mkdir()
+        with closing(opened(folder / "data")) as store:
+            await Log(store, "pypi/ address").append(0, b"https://example.com/simple/")
+            names = RequestedProjects(store, "pypi", AHEAD).log.raw
+            for number in range(count // 100):
+                await names.append(number, "\n".join(f"project-{number}-{each}" for each in range(100)).encode())
+            tracemalloc.start()
+            try:
+                await export(store, folder / "archive", "pypi")
+                return tracemalloc.get_traced_memory()[1]
+            finally:
+                tracemalloc.stop()
+
+    anyio.run(peak, 100)  # what is imported and kept
+    assert anyio.run(peak, 20_000) < anyio.run(peak, 2_000) + 1_000_000  # bytes; a set of the names has 3 MB

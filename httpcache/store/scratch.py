@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 
-from httpcache.store.errors import mapped
+from .errors import mapped
 
 _OPTIONS = "PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; PRAGMA cache_size = -8192;"
 AT_ONCE = 500  # rows of a page
