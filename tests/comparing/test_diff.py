@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -11,12 +12,14 @@ from subprocess import CompletedProcess
 
 import pytest
 
+from httpcache.command.asking import Asker
+from pypi_adapter.comparing.diff import diff as compare
 from tests.support import http
 from tests.support.clients import CLIENTS, PIP
 from tests.support.command import run, told
 from tests.support.index import document, instant
 from tests.support.mirror import Mirror
-from tests.support.packages import wheel
+from tests.support.packages import Dist, wheel
 from tests.support.registries import PyPI
 
 BEGIN = datetime(2023, 1, 1, tzinfo=UTC)
@@ -39,26 +42,135 @@ def diff(mirror: Mirror, *arguments: str | Path) -> CompletedProcess[str]:
     return run("diff", *arguments, "--mirror", mirror.url, "--python", PIP[0], environment=path)
 
 
-def test_random_histories(pypi: PyPI, mirror: Callable[..., Mirror]) -> None:
-    dice = Random(3)
-    uploads: dict[str, list[tuple[float, str]]] = {name: [(-1, "0.1")] for name in NAMES}
-    for number in range(80):
-        uploads[dice.choice(NAMES)].append((dice.uniform(0, 100), f"1.{number}"))
-    for name, several in uploads.items():
-        for at, version in several:
-            pypi.upload(wheel(name, version), day(at))
-    running = mirror(pypi)
-    for _ in range(8):
-        low, high = sorted(dice.sample(range(100), 2))
-        ran = diff(running, date(low), date(high), *NAMES, "--format", "json")
-        assert ran.returncode == 0, ran.stderr
-        found = {each["project"]: each for each in map(json.loads, ran.stdout.splitlines())}
+State = dict[str, tuple[str, str, bool | str]]
+"""The files of a project: of each name the version, when it was uploaded, and whether it is yanked."""
+
+
+class Raw:
+    """What was done to a registry at random: from this alone the oracle tells what each instant had.
+
+    A file is there from its upload on. What else is done counts from the next look of the mirror at the project on.
+    """
+
+    def __init__(self, pypi: PyPI, dice: Random) -> None:
+        self._pypi, self._dice = pypi, dice
+        self._number = itertools.count()
+        self._now: dict[str, State] = {name: {} for name in NAMES}
+        self._dists: dict[str, Dist] = {}
+        self._removed: dict[str, tuple[str, tuple[str, str, bool | str]]] = {}
+        self._seen: list[tuple[str, dict[str, State]]] = []
+
+    def upload(self, name: str, at: str) -> None:
+        dist = wheel(name, f"1.{next(self._number)}")
+        self._pypi.upload(dist, at)
+        self._now[name][dist.filename] = dist.version, self._pypi.release(dist).at, False
+        self._dists[dist.filename] = dist
+
+    def change(self) -> None:
+        """Yank a file that was seen, take that back, remove it, or put it back; each project keeps one."""
+        name = self._dice.choice(NAMES)
+        now, seen = self._now[name], self._seen[-1][1][name]
+        known = sorted(now.keys() & seen.keys())
+        yanked = [file for file in known if now[file][2]]
+        match self._dice.choice(["yank", "unyank", "remove", "put back"]):
+            case "yank":
+                reasons: list[bool | str] = [True, "broken", "other"]
+                self._yank(name, self._dice.choice(known), self._dice.choice(reasons))
+            case "unyank" if yanked:
+                self._yank(name, self._dice.choice(yanked), False)
+            case "remove" if len(known) > 1:
+                file = self._dice.choice(known)
+                self._pypi.delete(self._dists[file])
+                self._removed[file] = name, now.pop(file)
+            case "put back" if self._removed:
+                file = self._dice.choice(sorted(self._removed))
+                name, (version, at, _) = self._removed.pop(file)
+                self._pypi.upload(self._dists[file], at)
+                self._now[name][file] = version, at, False
+
+    def _yank(self, name: str, file: str, reason: bool | str) -> None:
+        self._pypi.yank(self._dists[file], reason)
+        self._now[name][file] = *self._now[name][file][:2], reason
+
+    def look(self, mirror: Mirror) -> None:
+        """Let the mirror observe all projects."""
         for name in NAMES:
-            new = {version: day(at) for at, version in uploads[name] if low <= at < high}
+            document(f"{mirror.at(instant())}{name}/")
+        self._seen.append((instant(), {name: dict(state) for name, state in self._now.items()}))
+
+    def at(self, moment: str) -> dict[str, State]:
+        """What there was at an instant: as the last look saw it, and what the next one found to be uploaded by then."""
+        before = [state for at, state in self._seen if at <= moment]
+        after = [state for at, state in self._seen if at > moment]
+        found = {name: dict(before[-1][name]) if before else {} for name in NAMES}
+        for name in NAMES if after else ():
+            known = {file for state in before for file in state[name]}
+            found[name] |= {
+                file: each for file, each in after[0][name].items() if each[1] < moment and file not in known
+            }
+        return found
+
+
+def expected(before: State, after: State) -> tuple[set[str], set[str], set[tuple[str, str, str]]]:
+    """The versions that came and went, and of each file that differs its version, what differs, and its name."""
+    changes = {
+        (after[file][0], "new, yanked" if after[file][2] else "new", file) for file in after.keys() - before.keys()
+    }
+    changes |= {(before[file][0], "gone", file) for file in before.keys() - after.keys()}
+    for file in before.keys() & after.keys():
+        (version, _, old), (_, _, new) = before[file], after[file]
+        if old != new:
+            reason = f": {new}" if isinstance(new, str) else ""
+            changes.add((version, f"yanked{reason}" if new else "no longer yanked", file))
+    versions, now = ({each[0] for each in state.values()} for state in (before, after))
+    return now - versions, versions - now, changes
+
+
+@pytest.mark.parametrize("seed", [3, 5])
+def test_random_histories(
+    seed: int, pypi: PyPI, mirror: Callable[..., Mirror], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Uploads, yanks, unyanks and removals, against what the raw history says."""
+    dice = Random(seed)
+    raw = Raw(pypi, dice)
+    for name in NAMES:
+        raw.upload(name, day(-1))
+    for _ in range(60):
+        raw.upload(dice.choice(NAMES), day(dice.uniform(0, 100)))
+    running = mirror(pypi)
+    raw.look(running)
+    moments = [*map(date, sorted(dice.sample(range(100), 8))), instant()]
+    for _ in range(12):
+        for _ in range(dice.randrange(8)):
+            raw.change()
+        for _ in range(dice.randrange(3)):
+            raw.upload(dice.choice(NAMES), instant())
+        moments.append(instant())  # what was uploaded is there, what else was done is not known
+        raw.look(running)
+        moments.append(instant())
+    told = Asker(running.url)
+    kinds = set()
+    for low, high in [sorted(dice.sample(range(len(moments)), 2)) for _ in range(60)]:
+        before, after = moments[low], moments[high]
+        given = {"before": before, "after": after, "projects": NAMES, "format": "json"}
+        assert compare(told, {"index": None, "requirements": None, "python": None} | given) == 0
+        found = {each["project"]: each for each in map(json.loads, capsys.readouterr().out.splitlines())}
+        for name in NAMES:
             each = found.get(name, {"added": [], "removed": [], "changes": []})
-            assert (set(each["added"]), each["removed"]) == (set(new), [])
-            times = {change["version"]: change["uploaded"][:19] for change in each["changes"]}
-            assert times == {version: at[:19] for version, at in new.items()}
+            changes = {(change["version"], change["what"], change["filename"]) for change in each["changes"]}
+            states = raw.at(_moment(before))[name], raw.at(_moment(after))[name]
+            assert (set(each["added"]), set(each["removed"]), changes) == expected(*states), (before, after, name)
+            assert len(changes) == len(each["changes"])
+            for change in each["changes"]:
+                _, uploaded, _ = {**states[0], **states[1]}[change["filename"]]
+                assert change["uploaded"] == uploaded
+            kinds |= {what.partition(":")[0] for _, what, _ in changes}
+    assert kinds >= {"new", "gone", "yanked", "no longer yanked"}
+
+
+def _moment(text: str) -> str:
+    """A date as an instant."""
+    return text if "T" in text else f"{text}T00:00:00.000000Z"
 
 
 @pytest.fixture
