@@ -7,6 +7,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from .access_keys import key_of
+from .errors import without_keys
+
 AUTHORIZATION = "authorization"
 DEFAULT_HEADERS = ("x-api-key", "private-token", "job-token", "deploy-token", "x-jfrog-art-api")
 PUBLIC = ""
@@ -45,10 +48,14 @@ class Credentials:
 
 
 def read_credentials(headers: Mapping[str, str], names: Iterable[str]) -> Credentials:
-    """Extract the credentials from a request's headers. `names` are the custom headers that can carry them."""
-    given = tuple((name, headers[name]) for name in sorted(names) if name in headers)
+    """Extract the credentials from a request's headers. `names` are the custom headers that can carry them.
+
+    A key of this mirror is none of them: it is not for an upstream.
+    """
+    found = ((name, headers[name]) for name in sorted(names) if name in headers)
+    given = tuple((name, value) for name, value in found if without_keys(value) == value)
     authorization = headers.get(AUTHORIZATION)
-    if authorization is None:
+    if authorization is None or key_of(authorization):
         return Credentials(given)
     if authorization.partition(" ")[0].lower() == "basic":
         return Credentials(given, authorization)

@@ -2,9 +2,11 @@
 
     MirrorError                     500
     ├── BadAddress                  400  the address is not valid; the text says how to write it
-    ├── Refused                     403  the SSRF guard or a rule does not allow the target
+    ├── KeyNeeded                   401  the request has no valid access key
+    ├── Refused                     403  the SSRF guard, a rule or the client's key does not allow the target
     ├── NotFound                    404
     ├── NotAcceptable               406
+    ├── TooMany                     429  the client has sent too many requests, or too many wrong keys
     ├── Loop                        508  the request came from this mirror itself
     ├── UpstreamError               502
     │   ├── Unreachable             502  DNS, the connection or TLS failed
@@ -25,6 +27,7 @@ Texts name the target and the cause, but never a credential or a query: apply `r
 
 from __future__ import annotations
 
+import math
 import re
 
 # Control characters of terminals (ECMA-48), characters that change the direction of text (UAX 9), and surrogates.
@@ -32,6 +35,8 @@ _OBEYED = re.compile(
     "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ud800-\udfff]"
 )
 _LOGIN = re.compile(r"[^\s/'\"@]*(?::|%3a)[^\s/'\"@]*(?:@|%40)", re.IGNORECASE)
+_KEY_BEFORE = re.compile(r"/k/hck_[^/\s?'\"]*(?=[/\s?'\"]|\Z)")
+_KEY = re.compile(r"hck_[A-Za-z0-9_-]{8,}")
 _USERINFO = re.compile(r"\A([A-Za-z][A-Za-z0-9+.-]*://)[^/?#]*@")
 
 
@@ -58,8 +63,17 @@ class BadAddress(MirrorError):
     status = 400
 
 
+class KeyNeeded(MirrorError):
+    """The request has no valid access key (401, RFC 9110 section 15.5.2)."""
+
+    status = 401
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text, headers={"www-authenticate": 'Basic realm="httpcache", Bearer'})
+
+
 class Refused(MirrorError):
-    """The SSRF guard or a rule does not allow the target (403)."""
+    """The SSRF guard, a rule or the client's key does not allow the target (403)."""
 
     status = 403
 
@@ -74,6 +88,15 @@ class NotAcceptable(MirrorError):
     """No representation matches the request's `Accept` (406, RFC 9110 section 15.5.7)."""
 
     status = 406
+
+
+class TooMany(MirrorError):
+    """The client has sent too many requests, or too many wrong keys (429, RFC 6585 section 4)."""
+
+    status = 429
+
+    def __init__(self, text: str, seconds: float) -> None:
+        super().__init__(text, headers={"retry-after": str(max(1, math.ceil(seconds)))})
 
 
 class Loop(MirrorError):
@@ -183,6 +206,16 @@ def one_line(text: str) -> str:
 def without_logins(text: str) -> str:
     """Remove what looks like a login, `user:password@`, from a text, wherever a client has written it."""
     return _LOGIN.sub("…@", text)
+
+
+def without_first_key(address: str) -> str:
+    """Remove the access key, `/k/<key>`, that an address of the mirror begins with, behind the root path."""
+    return _KEY_BEFORE.sub("", address) if "/k/hck_" in address else address
+
+
+def without_keys(text: str) -> str:
+    """Remove access keys from a text, and what they begin addresses with."""
+    return _KEY.sub("hck_…", without_first_key(text)) if "hck_" in text else text
 
 
 def redact(url: str) -> str:

@@ -11,7 +11,7 @@ from collections import deque
 from datetime import UTC, datetime
 from typing import NamedTuple
 
-from .errors import one_line
+from .errors import one_line, without_keys
 
 TEXT, JSON = "text", "json"
 ACCESS = "httpcache.access"
@@ -31,7 +31,7 @@ class Line(NamedTuple):
 
 class _Plain(logging.Filter):
     def filter(self, record: logging.LogRecord) -> bool:
-        record.msg, record.args = one_line(record.getMessage()), ()
+        record.msg, record.args = one_line(without_keys(record.getMessage())), ()
         return True
 
 

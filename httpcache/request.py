@@ -10,6 +10,7 @@ from functools import cached_property
 from starlette.datastructures import Headers
 from starlette.types import Scope
 
+from .access_keys import ALL, RIGHTS, Rights, key_of
 from .credentials import Credentials, read_credentials
 from .errors import BadAddress
 from .login import password_of
@@ -27,6 +28,7 @@ class Request:
 
     `path` is the raw path below the root path, still percent-encoded; `query` is what follows the `?`. `root` stands in
     front of the path, and of every link in the answer; `root_path`, that of the settings, is the beginning of it.
+    `rights` are those of the client's access key.
     """
 
     scope: Scope
@@ -36,6 +38,7 @@ class Request:
     root_path: str
     headers: Mapping[str, str]
     credentials: Credentials
+    rights: Rights = ALL
 
     @classmethod
     def read(cls, scope: Scope, settings: Settings) -> Request:
@@ -47,12 +50,18 @@ class Request:
             credentials = replace(credentials, basic=None)
         query = scope["query_string"].decode("utf-8", "surrogateescape")
         root = settings.root_path + scope.get(ROOT, "")
-        return cls(scope, path, query, root, settings.root_path, headers, credentials)
+        return cls(scope, path, query, root, settings.root_path, headers, credentials, scope.get(RIGHTS, ALL))
 
     @cached_property
     def target(self) -> Target:
-        """The target that the request names. Raises BadAddress."""
-        return parse_target(self.path, self.query)
+        """The target that the request names. Raises BadAddress, and Refused if its key does not open the pin."""
+        target = parse_target(self.path, self.query)
+        if key_of(target.login):
+            raise BadAddress(
+                "an access key of this mirror is not for the upstream: put it before the pin, /k/<key>/..."
+            )
+        self.rights.check_pin(target.pin)
+        return target
 
     @property
     def is_get(self) -> bool:

@@ -203,6 +203,10 @@ class Settings:
         None, kinds.PASSWORD_HASH, SERVING, "what `httpcache pages-password` prints", is_secret=True
     )
 
+    require_keys: bool = setting(
+        False, kinds.FLAG, SERVING, "answer only who has an access key (httpcache key add), but for health checks"
+    )
+
     capture: bool = setting(
         False, kinds.FLAG, CAPTURE, "capture every day at 00:00 UTC, and at the start if a day was missed",
     )  # fmt: skip

@@ -22,7 +22,7 @@ from ipaddress import ip_address
 from typing import NamedTuple
 from urllib.parse import quote_from_bytes, unquote_to_bytes
 
-from .errors import BadAddress, redact
+from .errors import BadAddress, redact, without_first_key, without_keys
 
 _PIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 _DATED = re.compile(r".*?(\d{4}-\d{1,2}-\d{1,2})")
@@ -324,11 +324,11 @@ def _is_date(text: str) -> bool:
 
 def shown_address(path: bytes, query: bytes) -> str:
     """Return the address of a request for a log, without secrets: those of its target, or of what is no address."""
-    raw, values = path.decode("latin-1"), query.decode("latin-1")
+    raw, values = without_first_key(path.decode("latin-1")) or "/", query.decode("latin-1")
     try:
-        return str(parse_target(raw, values))
+        return without_keys(str(parse_target(raw, values)))
     except BadAddress:
         if "@" in raw or "%40" in raw:  # possibly a user and password
             first = raw.split("/")[1] if raw.startswith("/") else ""
             return "/…" if "@" in first or "%40" in first else f"/{first}/…"
-        return redact(f"{raw}?{values}" if values else raw)
+        return without_keys(redact(f"{raw}?{values}" if values else raw))

@@ -51,10 +51,20 @@ def bind(mirror: Mirror) -> Bound:
         sources[registry.name] = source
         captures.append(Capture(registry, source.project_list, _rescue(source, mirror), scope))
     ahead = ReadAhead(mirror) if READ_AHEAD.of(settings) and not settings.offline else None
-    served = [Dated(source.registry.path, [source], mirror.store, mirror.metrics, ahead) for source in sources.values()]
-    for group in config.groups:
-        members = [sources[name] for name in group.registries]
-        served.append(Dated(f"/{group.name}", members, mirror.store, mirror.metrics, ahead))
+    openers = {name: {name, *(group.name for group in config.groups if name in group.registries)} for name in sources}
+    shown = {name: (source.registry.path, [name]) for name, source in sources.items()}
+    shown |= {group.name: (f"/{group.name}", list(group.registries)) for group in config.groups}
+    served = [
+        Dated(
+            path,
+            [sources[name] for name in names],
+            [openers[name] for name in names],
+            mirror.store,
+            mirror.metrics,
+            ahead,
+        )
+        for path, names in shown.values()
+    ]
     known = [Known(source.registry, source.policy) for source in sources.values()]
     names = [name for name in sources if name != PYPI] + [group.name for group in config.groups]
     return _Bound([*served, Pinned(mirror)], captures, pages(mirror.store, known), names)

@@ -66,7 +66,7 @@ def options(command: str) -> frozenset[str]:
 def commands(text: str) -> list[tuple[str, str]]:
     """The commands `httpcache NAME` in a text, each with what stands behind it."""
     text = text.partition(" #")[0]
-    return re.findall(r"(?:^|[\s/;|(])httpcache ([a-z][a-z-]*)((?: [^|;&#]*)?)", text)
+    return re.findall(r"(?:^|[\s/;|(])httpcache ((?:index |key )?[a-z][a-z-]*)((?: [^|;&#]*)?)", text)
 
 
 def exists(name: str) -> bool:

@@ -21,7 +21,7 @@ FLOORS = {
         ["archive", "web"],
         ["pages"],
         ["adapter"],
-        ["freezing", "audit"],
+        ["freezing", "audit", "keys"],
         ["store", "upstream"],
         [GROUND],
     ],

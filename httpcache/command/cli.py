@@ -18,7 +18,7 @@ from httpcache.adapter import Adapter, Argument, adapters
 from httpcache.errors import BadAddress, MirrorError, StoreError
 from httpcache.settings import SERVER, STORE, declared
 
-from . import auditing, remote, starting, transfers, upkeep
+from . import auditing, keying, remote, starting, transfers, upkeep
 from .in_force import FILE, every, find
 from .options import GIVEN, Option
 
@@ -131,6 +131,10 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     keep = click.Option(["--keep-last"], metavar="N", type=click.IntRange(0), help="of PIN-<date>, all but the last N")
     what_for = "remove frozen copies; shows what will be lost and asks first"
     add("forget", upkeep.forget, what_for, *where, removed, unused, keep, yes)
+    key = click.Group("key", help="make access keys, for serve --require-keys, list and revoke them")
+    for name, run, text, params in keying.commands(as_json):
+        key.add_command(_Command(installed, name, run, text, *where, *params))
+    top.add_command(key)
     index = click.Group("index", help="look after the index of a store on several machines")
     text = "make the tables of the index, or bring them up to date"
     index.add_command(_Command(installed, "upgrade", upkeep.upgrade, text, Option(declared()["index"])))

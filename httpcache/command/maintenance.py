@@ -12,7 +12,7 @@ from urllib.parse import unquote, urlsplit
 import anyio
 
 from httpcache.adapter import Adapter, today
-from httpcache.errors import NotFound, StoreError, StoreFull
+from httpcache.errors import NotFound, StoreError, StoreFull, without_first_key
 from httpcache.store import keys
 from httpcache.store.record import Entry, Record, decode, shown
 from httpcache.store.store import Store
@@ -123,6 +123,7 @@ async def entries(store: Store, pin: str, target: Target | None = None) -> Async
 
 def to_target(address: str) -> Target:
     """Parse an address on the mirror, which may begin with the mirror's own URL. Raises BadAddress."""
+    address = without_first_key(address)
     path = urlsplit(address)._replace(scheme="", netloc="").geturl() if looks_like_url(address) else address
     path, _, query = path.lstrip("/").partition("?")
     pin, rest, _ = split_path(path)

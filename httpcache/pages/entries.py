@@ -9,7 +9,7 @@ from functools import partial
 from urllib.parse import unquote, urlsplit
 
 from httpcache.credentials import PUBLIC
-from httpcache.errors import BadAddress, Damaged, NotFound, redact
+from httpcache.errors import BadAddress, Damaged, NotFound, redact, without_first_key
 from httpcache.fields import map_links
 from httpcache.freezing.mirror import Mirror
 from httpcache.page import Page, Shown, Visit
@@ -130,12 +130,12 @@ def _headers(headers: Mapping[str, str]) -> Mapping[str, str]:
 
 
 async def _lookup(mirror: Mirror, visit: Visit) -> Shown:
-    address = visit.query.get("address", "").strip()
+    address = without_first_key(visit.query.get("address", "").strip())
     rows: list[tuple[str, Entry]] = []
     wrong = ""
     if address:
         try:
-            target = _target(address, visit.address, mirror.settings.root_path)
+            target = _target(address, without_first_key(visit.address), mirror.settings.root_path)
         except BadAddress as error:
             return Shown("lookup.html", Lookup(redact(address), error.text, ()), 400)
         for place, value in await mirror.store.index.records(target.pin, address=shown(target), limit=_MOST):

@@ -39,10 +39,10 @@ def assets() -> dict[str, Asset]:
     return found
 
 
-def environment(root: str, static: Mapping[str, Asset], packages: Mapping[str, str]) -> Environment:
+def environment(static: Mapping[str, Asset], packages: Mapping[str, str]) -> Environment:
     """Return the templates of the mirror, and those of adapters below their prefix.
 
-    `root` is the root path. `packages` are the packages with a folder `templates`, by prefix.
+    `packages` are the packages with a folder `templates`, by prefix. To be rendered, each needs `root`, the root path.
     """
     added = PrefixLoader({prefix: PackageLoader(name) for prefix, name in packages.items()})
     made = Environment(
@@ -53,8 +53,7 @@ def environment(root: str, static: Mapping[str, Asset], packages: Mapping[str, s
         lstrip_blocks=True,
         loader=ChoiceLoader([PackageLoader(PACKAGE), added]),
     )
-    made.globals["root"] = root
-    made.globals["static"] = lambda name: f"{root}{STATIC}{name}?{static[name].digest}"
+    made.globals["static"] = lambda name: f"{STATIC}{name}?{static[name].digest}"
     made.filters |= {
         "size": short_size,
         "span": span,

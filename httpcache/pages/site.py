@@ -18,7 +18,7 @@ from httpcache.freezing.mirror import Mirror
 from httpcache.login import USER
 from httpcache.metrics import Snapshot
 from httpcache.page import Page, Shown, Visit
-from httpcache.request import HOST
+from httpcache.request import HOST, ROOT
 from httpcache.settings import OFF, Settings
 
 from . import activity, entries, pins
@@ -63,7 +63,7 @@ class Site:
         packages = {
             name: f"{name}.pages" for name in sorted({page_package(adapter) for adapter in bound if adapter.pages})
         }
-        self._templates = environment(self._settings.root_path, self._static, packages)
+        self._templates = environment(self._static, packages)
         own = [*pins.pages(mirror), *entries.pages(mirror)]
         pages = (
             []
@@ -72,6 +72,10 @@ class Site:
         )
         self._templates.globals["links"] = [(page.label, page.route) for page in pages if page.label]
         self._routes = [(compile_path(page.route), page) for page in pages]
+
+    async def opens(self, authorization: str) -> bool:
+        """Whether an `Authorization` is the login of the pages."""
+        return await self._gate.opens(authorization)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -99,7 +103,7 @@ class Site:
             page, parts = found
             return self._rendered(request, await page.view(self._visit(request, parts, sees_all=sees_all)))
         if self._find(f"{path}/"):
-            where = f"{self._settings.root_path}{quote(path)}/"
+            where = f"{_root(request, self._settings)}{quote(path)}/"
             query = request.scope["query_string"].decode("latin-1")
             return RedirectResponse(f"{where}?{query}" if query else where, 308, HEADERS)
         raise NotFound("there is no such page: the start page says what there is")
@@ -134,7 +138,8 @@ class Site:
     def _rendered(self, request: Request, shown: Shown, headers: Mapping[str, str] | None = None) -> Response:
         template = self._templates.get_template(shown.template)
         address = own_address(request, self._settings)
-        body = template.render(page=shown.page, path=request.scope["path"], address=address)
+        root = _root(request, self._settings)
+        body = template.render(page=shown.page, path=request.scope["path"], address=address, root=root)
         return HTMLResponse(body, shown.status, {**HEADERS, **(headers or {})})
 
     def _failed(self, request: Request, error: MirrorError) -> Response:
@@ -158,4 +163,10 @@ def own_address(request: Request, settings: Settings) -> str:
     host = request.headers.get("host", "")
     if not HOST.fullmatch(host):
         host = f"{settings.host}:{settings.port}"
-    return f"{request.scope['scheme']}://{host}{settings.root_path}"
+    return f"{request.scope['scheme']}://{host}{_root(request, settings)}"
+
+
+def _root(request: Request, settings: Settings) -> str:
+    """Return what stands in front of every path: the root path, and the access key if the address has one."""
+    root: str = settings.root_path + request.scope.get(ROOT, "")
+    return root

@@ -159,7 +159,7 @@ class UpstreamClient:
         SSRF guard. Raises NotStored, Offline, Refused, Unreachable, TimedOut, Busy, BadUpstream.
         """
         if only_if_cached.is_asked():
-            raise NotStored(f"no frozen copy of {redact(url)} is available to you, and the request is only-if-cached")
+            raise NotStored(f"no frozen copy of {redact(url)} is available to you, and {only_if_cached.reason()}")
         if self._settings.offline:
             raise Offline(f"no frozen copy of {redact(url)} is available to you, and this mirror is offline")
         credentials = credentials or Credentials()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from time import perf_counter
 from urllib.parse import unquote
 
@@ -15,9 +15,12 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from httpcache import logs, only_if_cached, trace
+from httpcache.access_keys import IN_ADDRESS
 from httpcache.adapter import Adapter, Bound
 from httpcache.errors import BadAddress, Loop, MirrorError, names
 from httpcache.freezing.mirror import Mirror, Want, running
+from httpcache.keys.current import CurrentKeys
+from httpcache.keys.rates import Rates
 from httpcache.metrics import ERRORS, Metrics
 from httpcache.pages.rendering import STATIC
 from httpcache.pages.site import Site
@@ -32,6 +35,8 @@ from . import endpoints
 from .access_log import AccessLog
 from .accounting import OWN, PINNED, UNKNOWN, Accounts, Sent
 from .cors import Cors
+from .door import Door, Guarded, without_key
+from .endpoints import PROBES
 from .error_log import ErrorLog
 from .exposition import Exposition
 from .git import SMART, answer_git, is_git
@@ -44,8 +49,8 @@ from .sharing import Sharing
 
 log = logging.getLogger("httpcache")
 
+LENGTH = len(IN_ADDRESS)
 READ_ONLY = "this mirror is read-only: use GET or HEAD"
-PROBES = (b"/-/health", b"/-/ready")
 ADMIN = "httpcache.admin"
 """In the scope of a request that came to the port of the mirror's own pages (`--admin-port`)."""
 
@@ -88,6 +93,10 @@ class Front:
         except MirrorError as error:  # raised before the response is made
             await self._send(self._failed(error), scope, receive, send, began)
 
+    async def refuse(self, error: MirrorError, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request with an error."""
+        await self._send(self._failed(error), scope, receive, send, perf_counter())
+
     async def _send(self, response: ASGIApp, scope: Scope, receive: Receive, send: Send, began: float) -> None:
         sent = Sent(send)
         try:
@@ -114,7 +123,7 @@ class Front:
             return text(405, why, {"allow": "GET, HEAD"})
         request = Request.read(scope, self._mirror.settings)
         trace.begin(request.headers.get(trace.PARENT, ""))
-        only_if_cached.begin(scope["headers"])
+        only_if_cached.begin(scope["headers"], read_only=request.rights.read_only)
         try:
             _check_host(scope)
             self._check_loop(request)
@@ -242,6 +251,9 @@ def build(
             app.state.front = Front(mirror, bound, app.state.accounts, labels)
             app.state.exposition = Exposition(store, bound, shared)
             app.state.site = Site(mirror, adapters, bound, shared.all)
+            if settings.require_keys:
+                rates = stack.enter_context(closing(Rates(shared.folder)))
+                app.state.door = Door(CurrentKeys(store), rates, app.state.site.opens)
             app.state.store = store
             yield
 
@@ -251,8 +263,12 @@ def build(
     async def site(scope: Scope, receive: Receive, send: Send) -> None:
         await app.state.site(scope, receive, send)
 
+    takes_off_keys = not settings.require_keys  # then a key in the address does no harm
+
     async def outermost(scope: Scope, receive: Receive, send: Send) -> None:
         """Route the mirror's own addresses and the lifespan through Starlette; all others bypass it, for speed."""
+        if takes_off_keys and scope["type"] == "http" and scope["raw_path"][:LENGTH] == IN_ADDRESS:
+            scope, _ = without_key(scope)
         is_own = scope["type"] != "http" or scope["raw_path"] == b"/" or scope["raw_path"].startswith(b"/-/")
         await (own if is_own or ADMIN in scope else front)(scope, receive, send)
 
@@ -281,8 +297,13 @@ def build(
     )
     app.router.default = site
     app.router.redirect_slashes = False
+
+    async def refuse(error: MirrorError, scope: Scope, receive: Receive, send: Send) -> None:
+        await app.state.front.refuse(error, scope, receive, send)
+
+    inner: ASGIApp = Guarded(outermost, lambda: app.state.door, refuse) if settings.require_keys else outermost
     kept_on = settings.root_path and not settings.root_path_stripped
-    served: ASGIApp = RootPath(outermost, settings.root_path) if kept_on else outermost
+    served: ASGIApp = RootPath(inner, settings.root_path) if kept_on else inner
     if settings.cors:
         served = Cors(served, settings.credential_headers, settings.keep_headers)
     if settings.traces:

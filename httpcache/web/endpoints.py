@@ -9,6 +9,7 @@ from starlette.responses import PlainTextResponse, Response
 from httpcache.errors import MirrorError
 from httpcache.store import keys
 
+PROBES = (b"/-/health", b"/-/ready")
 READY_SECONDS = 2.0
 """Seconds for the store to answer; load balancers do not wait long for a readiness check."""
 

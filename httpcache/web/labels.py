@@ -14,7 +14,7 @@ from httpcache.store.store import Store
 
 MARK = label.MARK.encode()
 """What is in the raw path of every labelled address, and in that of few others."""
-_LABELLED = "httpcache.labelled"
+LABELLED = "httpcache.labelled"
 
 
 class Labels:
@@ -31,12 +31,12 @@ class Labels:
             return scope
         raw = found.path.encode("utf-8", "surrogateescape")
         root = scope.get(ROOT, "") + found.root
-        return {**scope, "path": unquote(found.path), "raw_path": raw, ROOT: root, _LABELLED: found}
+        return {**scope, "path": unquote(found.path), "raw_path": raw, ROOT: root, LABELLED: found}
 
 
 def labelled(scope: Scope) -> Labelled | None:
     """Return the labelled address of a request that had one."""
-    found: Labelled | None = scope.get(_LABELLED)
+    found: Labelled | None = scope.get(LABELLED)
     return found
 
 

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from starlette.types import Message, Scope
 
+from httpcache.access_keys import ALL, RIGHTS
 from httpcache.credentials import AUTHORIZATION
 from httpcache.lru import SizedLRU
 from httpcache.metrics import Answers
@@ -21,6 +22,7 @@ from httpcache.request import ROOT
 from httpcache.store.usage import Subject, Uses
 
 from .content_coding import choose
+from .labels import LABELLED
 
 MAX_BYTES = 16 * 1024 * 1024  # of memory for all responses
 MAX_BODY = MAX_BYTES // 2
@@ -39,7 +41,7 @@ _SPECIAL = (
     "range",
 )
 
-Key = tuple[bytes, bytes, bytes | None, str]
+Key = tuple[bytes, bytes, bytes | None, str, Hashable]
 
 
 class CachedResponse(NamedTuple):
@@ -75,7 +77,7 @@ class ResponseCache:
 
     def key(self, scope: Scope) -> Key | None:
         """Return what the response to a plain GET depends on, besides the store, or None for any other request."""
-        if scope["method"] != "GET" or ROOT in scope:
+        if scope["method"] != "GET" or LABELLED in scope:
             return None
         accept = encoding = None
         hosts = 0
@@ -94,7 +96,11 @@ class ResponseCache:
                 return None
         if hosts != 1:
             return None
-        return scope["raw_path"], scope["query_string"], accept, _coding(encoding or b"")
+        variant = None
+        if ROOT in scope or RIGHTS in scope:  # the beginning of all links, and what may be read at all
+            rights = scope.get(RIGHTS, ALL)
+            variant = scope.get(ROOT), rights.pins, rights.registries
+        return scope["raw_path"], scope["query_string"], accept, _coding(encoding or b""), variant
 
     def find(self, key: Key) -> CachedResponse | None:
         """Return the cached response, or None if there is no valid one."""
@@ -109,7 +115,7 @@ class ResponseCache:
 
     def keep(self, key: Key, generation: Hashable, ready: CachedResponse) -> None:
         """Cache a response; `generation` must have been read before the response was made."""
-        path, query, accept, _ = key
+        path, query, accept, *_ = key
         length = len(path) + len(query) + len(accept or b"")
         size = ready.size
         if length <= MAX_KEY and size <= MAX_BODY:

@@ -33,19 +33,17 @@ class Sharing:
 
     def __init__(self, metrics: Metrics, folder: Path | None, *, answers: bool = True) -> None:
         self.metrics = metrics
-        self._folder = folder
+        self.folder = folder
         self._answers = answers
         self._file: int | None = None
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Write the numbers of this process again and again inside the block, and at its end."""
-        if self._folder is None:
+        if self.folder is None:
             yield
             return
-        self._file = os.open(
-            self._folder / f"{os.getpid()}-{time.time_ns()}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600
-        )
+        self._file = os.open(self.folder / f"{os.getpid()}-{time.time_ns()}", os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
         writing = asyncio.ensure_future(self._write_always())
         try:
             yield
@@ -83,11 +81,11 @@ class Sharing:
 
     def all(self) -> list[Snapshot]:
         """Return the numbers of all processes: gauges only of those that live."""
-        if self._folder is None:
+        if self.folder is None:
             return [self._own()]
         self._write()
         now = time.time()
-        found = list(_read(self._folder))
+        found = list(_read(self.folder))
         for each in found:
             if each.taken < now - ALIVE:
                 each.gauges = []

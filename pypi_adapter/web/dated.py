@@ -12,7 +12,7 @@ are served at the addresses of their own registry.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from functools import partial
 from urllib.parse import unquote
 
@@ -54,20 +54,22 @@ _LIST = "public, max-age=600"
 class Dated:
     """The dated and live views of one registry, or of several in their order of precedence.
 
-    `path` is the prefix of its addresses below the root path: "" for the built-in registry, or "/<name>".
-    `read_ahead` is told what clients ask for.
+    `path` is the prefix of its addresses below the root path: "" for the built-in registry, or "/<name>". `openers`:
+    see `Rights.check_registries`. `read_ahead` is told what clients ask for.
     """
 
     def __init__(
         self,
         path: str,
         sources: Sequence[Source],
+        openers: Sequence[Set[str]],
         store: Store,
         metrics: Metrics,
         read_ahead: ReadAhead | None = None,
     ) -> None:
         self._path = path
         self._sources = sources
+        self._openers = openers
         self._store = store
         self._read_ahead = read_ahead
         self._metrics = metrics
@@ -82,10 +84,13 @@ class Dated:
             if f"/{name}" != self._path:  # compared as sent, undecoded; in an instant only the colon is decoded
                 return None
         base = f"{request.root}{self._path}"
-        if parts[:1] == ["files"] and self._own:
-            return await self._file(request, self._own, base, [unquote(part) for part in parts[1:]])
+        own = self._own if parts[:1] == ["files"] else None
         first, *rest = [part for part in parts if part] or [""]
-        when = parse_when(_COLON.sub(":", first), now())
+        when = None if own else parse_when(_COLON.sub(":", first), now())
+        if self._path or own or when:
+            request.rights.check_registries(self._title, self._openers)
+        if own:
+            return await self._file(request, own, base, [unquote(part) for part in parts[1:]])
         if when is None and self._path:  # below a name there are no pins of the generic mirror
             hint = meant(first, now(), base)
             raise BadAddress(hint) if hint else NotFound(self._how(base))
@@ -139,7 +144,7 @@ class Dated:
     @property
     def _title(self) -> str:
         name = self._path.removeprefix("/")
-        return " ".join(filter(None, ("the registry" if self._own else "the group", name)))
+        return f"{'the registry' if self._own else 'the group'} {name or PYPI}"
 
     async def _page(self, request: Request, when: When, prefix: str, project: str, *, canonical: bool) -> ASGIApp:
         name = _normal(project)

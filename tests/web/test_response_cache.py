@@ -336,12 +336,12 @@ def test_what_is_kept_is_bounded_and_the_last_is_there(kept: list[tuple[int, int
 def test_all_that_an_answer_takes_counts(header: int) -> None:
     answers = ResponseCache(lambda: 0, [])
     made = answer(0, (b"content-disposition", bytes(header)))
-    keys: list[Key] = [(b"/%d" % number, b"", b"", "") for number in range(MAX_BYTES // (OVERHEAD + header) + 10)]
+    keys: list[Key] = [(b"/%d" % number, b"", b"", "", None) for number in range(MAX_BYTES // (OVERHEAD + header) + 10)]
     for key in keys:
         answers.keep(key, 0, made)
     kept = sum(answers.find(key) is not None for key in keys)
     assert 0 < kept <= MAX_BYTES // (OVERHEAD + 2 * header)
-    long: Key = (b"/" * MAX_KEY, b"x", b"", "")
+    long: Key = (b"/" * MAX_KEY, b"x", b"", "", None)
     answers.keep(long, 0, made)
     assert answers.find(long) is None
 
@@ -360,8 +360,8 @@ def test_an_answer_holds_nothing_that_was_not_counted(tmp_path: Path) -> None:
             record = Record("t", "pin", "http://h/", f"http://h/{number:060000}", digest, 4, 0.0)
             made = await FrozenResponse(store, record).ready(plain)
             assert made
-            answers.keep((b"/%d" % number, b"", None, ""), store.generation(), made)
-        assert answers.find((b"/0", b"", None, ""))
+            answers.keep((b"/%d" % number, b"", None, "", None), store.generation(), made)
+        assert answers.find((b"/0", b"", None, "", None))
 
     tracemalloc.start()
     try:
@@ -376,7 +376,7 @@ def test_an_answer_holds_nothing_that_was_not_counted(tmp_path: Path) -> None:
 def test_nothing_is_given_from_another_state() -> None:
     state = 0
     answers = ResponseCache(lambda: state, [])
-    key: Key = (b"/a", b"", b"", "")
+    key: Key = (b"/a", b"", b"", "", None)
     answers.keep(key, state, answer(1))
     assert answers.find(key)
     state = 1
