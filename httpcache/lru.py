@@ -29,6 +29,10 @@ class SizedLRU(Generic[K, V]):
         self._values.move_to_end(key)
         return found[0]
 
+    def values(self) -> list[V]:
+        """Return all values, those that were used last at the end."""
+        return [value for value, _ in self._values.values()]
+
     def put(self, key: K, value: V, size: int = 1) -> None:
         """Store a value with its current size."""
         _, before = self._values.pop(key, (None, 0))

@@ -72,6 +72,14 @@ class Place(NamedTuple):
     key: str
 
 
+class Range(NamedTuple):
+    """What a page is of: up to `limit` entries whose keys start with `prefix` and come after `after`."""
+
+    prefix: str
+    after: str = ""
+    limit: int = PAGE
+
+
 class Listed(NamedTuple):
     """A record in a page of a pin's records: its place, and its value."""
 
@@ -125,6 +133,9 @@ class Index(Protocol):
 
     async def page(self, prefix: str, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
         """Return up to `limit` entries whose keys start with `prefix` and come after `after`, in the order of keys."""
+
+    async def pages(self, ranges: Sequence[Range]) -> list[list[tuple[str, bytes]]]:
+        """Return a `page` of each range, in one request."""
 
     async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
         """Like `page`, without the values, so that a damaged one is no hindrance."""

@@ -8,28 +8,35 @@ from hashlib import sha256
 
 from httpcache.lru import SizedLRU
 
-from .base import PAGE, Columns, Index, Listed, New, PinTotals, Place
+from .base import PAGE, Columns, Index, Listed, New, PinTotals, Place, Range
 from .builds import Builds
-from .keys import RECORDS
+from .keys import LOGS, RECORDS
 from .leaves import Leaf
 from .usage import Usage
 
 VALUES = 32 * 1024 * 1024  # bytes of values
 BODIES = 32 * 1024 * 1024  # bytes of small bodies
+PAGES = 8 * 1024 * 1024  # bytes of pages of logs
+ENDS = 8  # logs that are read on in together
 OVERHEAD = 400  # bytes that a kept value takes besides its own
 
 
 class CachedIndex:
     """An Index that asks another one only for what it does not know.
 
-    Values count as long as the generation is the same; while it is not known, all are asked for. A body counts for
-    ever: it is named by its digest, and was compared with it.
+    Values and pages of logs count as long as the generation is the same; while it is not known, all are asked for. A
+    body counts for ever: it is named by its digest, and was compared with it.
+
+    Whoever reads on in a log after a change will as a rule read on in the others that it has read last, such as that of
+    the rules. So the first request asks for what is new in all of them.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
         self._generation: Hashable = None
         self._values: SizedLRU[str, tuple[bytes | None]] = SizedLRU(VALUES)
+        self._pages: SizedLRU[Range, list[tuple[str, bytes]]] = SizedLRU(PAGES)
+        self._ends: SizedLRU[str, Range] = SizedLRU(ENDS)  # of logs, by prefix: what comes after the last page
         self._bodies: SizedLRU[str, bytes] = SizedLRU(BODIES)
 
     @property
@@ -64,6 +71,7 @@ class CachedIndex:
         if generation != self._generation:
             self._generation = generation
             self._values = SizedLRU(VALUES)
+            self._pages = SizedLRU(PAGES)
         return generation
 
     def _keep(self, generation: Hashable, key: str, value: bytes | None) -> None:
@@ -103,7 +111,31 @@ class CachedIndex:
 
     async def page(self, prefix: str, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
         """See Index."""
-        return await self._index.page(prefix, after, limit)
+        asked = Range(prefix, after, limit)
+        if not prefix.startswith(LOGS):  # a record can be added without being counted
+            return await self._index.page(*asked)
+        generation = self._fresh()
+        page = self._pages.get(asked)
+        if page is None:
+            ranges = [
+                asked,
+                *(end for end in self._ends.values() if end.prefix != prefix and self._pages.get(end) is None),
+            ]
+            pages = await self._index.pages(ranges)
+            for each, found in zip(ranges, pages, strict=True):
+                self._keep_page(generation, each, found)
+            page = pages[0]
+        self._ends.put(prefix, Range(prefix, page[-1][0] if page else after, limit))
+        return page
+
+    def _keep_page(self, generation: Hashable, asked: Range, page: list[tuple[str, bytes]]) -> None:
+        """Keep a page, as read after this generation, unless there is another one now."""
+        if generation == self._generation == self._index.generation():
+            self._pages.put(asked, page, OVERHEAD + sum(len(key) + len(value) + OVERHEAD for key, value in page))
+
+    async def pages(self, ranges: Sequence[Range]) -> list[list[tuple[str, bytes]]]:
+        """See Index."""
+        return await self._index.pages(ranges)
 
     async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
         """See Index."""

@@ -9,7 +9,7 @@ from functools import partial
 from httpcache.errors import Damaged
 
 from . import leaves
-from .base import PAGE, Columns, Listed, New, PinTotals, Place
+from .base import PAGE, Columns, Listed, New, PinTotals, Place, Range
 from .keys import LOGS
 from .leaves import PLACE, Leaf
 from .postgres_builds import PostgresBuilds
@@ -27,6 +27,15 @@ _END = chr(0x10FFFF)  # sorts after all text that begins with the same
 
 _IN_PREFIX = """
 FROM entries WHERE key > %(after)s AND key >= %(prefix)s AND key < %(end)s ORDER BY key LIMIT %(limit)s
+"""
+_PAGES = """
+SELECT number, found.key, found.value
+FROM unnest(%(prefixes)s::text[], %(ends)s::text[], %(afters)s::text[], %(limits)s::integer[])
+    WITH ORDINALITY AS given (prefix, "end", after, "limit", number),
+LATERAL (
+    SELECT key, value FROM entries
+    WHERE key > after COLLATE "C" AND key >= prefix COLLATE "C" AND key < "end" COLLATE "C" ORDER BY key LIMIT "limit"
+) AS found ORDER BY number, found.key
 """
 _TOTALS = """
 SELECT pin, sum(entries)::bigint, sum(bytes)::bigint FROM pins
@@ -183,6 +192,19 @@ class PostgresIndex:
     async def page(self, prefix: str, after: str = "", limit: int = PAGE) -> list[tuple[str, bytes]]:
         """See Index."""
         return [_unsealed(row) for row in await self._page("key, value", prefix, after, limit)]
+
+    async def pages(self, ranges: Sequence[Range]) -> list[list[tuple[str, bytes]]]:
+        """See Index."""
+        arguments = {
+            "prefixes": [each.prefix for each in ranges],
+            "ends": [each.prefix + _END for each in ranges],
+            "afters": [each.after for each in ranges],
+            "limits": [each.limit for each in ranges],
+        }
+        found: list[list[tuple[str, bytes]]] = [[] for _ in ranges]
+        for number, key, value in await self._pool.rows(_PAGES, arguments):
+            found[number - 1].append((key, unsealed(key, value)))
+        return found
 
     async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
         """See Index."""

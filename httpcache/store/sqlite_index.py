@@ -17,7 +17,7 @@ from httpcache.errors import Damaged, StoreError
 from httpcache.executors import prestarted_executor, shut_down
 
 from . import leaves
-from .base import PAGE, Columns, Listed, New, PinTotals, Place
+from .base import PAGE, Columns, Listed, New, PinTotals, Place, Range
 from .commits import Commits, Outcome
 from .errors import mapped
 from .generation import Generation
@@ -73,6 +73,10 @@ class SqliteIndex:
         if len(near) < NEAR or limit == NEAR:
             return near
         return near + await self._run(lambda reader: reader.page(prefix, near[-1][0], limit - NEAR))
+
+    async def pages(self, ranges: Sequence[Range]) -> list[list[tuple[str, bytes]]]:
+        """See Index."""
+        return [await self.page(*each) for each in ranges]
 
     async def keys(self, prefix: str, after: str = "", limit: int = PAGE) -> list[str]:
         """See Index."""

@@ -15,7 +15,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from httpcache.store.base import Columns, Index, New, PinTotals, Place
+from httpcache.store import keys
+from httpcache.store.base import Columns, Index, New, PinTotals, Place, Range
 from tests.support.engines import INDEXES, IndexMaker
 from tests.support.examples import examples
 
@@ -90,6 +91,9 @@ async def test_pages_of_a_prefix(index: Index) -> None:
     assert await everything(index, "r/_") == {"r/_": b"r/_"}
     assert await everything(index, "nothing/") == {}
     assert await index.page("r/", "r/a", 1) == [("r/b", b"r/b")]
+    ranges = [Range("r/", "r/a", 1), Range("nothing/"), Range("r/"), Range("r/", "r/ä"), Range("r/_", limit=5)]
+    assert await index.pages(ranges) == [await index.page(*each) for each in ranges]
+    assert await index.pages([]) == []
 
 
 async def test_pages_while_others_write(index: Index) -> None:
@@ -193,7 +197,7 @@ async def test_many_at_once(index: Index, maker: IndexMaker, tmp_path: Path) -> 
     entries = [
         New("r/3", b"3", B._replace(digest="d3"), b"333"),
         New("r/1", b"late", A, b"mended"),
-        New("l/0", b"of a log"),
+        New(keys.numbered(keys.log("x"), 0), b"of a log"),
         New("r/2", b"2", Columns("b-2024-01-02", "https://one/absent")),
         New("r/4", b"4", B._replace(digest="d3"), b"333"),
         New("r/5", b"5", B._replace(digest="d5"), b""),
