@@ -1,4 +1,4 @@
-"""Reads a page of a pin's entries: by address or last use, from a place on, those that the visitor may see.
+"""Reads a page of a pin's entries: by address, size or last use, from a place on, those that the visitor may see.
 
 Places are keys of listed entries, not addresses, so that no link names a private copy, and none can be asked for.
 """
@@ -12,7 +12,7 @@ from typing import NamedTuple
 from httpcache.errors import NotFound
 from httpcache.store import keys
 from httpcache.store.base import Place
-from httpcache.store.record import Entry, decode
+from httpcache.store.record import Entry, columns, decode
 from httpcache.store.store import Store
 from httpcache.store.usage import Used, UsedEntry
 
@@ -72,9 +72,9 @@ async def by_use(store: Store, pin: str, after: str, is_listed: Callable[[str, E
             raise NotFound(_GONE)
         behind = UsedEntry(after, "", known[after])
     rows: list[Row] = []
-    last, seen = "", 0
+    last, seen, limit = "", 0, ROWS + 1
     while seen < LOOKED_AT:
-        batch = await store.usage.of_pin(pin, behind=behind, limit=_BATCH, oldest=oldest)
+        batch = await store.usage.of_pin(pin, behind=behind, limit=limit, oldest=oldest)
         values = await store.get_many([keys.record(each.key) for each in batch])
         for behind, value in zip(batch, values, strict=True):
             if len(rows) == ROWS:
@@ -84,9 +84,37 @@ async def by_use(store: Store, pin: str, after: str, is_listed: Callable[[str, E
             if entry and is_listed(keys.record(behind.key), entry):
                 last = behind.key
                 rows.append(Row(behind.key, entry, behind.used))
-        if len(batch) < _BATCH:
+        if len(batch) < limit:
             return Found(rows, None)
+        limit = _BATCH
     return Found(rows, last or None, stopped=True)
+
+
+async def by_size(store: Store, pin: str, after: str, is_listed: Callable[[str, Entry], bool]) -> Found:
+    """Return a page of the entries of a pin, the largest first; `after` is the hash of one.
+
+    Raises NotFound if that one is gone, StoreError.
+    """
+    behind = None
+    if after:
+        behind = columns(await _listed(store, after, is_listed)).size, keys.record(after)
+    rows: list[tuple[str, Entry]] = []
+    last, seen, limit = "", 0, ROWS + 1
+    while seen < LOOKED_AT:
+        batch = await store.index.largest(pin, after=behind, limit=limit)
+        for size, key, value in batch:
+            if len(rows) == ROWS:
+                return Found(await with_use(store, rows), last)
+            behind = size, key
+            seen += 1
+            entry = decode(value)
+            if is_listed(key, entry):
+                last = key.removeprefix(keys.RECORDS)
+                rows.append((last, entry))
+        if len(batch) < limit:
+            return Found(await with_use(store, rows), None)
+        limit = _BATCH
+    return Found(await with_use(store, rows), last or None, stopped=True)
 
 
 async def find(store: Store, search: Search, is_listed: Callable[[str, Entry], bool]) -> Found:

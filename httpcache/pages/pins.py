@@ -14,10 +14,10 @@ from httpcache.store.base import PinTotals
 from httpcache.store.usage import Used
 
 from .gate import is_listed
-from .listing import Found, Search, by_use, find
+from .listing import Found, Search, by_size, by_use, find
 
 PINS = 200  # on a page, and of the indexes
-ORDERS = ("address", "used", "unused")
+ORDERS = ("address", "largest", "used", "unused")
 
 
 class PinRow(NamedTuple):
@@ -119,6 +119,8 @@ async def _pin(mirror: Mirror, visit: Visit) -> Shown:
     shown = partial(is_listed, settings=mirror.settings, sees_all=visit.sees_all)
     if order == ORDERS[0]:
         found = await find(mirror.store, search, shown)
+    elif order == "largest":
+        found = await by_size(mirror.store, pin, after, shown)
     else:
         found = await by_use(mirror.store, pin, after, shown, oldest=order == "unused")
     used = await mirror.store.usage.pin(pin)

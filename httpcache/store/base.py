@@ -87,6 +87,14 @@ class Listed(NamedTuple):
     value: bytes
 
 
+class Sized(NamedTuple):
+    """A record in a page of a pin's records by size: the bytes of its body, its key, and its value."""
+
+    size: int
+    key: str
+    value: bytes
+
+
 class Index(Protocol):
     """Small values, each under a key.
 
@@ -159,6 +167,9 @@ class Index(Protocol):
 
         `address`: only those with this address.
         """
+
+    async def largest(self, pin: str, *, after: tuple[int, str] | None = None, limit: int = PAGE) -> list[Sized]:
+        """Return up to `limit` records of a pin behind a size and key, the largest first, and by key from the last."""
 
     async def unused(self, digests: Iterable[str]) -> set[str]:
         """Return those of the digests that no record has."""

@@ -8,7 +8,7 @@ from hashlib import sha256
 
 from httpcache.lru import SizedLRU
 
-from .base import PAGE, Columns, Index, Listed, New, PinTotals, Place, Range
+from .base import PAGE, Columns, Index, Listed, New, PinTotals, Place, Range, Sized
 from .builds import Builds
 from .keys import LOGS, RECORDS
 from .leaves import Leaf
@@ -158,6 +158,10 @@ class CachedIndex:
     ) -> list[Listed]:
         """See Index."""
         return await self._index.records(pin, address=address, after=after, limit=limit)
+
+    async def largest(self, pin: str, *, after: tuple[int, str] | None = None, limit: int = PAGE) -> list[Sized]:
+        """See Index."""
+        return await self._index.largest(pin, after=after, limit=limit)
 
     async def unused(self, digests: Iterable[str]) -> set[str]:
         """See Index."""

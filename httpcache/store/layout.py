@@ -32,7 +32,7 @@ from httpcache.errors import Damaged, StoreError, StoreFull
 from .errors import RESTORE, mapped
 from .fsync import sync_file, sync_folder
 from .locks import PATIENCE, locked
-from .sqlite_schema import begin_leaves, connect, create
+from .sqlite_schema import begin_leaves, connect, create, index_sizes
 
 log = logging.getLogger("httpcache")
 
@@ -76,6 +76,7 @@ def _prepare(folder: Path) -> None:
                 create(folder / DATABASE)
                 write_version(folder)
         remove_earlier(folder)
+        index_sizes(folder / DATABASE)
         begun = begin_leaves(folder / DATABASE)
         if begun:
             log.warning("%s entries of logs of an earlier version are now in the log that can be audited", f"{begun:,}")

@@ -9,7 +9,7 @@ from functools import partial
 from httpcache.errors import Damaged
 
 from . import leaves
-from .base import PAGE, Columns, Listed, New, PinTotals, Place, Range
+from .base import PAGE, Columns, Listed, New, PinTotals, Place, Range, Sized
 from .keys import LOGS
 from .leaves import PLACE, Leaf
 from .postgres_builds import PostgresBuilds
@@ -47,6 +47,11 @@ WHERE pin = %(pin)s AND left(address, 400) >= left(%(after)s, 400) AND (address,
 ORDER BY left(address, 400), address, key LIMIT %(limit)s
 """
 _OF_ADDRESS = "AND left(address, 400) = left(%(address)s, 400) AND address = %(address)s"
+_LARGEST = """
+SELECT size, key, value FROM records JOIN entries USING (key)
+WHERE pin = %(pin)s AND (size, key) < (%(size)s, %(key)s) ORDER BY size DESC, key DESC LIMIT %(limit)s
+"""
+_LARGER = 2**63 - 1  # than any body
 _UNUSED = """
 SELECT digest FROM unnest(%(digests)s::text[]) AS given (digest)
 WHERE NOT EXISTS (SELECT FROM records WHERE records.digest = given.digest COLLATE "C")
@@ -239,6 +244,13 @@ class PostgresIndex:
             Listed(Place(address, key), unsealed(key, value))
             for address, key, value in await self._pool.rows(query, arguments)
         ]
+
+    async def largest(self, pin: str, *, after: tuple[int, str] | None = None, limit: int = PAGE) -> list[Sized]:
+        """See Index."""
+        size, key = after or (_LARGER, "")
+        arguments = {"pin": pin, "size": size, "key": key, "limit": limit}
+        rows = await self._pool.rows(_LARGEST, arguments)
+        return [Sized(size, key, unsealed(key, value)) for size, key, value in rows]
 
     async def unused(self, digests: Iterable[str]) -> set[str]:
         """See Index."""

@@ -91,7 +91,10 @@ CREATE TABLE build_files (
 );
 CREATE INDEX build_files_by_target ON build_files (target, build);
 """
-STEPS = [_FIRST, _USAGE, _LEAVES, _BUILDS]
+
+# The records of a pin by size, for the page of the pin.
+_SIZES = "CREATE INDEX records_by_size ON records (pin, size, key)"
+STEPS = [_FIRST, _USAGE, _LEAVES, _BUILDS, _SIZES]
 """What makes each version of the tables from the one before; the version is the number of steps that were made."""
 
 _STATE = """

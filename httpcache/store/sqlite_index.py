@@ -17,7 +17,7 @@ from httpcache.errors import Damaged, StoreError
 from httpcache.executors import prestarted_executor, shut_down
 
 from . import leaves
-from .base import PAGE, Columns, Listed, New, PinTotals, Place, Range
+from .base import PAGE, Columns, Listed, New, PinTotals, Place, Range, Sized
 from .commits import Commits, Outcome
 from .errors import mapped
 from .generation import Generation
@@ -95,6 +95,10 @@ class SqliteIndex:
     ) -> list[Listed]:
         """See Index."""
         return await self._run(lambda reader: reader.records(pin, address, after, limit))
+
+    async def largest(self, pin: str, *, after: tuple[int, str] | None = None, limit: int = PAGE) -> list[Sized]:
+        """See Index."""
+        return await self._run(lambda reader: reader.largest(pin, after, limit))
 
     async def unused(self, digests: Iterable[str]) -> set[str]:
         """See Index."""

@@ -14,7 +14,7 @@ from urllib.parse import quote
 
 from httpcache.errors import StoreError
 
-from .base import Listed, PinTotals, Place
+from .base import Listed, PinTotals, Place, Sized
 from .leaves import PLACE, Leaf
 from .seal import unsealed
 
@@ -24,6 +24,11 @@ SELECT address, key, value FROM records JOIN entries USING (key)
 WHERE pin = ? AND (address, key) > (?, ?) AND address >= ? AND address <= ? ORDER BY address, key LIMIT ?
 """
 _LEAF = "SELECT number, is_removal, place, nonce, commitment FROM leaves"
+_LARGER = 2**63 - 1  # than any body
+_LARGEST = """
+SELECT size, key, value FROM records JOIN entries USING (key)
+WHERE pin = ? AND (size, key) < (?, ?) ORDER BY size DESC, key DESC LIMIT ?
+"""
 IS_UNUSED = "NOT EXISTS (SELECT 1 FROM records WHERE records.digest = bodies.digest)"
 _SHARED = """
 WITH several AS (SELECT digest FROM records WHERE digest > '' GROUP BY digest HAVING count(*) > 1),
@@ -83,6 +88,11 @@ class Reader:
         lowest, highest = ("", _END) if address is None else (address, address)
         found = self.select(_RECORDS, (pin, *(after or Place("", "")), lowest, highest, limit))
         return [Listed(Place(address, key), unsealed(key, value)) for address, key, value in found]
+
+    def largest(self, pin: str, after: tuple[int, str] | None, limit: int) -> list[Sized]:
+        """See Index."""
+        found = self.select(_LARGEST, (pin, *(after or (_LARGER, "")), limit))
+        return [Sized(size, key, unsealed(key, value)) for size, key, value in found]
 
     def unused(self, digests: Iterable[str]) -> set[str]:
         """See Index."""

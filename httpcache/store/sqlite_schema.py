@@ -20,6 +20,7 @@ CREATE TABLE IF NOT EXISTS records (
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS records_of_pin ON records (pin, address, key);
 CREATE INDEX IF NOT EXISTS records_of_body ON records (digest);
+CREATE INDEX IF NOT EXISTS records_by_size ON records (pin, size, key);
 CREATE TABLE IF NOT EXISTS pins (pin TEXT NOT NULL PRIMARY KEY, entries INTEGER NOT NULL, bytes INTEGER NOT NULL)
     WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS bodies (number INTEGER PRIMARY KEY, digest TEXT NOT NULL UNIQUE, body BLOB NOT NULL);
@@ -69,10 +70,10 @@ def begin_leaves(database: Path) -> int | None:
     """
     connection = connect(database)
     try:
-        if _has_leaves(connection):
+        if _has(connection, "leaves"):
             return None
         with transaction(connection):
-            if _has_leaves(connection):  # another process has been faster
+            if _has(connection, "leaves"):  # another process has been faster
                 return None
             connection.execute(LEAVES)
             count = 0
@@ -90,8 +91,22 @@ def add_leaf(connection: sqlite3.Connection, leaf: tuple[bool, bytes, bytes, byt
     connection.execute(_LEAF, leaf)
 
 
-def _has_leaves(connection: sqlite3.Connection) -> bool:
-    return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = 'leaves'").fetchall())
+def index_sizes(database: Path) -> None:
+    """Make the index by size, which earlier versions did not make: two seconds for 1,000,000 records.
+
+    Raises sqlite3.Error.
+    """
+    connection = connect(database)
+    try:
+        if not _has(connection, "records_by_size"):
+            connection.execute("CREATE INDEX IF NOT EXISTS records_by_size ON records (pin, size, key)")
+    finally:
+        connection.close()
+
+
+def _has(connection: sqlite3.Connection, name: str) -> bool:
+    """Whether there is a table or index with this name."""
+    return bool(connection.execute("SELECT 1 FROM sqlite_schema WHERE name = ?", (name,)).fetchall())
 
 
 @contextmanager

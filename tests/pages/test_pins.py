@@ -52,6 +52,10 @@ def test_pins_are_listed_searched_and_sorted(upstream: Upstream, mirror: Callabl
     got = http.get(f"{server.url}/-/pins/a-two/")
     assert "2 entries, 50 KB" in got.text
     assert rows(got.text) == [f"{upstream.url}/large", f"{upstream.url}/small"]
+    upstream.pages["/middle"] = b"x" * 500
+    http.get(server.pin("a-two", f"{upstream.url}/middle"))
+    largest = rows(http.get(f"{server.url}/-/pins/a-two/?order=largest").text)
+    assert largest == [f"{upstream.url}/{name}" for name in ("large", "middle", "small")]
     assert http.get(f"{server.url}/-/pins/absent/").status_code == 404
     moved = http.get(f"{server.url}/-/pins/a-two?q=l")
     assert (moved.status_code, moved.headers["location"]) == (308, "/-/pins/a-two/?q=l")
@@ -68,6 +72,9 @@ def test_pages_of_a_pin(upstream: Upstream, mirror: Callable[..., Mirror]) -> No
     assert crawl(server, "/-/pins/many/?how=contains&q=even") == urls[::2]
     assert crawl(server, f"/-/pins/many/?q={upstream.url}/1") == urls[100:200]
     assert crawl(server, "/-/pins/many/?q=zzz") == []
+    assert sorted(crawl(server, "/-/pins/many/?order=largest")) == urls
+    gone = http.get(f"{server.url}/-/pins/many/?order=largest&after={'0' * 64}")
+    assert gone.status_code == 404
     gone = http.get(f"{server.url}/-/pins/many/?after={'0' * 64}")
     assert gone.status_code == 404
 
@@ -229,7 +236,8 @@ def test_private_copies_are_counted_and_not_named(
     )
     assert one.status_code == other.status_code == 404
     assert one.text.replace("007", "") == other.text.replace("999", "")
-    for order in ("address", "used"):
+    assert rows(http.get(f"{server.url}/-/pins/mixed/?order=largest").text) == [f"{upstream.url}/public"]
+    for order in ("address", "used", "largest"):
         for number in ("007", "999"):
             name = sha256(f"mixed\n{closed.url}/{SECRET}-{number}".encode()).hexdigest()
             got = http.get(f"{server.url}/-/pins/mixed/", params={"order": order, "after": name})

@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from httpcache.store import keys
-from httpcache.store.base import Columns, Index, New, PinTotals, Place, Range
+from httpcache.store.base import Columns, Index, New, PinTotals, Place, Range, Sized
 from tests.support.engines import INDEXES, IndexMaker
 from tests.support.examples import examples
 
@@ -153,6 +153,21 @@ async def test_records_are_listed_by_address(index: Index) -> None:
     assert found == [(Place(rows[key][1], key), key.encode()) for key in ("r/1", "r/4", "r/2", "r/5")]
     assert [place.key for place, _ in await listed(index, "a-2024-01-02", "https://one/x")] == ["r/1", "r/4"]
     assert await listed(index, "a-2024-01-02", "https://one/") == await listed(index, "nothing") == []
+
+
+async def test_records_are_listed_by_size(index: Index) -> None:
+    """In pages that miss and repeat nothing, also where many have the same size."""
+    sizes = {f"r/{number}": number // 3 * 1_000_000_000_000 for number in range(9)}
+    for key, size in sizes.items():
+        await index.add(key, key.encode(), Columns("a-2024-01-02", "https://one/x", "d" if size else "", size))
+    await index.add("r/other", b"other", Columns("b-2024-01-02", "https://one/x", "d", 5))
+    wanted = [Sized(sizes[key], key, key.encode()) for key in sorted(sizes, key=lambda key: (sizes[key], key))[::-1]]
+    assert await index.largest("a-2024-01-02") == wanted
+    found: list[Sized] = []
+    while page := await index.largest("a-2024-01-02", after=found[-1][:2] if found else None, limit=2):
+        found += page
+    assert found == wanted
+    assert await index.largest("nothing") == []
 
 
 async def test_the_totals_of_pins_are_kept(index: Index) -> None:
