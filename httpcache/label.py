@@ -22,6 +22,7 @@ LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._]|-(?!-)){0,62}[A-Za-z0-9]|[A-Za-
 """A label: up to 64 characters, of which the first and last are letters or digits."""
 MARK = "--"
 _LABELLED = re.compile(r"(live(?:-\d{1,4}d)?|.*?\d{4}-\d{1,2}-\d{1,2}(?:T.*?Z)?)--(.*)", re.ASCII)
+_SPAN = re.compile(r"\d+[A-Za-z]", re.ASCII)
 _BEHIND = "-/"
 _LONGEST = 300  # characters of a segment that is read: pins have at most 100
 
@@ -53,6 +54,11 @@ def read_label(path: str, names: Container[str], pins: Container[str]) -> Labell
         raise BadAddress(
             f"{label[:100]!r} is not a valid build label: use up to 64 letters, digits, '.', '_' and single '-', "
             f"for example /{name}{index}--build-42/"
+        )
+    if index == "live" and _SPAN.fullmatch(label):
+        raise BadAddress(
+            f"/{name}live--{label}/ may be a cooldown with a hyphen too many: write /{name}live-{label}/, or use a "
+            "build label that does not look like a number of days"
         )
     if rest.startswith(_BEHIND):
         path = f"/{rest.removeprefix(_BEHIND)}"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,7 +24,7 @@ RESTS = st.sampled_from(
         "/https%3A//example.com/?x=1", "/raw/https://example.com/", "/-x/", "/--/",
     ]
 ) | st.text().map(lambda text: f"/x{text}")  # fmt: skip
-LABELS = st.from_regex(LABEL, fullmatch=True)
+LABELS = st.from_regex(LABEL, fullmatch=True).filter(lambda label: not re.fullmatch(r"\d+[A-Za-z]", label))
 
 
 @given(INDEXES, LABELS, RESTS)
@@ -62,6 +64,16 @@ def test_an_invalid_label_is_refused(label: str) -> None:
     ):
         with pytest.raises(BadAddress, match="not a valid build label"):
             read_label(address, NAMES, ())
+
+
+@pytest.mark.parametrize("label", ["7d", "1D", "30d", "1w", "2m"])
+@pytest.mark.parametrize("name", ["", "internal/"])
+def test_a_mistyped_cooldown_is_no_label(name: str, label: str) -> None:
+    """It would be the live index, without the cooldown that was meant."""
+    with pytest.raises(BadAddress, match=f"write /{name}live-{label}/"):
+        read_label(f"/{name}live--{label}/x/", NAMES, ())
+    for address in (f"/{name}live--{label}-x/x/", f"/{name}live-7d--{label}/x/", f"/{name}live--7/x/"):
+        assert read_label(address, NAMES, ())
 
 
 @pytest.mark.parametrize("inner", ["/2023-11-18--c/x/", "/tools-2024-01-02--c/https://h/", "/internal/live--c/x/"])
