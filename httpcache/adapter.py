@@ -29,6 +29,7 @@ if TYPE_CHECKING:  # what lists something imports this module, and nothing that 
     from .request import Request
     from .settings import Setting, Settings
     from .settings_file import SettingsFile
+    from .target import Target
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,25 @@ class Progress(Protocol):
         """Yield a function to call after each of `total` steps."""
 
 
+class Listing(NamedTuple):
+    """An index page that lists a file: its address on this mirror, and since and until when it does.
+
+    Instants are in seconds since the epoch; `until` is None if it still does. `is_private`: the page is a private copy.
+    """
+
+    page: str
+    since: float
+    until: float | None
+    is_private: bool = False
+
+
+class Story(NamedTuple):
+    """Where a frozen file is listed, and who withholds it and why, None if nobody does."""
+
+    listed: Sequence[Listing]
+    withheld: str | None
+
+
 class Bound(Protocol):
     """An adapter that is bound to a mirror.
 
@@ -126,6 +146,12 @@ class Bound(Protocol):
 
     def kind(self, path: str) -> str | None:
         """Return what a raw path below the root path is for, as the metrics tell it, None if it is another's."""
+
+    async def story(self, target: Target, digest: str) -> Story | None:
+        """Return where a frozen file is listed, None if it is none that this ecosystem lists. Raises StoreError.
+
+        `digest` is the sha256 of its body, "" if it has none.
+        """
 
     async def measures(self) -> Sequence[Sample]:
         """Return gauges of what the adapter follows. Raises MirrorError."""
@@ -273,6 +299,9 @@ class Adapter(Protocol):
 
     def log_names(self, store: Store, file: SettingsFile) -> AsyncIterator[str]:
         """Yield the names of logs that it has in a store, so that an audit can name them. Raises StoreError."""
+
+    async def story(self, store: Store, file: SettingsFile, target: Target, digest: str) -> Story | None:
+        """Like that of a bound adapter, with the rules of a settings file. Raises MirrorError."""
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return (what it is for, line to copy) pairs. `address` is the mirror's address, `date` an example date."""

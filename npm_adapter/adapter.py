@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from httpcache.freezing.mirror import Mirror
     from httpcache.settings_file import SettingsFile
     from httpcache.store.store import Store
+    from httpcache.target import Target
 
 
 class NpmAdapter:
@@ -58,6 +59,9 @@ class NpmAdapter:
         """Yield the names of what pins have seen of registries. Raises StoreError."""
         for pin in await store.index.pins():
             yield f"npm/{pin.pin}/registries"
+
+    async def story(self, store: Store, file: SettingsFile, target: Target, digest: str) -> None:
+        """Do nothing: which packument lists a file is not told."""
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the command lines for npm, pnpm and Yarn."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from httpcache.adapter import Progress
 from httpcache.metrics import Sample
 from httpcache.page import Page
+from httpcache.target import Target
 
 from .pinned import Pinned
 
@@ -19,6 +20,9 @@ class Bound(Pinned):
 
     def kind(self, path: str) -> None:
         """Do nothing: these addresses are those of any pin."""
+
+    async def story(self, target: Target, digest: str) -> None:
+        """Do nothing: which packument lists a file is not told."""
 
     async def measures(self) -> Sequence[Sample]:
         """Return nothing: no registry is followed."""

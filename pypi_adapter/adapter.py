@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from httpcache.adapter import Build, Fetched, Followed, Part, Recipe, Unmet, Wish
+from httpcache.adapter import Build, Fetched, Followed, Part, Recipe, Story, Unmet, Wish
 from httpcache.credentials import Credentials
 from httpcache.settings import Settings
 from pypi_adapter.registry.passes import Passes
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from httpcache.freezing.mirror import Mirror
     from httpcache.settings_file import SettingsFile
     from httpcache.store.store import Store
+    from httpcache.target import Target
+
+    from .policy.policy import Policy
 
 
 class PypiAdapter:
@@ -78,6 +81,19 @@ class PypiAdapter:
         from .belongings import log_names  # only an audit needs it
 
         return log_names(store, file)
+
+    async def story(self, store: Store, file: SettingsFile, target: Target, digest: str) -> Story | None:
+        """Return where a file is listed, and which rule, advisory or quarantine withholds it."""
+        from .config import Document  # only `httpcache show` needs these
+        from .policy.policy import read_policies
+        from .policy.rule_log import CurrentPolicy
+        from .story import story
+
+        async def policy_of(registry: str) -> Policy:
+            policies = read_policies(file.tables(Document), file)
+            return await CurrentPolicy(store, policies[registry != PYPI]).current()
+
+        return await story(store, target, digest, policy_of)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return a label and a command for each client that the start page shows."""

@@ -6,19 +6,20 @@ from collections.abc import Callable, Sequence
 
 from starlette.types import ASGIApp
 
-from httpcache.adapter import Bound, Progress
+from httpcache.adapter import Bound, Progress, Story
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.flight import FlightReader
 from httpcache.freezing.mirror import Mirror
 from httpcache.metrics import Sample
-from httpcache.page import Page
 from httpcache.request import Request
 from httpcache.store.record import Record
-from httpcache.target import looks_like_url, split_path
+from httpcache.store.store import Store
+from httpcache.target import Target, looks_like_url, split_path
 from pypi_adapter.capture.capture import Capture
 from pypi_adapter.capture.rescue import Rescue
 from pypi_adapter.pages.known import Known
 from pypi_adapter.pages.routes import pages
+from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rule_log import CurrentPolicy
 from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import Registry
@@ -33,6 +34,7 @@ from .addresses import PYPI, meant
 from .config import read_config
 from .instants import now
 from .settings import CAPTURE, READ_AHEAD, SECOND_LOOK, upstream_of
+from .story import story
 
 
 def bind(mirror: Mirror) -> Bound:
@@ -67,7 +69,7 @@ def bind(mirror: Mirror) -> Bound:
     ]
     known = [Known(source.registry, source.policy) for source in sources.values()]
     names = [name for name in sources if name != PYPI] + [group.name for group in config.groups]
-    return _Bound([*served, Pinned(mirror)], captures, pages(mirror.store, known), names)
+    return _Bound(mirror.store, [*served, Pinned(mirror)], captures, known, names)
 
 
 def _rescue(source: Source, mirror: Mirror) -> Rescue:
@@ -94,12 +96,15 @@ class _Bound:
 
     def __init__(
         self,
+        store: Store,
         parts: Sequence[Dated | Pinned],
         captures: Sequence[Capture],
-        pages: Sequence[Page],
+        known: Sequence[Known],
         indexes: Sequence[str],
     ) -> None:
-        self.pages = pages
+        self.pages = pages(store, known)
+        self._store = store
+        self._known = known
         self.indexes = indexes
         self._parts = parts
         self._captures = captures
@@ -123,6 +128,17 @@ class _Bound:
     def kind(self, path: str) -> str | None:
         """Return what an address is for (see Dated and Pinned)."""
         return next(filter(None, (part.kind(path) for part in self._parts)), None)
+
+    async def story(self, target: Target, digest: str) -> Story | None:
+        """Return where a file is listed, and who withholds it. Raises StoreError."""
+
+        async def policy_of(registry: str) -> Policy | None:
+            for each in self._known:
+                if each.registry.name == registry:
+                    return await each.policy.current()
+            return None
+
+        return await story(self._store, target, digest, policy_of)
 
     async def measures(self) -> Sequence[Sample]:
         """Return gauges of the last captures. Raises StoreError."""

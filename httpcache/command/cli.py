@@ -116,7 +116,14 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     what_for = "look at all that the mirror needs, and say what to do about problems"
     add("doctor", partial(starting.doctor, installed), what_for, as_json, *own)
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")
-    add("show", upkeep.show, "show everything that is known about a frozen address", *where, as_json, address)
+    add(
+        "show",
+        partial(upkeep.show, installed),
+        "show everything that is known about a frozen address",
+        *where,
+        as_json,
+        address,
+    )
     repair = click.Option(["--repair"], is_flag=True, help="fetch again what is damaged; only the same bytes are taken")
     resume = click.Option(["--resume"], is_flag=True, help="go on where the last run was interrupted")
     what_for = "read every entry and every byte, and report what is damaged"

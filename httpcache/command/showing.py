@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from difflib import get_close_matches
 
+from httpcache.adapter import Adapter, Story
 from httpcache.errors import NotFound, one_line, redact
 from httpcache.fields import map_links
+from httpcache.settings_file import SettingsFile
 from httpcache.store.base import Place
 from httpcache.store.record import Absence, Entry, Record, shown
 from httpcache.store.store import Store
@@ -20,8 +22,8 @@ NEAR = 3  # addresses that are offered for one that is not frozen
 LOOKED_AT = 200  # addresses of the pin on each side of it, to find those
 
 
-async def show(store: Store, *, rows: Rows, address: str) -> int:
-    """Print every record of an address. Raises BadAddress, NotFound."""
+async def show(store: Store, *, adapters: Sequence[Adapter], file: SettingsFile, rows: Rows, address: str) -> int:
+    """Print every record of an address; `file` has the rules. Raises BadAddress, NotFound, MirrorError."""
     target = to_target(address)
     found = [entry async for _, entry in entries(store, target.pin, target)]
     if not found:
@@ -29,12 +31,16 @@ async def show(store: Store, *, rows: Rows, address: str) -> int:
     used = await store.usage.entries([target.key])
     readers = await store.usage.readers(target.key)
     for entry in found:
-        more = _more(entry, used.get(target.key), readers)
-        rows.add("\n".join([*_lines(entry, used.get(target.key), readers), " "]), **values(entry), **more)
+        digest = entry.digest if isinstance(entry, Record) else ""
+        stories = [await adapter.story(store, file, target, digest) for adapter in adapters]
+        story = next(filter(None, stories), Story((), None))
+        more = _more(entry, used.get(target.key), readers, story)
+        lines = [*_lines(entry, used.get(target.key), readers), *_told(story), " "]
+        rows.add("\n".join(lines), **values(entry), **more)
     return 0
 
 
-def _more(entry: Entry, used: Used | None, readers: list[Reader]) -> dict[str, object]:
+def _more(entry: Entry, used: Used | None, readers: list[Reader], story: Story) -> dict[str, object]:
     """Return what programs are told besides what `ls` tells."""
     record = entry if isinstance(entry, Record) else None
     return {
@@ -49,7 +55,19 @@ def _more(entry: Entry, used: Used | None, readers: list[Reader]) -> dict[str, o
             {"client": reader.client, "hits": reader.hits, "first": instant(reader.first), "last": instant(reader.last)}
             for reader in readers
         ],
+        "listed": [
+            {"page": each.page, "since": instant(each.since), "until": instant(each.until)} for each in story.listed
+        ],
+        "withheld": story.withheld,
     }
+
+
+def _told(story: Story) -> Iterator[str]:
+    for each in story.listed:
+        until = f" until {instant(each.until)}" if each.until is not None else ""
+        yield f"listed    {each.page} from {instant(each.since)}{until}"
+    if story.withheld:
+        yield f"withheld  {story.withheld}"
 
 
 def _lines(entry: Entry, used: Used | None, readers: list[Reader]) -> Iterator[str]:

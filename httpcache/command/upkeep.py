@@ -42,11 +42,12 @@ def stats(as_json: bool, **where: Any) -> int:
     return with_store(where, partial(stats, rows=Rows(as_json)))
 
 
-def show(address: str, as_json: bool, **where: Any) -> int:
+def show(installed: Sequence[Adapter], address: str, as_json: bool, **where: Any) -> int:
     """Show what is known about an address. Raises MirrorError."""
     from .showing import show
 
-    return with_store(where, partial(show, rows=Rows(as_json), address=address))
+    file = click.get_current_context().obj.file
+    return with_store(where, partial(show, adapters=installed, file=file, rows=Rows(as_json), address=address))
 
 
 def verify(

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from urllib.parse import unquote, urlsplit
 
+from httpcache.adapter import Bound, Listing, Story
 from httpcache.credentials import PUBLIC
 from httpcache.errors import BadAddress, Damaged, NotFound, redact, without_first_key
 from httpcache.fields import map_links
@@ -17,12 +18,13 @@ from httpcache.store import keys
 from httpcache.store.base import Condition
 from httpcache.store.record import LEFT_OUT, Entry, Record, decode, shown
 from httpcache.store.usage import Reader, Used
-from httpcache.target import Target, looks_like_url, origin, parse_target, split_path
+from httpcache.target import Target, looks_like_url, origin, parse_target, pin_prefix, split_path
 
 from .gate import is_listed
 from .listing import Row, with_use
 
 _HASH = re.compile(r"[0-9a-f]{64}")
+LISTED = 50  # index pages
 _MOST = 100  # entries of one address: its query's values are not kept, so they look alike
 _CONDITIONS = {
     Condition.SOUND: "verified",
@@ -38,6 +40,7 @@ class One:
 
     `final` is where the response came from, if that was another address, and `through` the redirects on the way to it:
     to who has not logged in only their origins.
+    `listed` are index pages that list the file, at most LISTED, and `withheld` is who withholds it and why.
     `readers` are its last clients, None for who has not logged in.
     """
 
@@ -54,6 +57,8 @@ class One:
     headers: Mapping[str, str]
     is_private: bool
     used: Used | None
+    listed: Sequence[Listing]
+    withheld: str | None
     readers: Sequence[Reader] | None
 
 
@@ -66,15 +71,15 @@ class Lookup:
     rows: Sequence[Row]
 
 
-def pages(mirror: Mirror) -> Sequence[Page]:
+def pages(mirror: Mirror, bound: Sequence[Bound]) -> Sequence[Page]:
     """Return the pages of entries."""
     return [
         Page("/-/entry/", partial(_lookup, mirror), "Find"),
-        Page("/-/entry/{name}/", partial(_entry, mirror)),
+        Page("/-/entry/{name}/", partial(_entry, mirror, bound)),
     ]
 
 
-async def _entry(mirror: Mirror, visit: Visit) -> Shown:
+async def _entry(mirror: Mirror, bound: Sequence[Bound], visit: Visit) -> Shown:
     name = visit.parts["name"]
     key = keys.record(name)
     value = await mirror.store.get(key) if _HASH.fullmatch(name) else None
@@ -82,6 +87,8 @@ async def _entry(mirror: Mirror, visit: Visit) -> Shown:
     if entry is None or not is_listed(key, entry, mirror.settings, sees_all=visit.sees_all):
         raise NotFound("there is no such entry, or it is private")
     record = entry if isinstance(entry, Record) else None
+    all_private = visit.sees_all or pin_prefix(entry.pin) in mirror.settings.shared
+    story = await _story(bound, Target(entry.pin, entry.url), record.digest if record else "")
     page = One(
         name=name,
         pin=entry.pin,
@@ -96,9 +103,19 @@ async def _entry(mirror: Mirror, visit: Visit) -> Shown:
         headers=_headers(record.headers) if record else {},
         is_private=record is not None and record.scope != PUBLIC,
         used=(await mirror.store.usage.entries([entry.target])).get(entry.target),
+        listed=[each for each in story.listed if all_private or not each.is_private][:LISTED],
+        withheld=story.withheld,
         readers=await mirror.store.usage.readers(entry.target) if visit.sees_all else None,
     )
     return Shown("entry.html", page)
+
+
+async def _story(bound: Sequence[Bound], target: Target, digest: str) -> Story:
+    for adapter in bound:
+        found = await adapter.story(target, digest)
+        if found:
+            return found
+    return Story((), None)
 
 
 async def _condition(mirror: Mirror, record: Record) -> str:

@@ -64,7 +64,7 @@ class Site:
             name: f"{name}.pages" for name in sorted({page_package(adapter) for adapter in bound if adapter.pages})
         }
         self._templates = environment(self._static, packages)
-        own = [*pins.pages(mirror), *entries.pages(mirror)]
+        own = [*pins.pages(mirror), *entries.pages(mirror, bound)]
         pages = (
             []
             if self._settings.pages == OFF
