@@ -61,6 +61,7 @@ def test_a_file_of_a_dated_index(pypi: PyPI, mirror: Callable[..., Mirror], tmp_
     assert kept.filename in http.get(server.url + still["page"]).text
     assert shown(server, addresses[0])["withheld"] is None
     assert "Listed by /2024-01-02T12:00:00.000001Z/thing/" in on_page(server, addresses[0])
+    assert "redirected" not in on_page(server, addresses[0])
 
     config = tmp_path / "rules.toml"
     config.write_text(table("block", project="thing", reason="malware <script>"))
