@@ -10,6 +10,7 @@ import base64
 import hashlib
 import html
 import io
+import itertools
 import json
 import os
 import re
@@ -29,11 +30,13 @@ import anyio
 import httpx
 import pytest
 
+from httpcache.access_keys import new_key
 from httpcache.store.local import LocalStore
 from tests.support import command, http
 from tests.support.config import table
 from tests.support.index import BROWSER, PIP
 from tests.support.inside import processes, until
+from tests.support.keys import FORMS, ask, make
 from tests.support.mirror import Mirror
 from tests.support.tally import tally
 from tests.support.upstream import CUT, Request, Response, Upstream, redirect
@@ -86,6 +89,12 @@ OPERATORS: Final = {
     "the token for a registry": (REGISTRY_TOKEN := "S3CRET-token-of-the-registry"),
 }
 REGISTRY_BASIC: Final = "Basic " + base64.b64encode(f"{USER}:{REGISTRY_PASSWORD}".encode()).decode()
+KEYS: Final = {
+    "a key": (KEY := new_key()),
+    "a limited key": (LIMITED := new_key()),
+    "a revoked key": (REVOKED := new_key()),
+    "a key that is none": (NO_KEY := new_key()),
+}
 UPSTREAMS_OWN: Final = {"the signed redirect": SIGNED, "the upstream's cookie": SET_COOKIE}
 CREDENTIALS: Final = {"authorization", *(name.lower() for name in TOKENS)}
 FORWARDED: Final = {"host", "user-agent", "accept", "accept-encoding", "cdn-loop"}
@@ -128,7 +137,9 @@ def forms(secret: str) -> set[bytes]:
     return found
 
 
-def written(places: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[str]:
+def written(
+    places: Mapping[str, bytes], secrets: Mapping[str, str], forms: Callable[[str], set[bytes]] = forms
+) -> list[str]:
     """Where a secret is, of all places: nowhere, it is to be hoped."""
     searched = {name: forms(secret) for name, secret in secrets.items()}
     tally("forms of secrets searched for", sum(map(len, searched.values())) * len(places))
@@ -139,6 +150,11 @@ def written(places: Mapping[str, bytes], secrets: Mapping[str, str]) -> list[str
         for form in wanted
         if form in content
     ]
+
+
+def forms_but_the_stored(key: str) -> set[bytes]:
+    """Of an access key the store has the SHA-256, which is what it is for."""
+    return forms(key) - {hashlib.sha256(key.encode()).digest()}
 
 
 # The run
@@ -155,6 +171,10 @@ class Run:
     outputs: dict[str, bytes] = field(default_factory=dict)
     logs: dict[str, bytes] = field(default_factory=dict)
     seen: dict[str, list[Request]] = field(default_factory=dict)
+    keyed: dict[str, bytes] = field(default_factory=dict)
+    """All that came of a mirror that requires access keys, but for the answers to who had one in the address."""
+    linked: dict[str, bytes] = field(default_factory=dict)
+    """These answers."""
 
     @property
     def everything(self) -> dict[str, bytes]:
@@ -186,7 +206,9 @@ class Scenario:
         self.mirror = Mirror(folder / "direct", f"{self.pypi.url}/simple/", options, environment)
         proxy = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{self.proxy.port}"
         self.proxied = Mirror(folder / "proxied", arguments=["--proxy", proxy, "--log-level", "debug"])
-        for server in (self.mirror, self.proxied):
+        options = ["--config", str(self._settings_file), "--access-log", "--log-level", "debug", "--require-keys"]
+        self.keyed = Mirror(folder / "keyed", f"{self.pypi.url}/simple/", options, environment)
+        for server in (self.mirror, self.proxied, self.keyed):
             stack.callback(server.kill)
 
     def _configure(self, folder: Path) -> Path:
@@ -280,6 +302,7 @@ class Scenario:
         self.ask("offline", f"/p/{self.origin.url}/open", NOBODY)
         self.mirror.stop()
         self._by_proxy()
+        self._with_keys()
         self._collect("at the end", self.mirror.data)
         self._collect("by proxy", self.proxied.data)
         self.run.logs |= {"log": self.mirror.log().encode(), "log by proxy": self.proxied.log().encode()}
@@ -452,6 +475,41 @@ class Scenario:
         self.ask("proxied", "/", NOBODY, self.proxied)
         self.proxied.stop()
 
+    def _with_keys(self) -> None:
+        """Every form of every key, for what is there, what is not, what asks for a login, and what no address is."""
+        self.keyed.start()
+        data, url = self.keyed.data, self.origin.url
+        make(data, KEY, name="whole")
+        make(data, LIMITED, pins=["p"])
+        make(data, REVOKED, revoked=True)
+        paths = [
+            f"/p/{url}/open", f"/p/{url}/basic", f"/p/{url}/simple/thing/", f"/q/{url}/absent?sig={QUERY}", "/x", "/",
+            "/live/thing/", "/2024-01-02/Thing", "/2024-01-02--build/thing/", "/2999-01-01/x/", "/named/live/thing/",
+            "/all/live/absent/", "/-/activity/", "/-/pins/p/", "/-/metrics", "/-/nothing",
+        ]  # fmt: skip
+        for key, form, path in itertools.product(
+            KEYS.values(), FORMS, [*paths, *(f"/{key}/x" for key in KEYS.values())]
+        ):
+            answer = ask(self.keyed.url, path, key, form, Accept=PIP)
+            lines = b"\n".join(name + b": " + value for name, value in answer.headers.raw)
+            place = self.run.linked if form == "address" else self.run.keyed
+            if key not in path:
+                place[f"answer to {form} for {path} {len(place)}"] = lines + b"\n" + answer.content
+        address = f"{self.keyed.url}/k/{KEY}/p/{url}/open"
+        for arguments in (
+            ["key", "list", "--all"],
+            ["key", "list", "--json"],
+            ["ls", "p"],
+            ["show", address],
+            ["stats"],
+        ):
+            ran = command.run(*arguments, "--data", data)
+            self.run.keyed[f"output of {arguments}"] = f"{ran.stdout}\n{ran.stderr}".encode()
+        self.keyed.stop()
+        self.run.keyed |= {str(path): path.read_bytes() for path in data.rglob("*") if path.is_file()}
+        self.run.keyed |= {f"entry {number}": entry for number, entry in enumerate(_entries(data))}
+        self.run.keyed["log"] = self.keyed.log().encode()
+
     def _collect(self, when: str, data: Path) -> None:
         """Every byte of a data folder; the values of the index once more as they are when they are read."""
         for path in data.rglob("*"):
@@ -543,6 +601,15 @@ def test_no_secret_of_a_client_is_written_anywhere(kind: str, run: Run) -> None:
 
 def test_no_secret_of_the_operator_is_written_anywhere(run: Run) -> None:
     assert written(run.everything | run.blobs, OPERATORS) == []
+
+
+def test_no_access_key_is_written_anywhere(run: Run) -> None:
+    """But into the links of who has it in the address: not into the log, the store, a page, a metric, an output."""
+    assert {b"\nprivate" in content for content in run.linked.values()} == {False}
+    assert any(KEY.encode() in content for content in run.linked.values())
+    assert b"GET" in run.keyed["log"]
+    assert len(run.keyed) > 200
+    assert written(run.keyed, KEYS, forms_but_the_stored) == []
 
 
 def test_signed_redirects_and_cookies_of_an_upstream_are_written_nowhere(run: Run) -> None:

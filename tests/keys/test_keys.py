@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import httpx
@@ -17,13 +18,14 @@ from httpcache.access_keys import PREFIX, new_key
 from httpcache.keys.guesses import MOST
 from httpcache.keys.key_log import Rate
 from tests.support import http
+from tests.support.clients import ClientError, Clients, pins
 from tests.support.command import run
 from tests.support.config import table
 from tests.support.index import PIP, html_page
 from tests.support.inside import until
 from tests.support.keys import FORMS, ask, make
 from tests.support.mirror import Mirror
-from tests.support.npm import NpmRegistry
+from tests.support.npm import NpmClients, NpmRegistry
 from tests.support.packages import wheel
 from tests.support.registries import JSON, PyPI
 from tests.support.upstream import Request, Response, Upstream
@@ -438,6 +440,57 @@ def test_a_read_only_key_gets_what_is_frozen(house: House) -> None:
     release.set()
     begun.join()
     assert ask(url, slow, key).status_code == 200
+
+
+# Real clients
+
+
+def given(house: House, form: str, path: str) -> str:
+    """The address of a path with a key in it, as a login or as a part of the path."""
+    key, host = house.keys["members"], house.server.url.removeprefix("http://")
+    return f"http://ci:{key}@{host}{path}" if form == "basic" else f"http://{host}/k/{key}{path}"
+
+
+@pytest.mark.parametrize("form", ["basic", "address"])
+@pytest.mark.parametrize("client", ["pip", "uv"])
+def test_installers(client: str, form: str, house: House, clients: Clients) -> None:
+    """From an index, through a group, with the metadata files; without a key there is nothing."""
+    for path in ("/2023-07-01/", "/everything/live/")[: 2 if client == "uv" else 1]:
+        assert clients.install(client, given(house, form, path), ["demo"]) == pins(DEMO)
+    if client == "uv":
+        with pytest.raises(ClientError):
+            clients.install(client, house.server.at("2023-07-01"), ["demo"])
+
+
+def test_curl_and_wget(house: House, clients: Clients) -> None:
+    """As a Bearer token, as a login that waits for the challenge, in .netrc, and in the address."""
+    key, url = house.keys["tools"], f"{house.server.url}/{PIN}/{house.upstream.url}/file"
+    bearer = clients.curl("-f", "-H", f"Authorization: Bearer {key}", url).checked()
+    assert bearer.output == clients.curl("-f", "-u", f"x:{key}", url).checked().output == "bytes"
+    assert clients.wget("-O", "-", "--user", "x", "--password", key, url).checked().output == "bytes"
+    assert clients.wget("-O", "-", "--header", f"Authorization: Bearer {key}", url).checked().output == "bytes"
+    inside = url.replace(house.server.url, f"{house.server.url}/k/{key}")
+    assert clients.wget("-O", "-", inside).checked().output == clients.curl("-f", inside).checked().output == "bytes"
+    home = clients.place()
+    (home / "netrc").write_text(f"machine 127.0.0.1\nlogin x\npassword {key}\n")
+    assert clients.curl("-f", "--netrc-file", home / "netrc", url).checked().output == "bytes"
+    assert clients.wget("-O", "-", url).code != 0
+
+
+@pytest.mark.parametrize("form", ["token", "address"])
+def test_npm(form: str, house: House, clients: Clients) -> None:
+    key = house.keys["tools"]
+    root = f"{house.server.url}/k/{key}" if form == "address" else house.server.url
+    found = NpmClients(clients).install(
+        "npm", f"{root}/{PIN}/{house.npm.url}", {"thing": "*"}, key if form == "token" else ""
+    )
+    assert found["thing"][0] == "1.0.0"
+
+
+def test_a_command_that_asks_a_mirror(house: House, tmp_path: Path) -> None:
+    (tmp_path / "names").write_text("demo\n")
+    ran = run("warm", "2023-07-01", "--projects", tmp_path / "names", "--mirror", given(house, "address", ""))
+    assert (ran.returncode, PREFIX in ran.stdout + ran.stderr) == (0, False), ran.stderr
 
 
 # At once, everywhere

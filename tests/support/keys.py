@@ -17,10 +17,16 @@ from tests.support import http
 
 
 def make(
-    data: Path, *, expired: bool = False, revoked: bool = False, rate: Rate | None = None, **rights: object
+    data: Path,
+    key: str = "",
+    *,
+    expired: bool = False,
+    revoked: bool = False,
+    rate: Rate | None = None,
+    **rights: object,
 ) -> str:
-    """Return a new key in the store of a data folder, which a server may be using."""
-    key = new_key()
+    """Return a new key, or the given one, in the store of a data folder, which a server may be using."""
+    key = key or new_key()
     pins, registries = (frozenset(rights.get(name, ())) for name in ("pins", "registries"))  # type: ignore[call-overload]
     name = str(rights.get("name", f"key-{time.time_ns()}"))
     given = Rights(name, pins, registries, bool(rights.get("read_only")))
