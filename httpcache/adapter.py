@@ -50,11 +50,13 @@ class Argument:
 class Row(NamedTuple):
     """A line that a command prints, and the values that `--json` prints instead.
 
-    The same keys are there in every row of a command. Sizes are in bytes, instants in UTC (RFC 3339).
+    The same keys are there in every row of a command. Sizes are in bytes, instants in UTC (RFC 3339). `failed`: it is
+    about something that could not be done, so the exit code is 1.
     """
 
     text: str
     values: Mapping[str, Any] = {}
+    failed: bool = False
 
 
 @dataclass(frozen=True)

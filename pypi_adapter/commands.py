@@ -1,10 +1,15 @@
-"""The commands that the adapter adds. They are declared here; `operations` does what they are for."""
+"""The commands that the adapter adds. They are declared here; `operations` and `importing` do what they are for."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
-from httpcache.adapter import Argument, Command
+from httpcache.adapter import Argument, Command, Row
+
+if TYPE_CHECKING:
+    from httpcache.store.store import Store
 
 
 def _operations() -> ModuleType:
@@ -12,6 +17,12 @@ def _operations() -> ModuleType:
     from . import operations
 
     return operations
+
+
+async def _import_history(store: Store, given: Mapping[str, Any]) -> Sequence[Row]:
+    from .importing.importing import import_history
+
+    return await import_history(store, given)
 
 
 _SUBJECT = Argument("subject", "evil, 'evil>=1.2,<2', sha256:<64 hex digits> or evil@sha256:<64 hex digits>", "SUBJECT")
@@ -24,6 +35,18 @@ COMMANDS = (
         "show what was observed about a project, and when",
         (Argument("project", "the name of the project", "PROJECT"), _REGISTRY),
         lambda store, given: _operations().history(store, given),
+        lists=True,
+    ),
+    Command(
+        "import-history",
+        "begin the logs of projects that were not observed yet with what was uploaded, and maybe deleted, before",
+        (
+            Argument("file", "table of uploads: .jsonl, .csv or .parquet", "FILE"),
+            Argument("projects", "projects to import (default: all in the table)", "[PROJECT]...", many=True),
+            Argument("--files", "address below which the files are whose path the table has", "URL"),
+            _REGISTRY,
+        ),
+        _import_history,
         lists=True,
     ),
     Command(

@@ -133,8 +133,9 @@ def added(
     async def work(store: Store) -> int:
         rows = Rows(as_json)
         with users.alone(data) if command.alone else nullcontext():
-            for row in await command.run(store, given):
-                rows.add(row.text, **row.values)
-        return 0
+            found = await command.run(store, given)
+        for row in found:
+            rows.add(row.text, **row.values)
+        return 1 if any(row.failed for row in found) else 0
 
     return with_store({"data": data, "index": index, "blobs": blobs, "local_cache": local_cache}, work)

@@ -9,6 +9,10 @@ A project's log is a sequence of `Entry`, each with the changes of one observati
   showed other content under the same name, it is gone from the birth of that content.
 - Everything else is as of the last observation at or before the instant, or as of the first if there is none.
 
+A log can begin with what was uploaded according to another source (an *imported* entry, which is no observation). A
+file of it is there from its upload until the first observation, or until the upload of other content under its name.
+If the first observation shows the file, it is as if it had not been imported; if not, the file is gone from then on.
+
 It follows that no later observation changes the answer for an instant that can be answered now: a file that appears
 later either is born later, or was missed by an earlier observation and so is born when it is first shown.
 
@@ -108,6 +112,9 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 
     `project` is set if it differs from before, `gone` if the project no longer exists. `etag` is the entity tag of the
     page (RFC 9110 section 8.8.3). `serial` is -1 if there is none from now on, None if the observation does not say.
+
+    `imported`: it is no observation. `shown` are uploads according to another source, and `instant` is when they were
+    added. Only the first entry of a log can be one.
     """
 
     instant: int
@@ -117,6 +124,7 @@ class Entry(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     project: Project | None = None
     gone: bool = False
     etag: str | None = None
+    imported: bool = False
 
     @property
     def changed(self) -> bool:
@@ -187,6 +195,7 @@ class History:
         """
         self._projects: list[ProjectState] = []
         self._lives: dict[Identity, _Life] = {}
+        self._imported: Project | None = None
         self.changes = 0
         """How many times a file was shown, or shown differently, or missed."""
         for entry in entries:
@@ -212,17 +221,18 @@ class History:
         """
         self._check_later(observation.instant)
         page, latest = observation.page, self._latest_project()
+        present = {key: showing.file for key, life in self._lives.items() if (showing := life.latest)}
         if page is None:
             if latest is not None and not believed:
                 raise Doubtful("the registry no longer has the project")
-            return Entry(observation.instant, gone=latest is not None)
-        present = {key: showing.file for key, life in self._lives.items() if (showing := life.latest)}
+            return Entry(observation.instant, gone=latest is not None or bool(present))
         page = completed(page, tuple(present.values()), _page(latest, []) if latest else None)
-        self._check_fresh(page, {name for name, _ in present}, serials, believed=believed)
+        observed = {} if self.instant is None else present  # what was imported was not seen here, and is no loss
+        self._check_fresh(page, {name for name, _ in observed}, serials, believed=believed)
         files: dict[Identity, File] = {}
         for file in page.files:
             files.setdefault(identity(file), file)
-        changed = [file for key, file in files.items() if not _is_listed_alike(present.get(key), file)]
+        changed = [file for key, file in files.items() if not _is_listed_alike(observed.get(key), file)]
         project = Project(page.name, page.status, page.tracks, page.alternate_locations)
         ended = -1 if self.serial_since(serials.since) >= 0 else None  # the registry has stopped sending serials
         return Entry(
@@ -236,11 +246,18 @@ class History:
 
     def extend(self, entry: Entry) -> None:
         """Add an entry. Raises `StaleObservation` if it was not observed after the last one."""
+        if entry.imported:
+            self._import(entry)
+            return
         self._check_later(entry.instant)
         births = self._show(entry)
-        if self.first is None and entry.project:
-            self.first = min([entry.instant, *births.values()])
         missed = [key for key, life in self._lives.items() if life.latest] if entry.gone else entry.missed
+        if self._imported and self.instant is None:
+            self._end_imported(entry, births)
+            missed = []
+        if entry.project and (self.first is None or self.instant is None):
+            imported = [] if self.first is None else [self.first]
+            self.first = min([entry.instant, *imported, *births.values()])
         for key in missed:
             filename, _ = key
             gone = min(births.get(filename, entry.instant), entry.instant)
@@ -298,7 +315,7 @@ class History:
         return life is not None and life.latest is not None
 
     def missing(self) -> list[Missing]:
-        """Return every file ever shown that the last observation missed, in the order of their first showing."""
+        """Return every file that an observation showed and the last one missed, in the order of their first showing."""
         return [missing for life in self._lives.values() if (missing := life.missing)]
 
     def latest(self) -> Page | None:
@@ -316,6 +333,37 @@ class History:
 
     def _latest_project(self) -> Project | None:
         return self._projects[-1][1] if self._projects else None
+
+    def _import(self, entry: Entry) -> None:
+        """Begin with what was uploaded according to another source. Raises `StaleObservation` if there is anything."""
+        if self.instant is not None or self._lives:
+            raise StaleObservation("uploads can be imported only before the first observation")
+        uploads = [(read_instant(showing.file.upload_time), showing) for showing in entry.shown]
+        latest: dict[str, _Life] = {}
+        for uploaded, showing in sorted(uploads, key=lambda upload: (upload[0] or 0, identity(upload[1].file))):
+            birth = _birth(uploaded, entry.instant, None)
+            name, _ = key = identity(showing.file)
+            if name in latest:
+                latest[name].changes += ((birth, None),)
+            latest[name] = self._lives[key] = _Life(birth, ((birth, showing),), imported=True)
+        self.first = min((life.birth for life in self._lives.values()), default=None)
+        self._imported = entry.project
+        self.changes += len(self._lives)
+
+    def _end_imported(self, entry: Entry, births: dict[str, int]) -> None:
+        """End what was imported and the first observation does not show; for `births` see `_show`.
+
+        What would be there at no instant, since it was uploaded after its end, is as if it had not been imported.
+        """
+        for key, life in [pair for pair in self._lives.items() if pair[1].imported]:
+            ended = [instant for instant, showing in life.changes if showing is None]
+            gone = min([entry.instant, births.get(key[0], entry.instant), *ended])
+            life.changes = ((life.birth, life.shown), (gone, None))
+            if gone <= life.birth:
+                del self._lives[key]
+        self.first = min((life.birth for life in self._lives.values() if life.imported), default=None)
+        if entry.gone and self.first is not None:
+            self._projects.append((self.first, self._imported))
 
     def _check_later(self, instant: int) -> None:
         if self.instant is not None and instant <= self.instant:
@@ -346,7 +394,7 @@ class History:
         for showing in entry.shown:
             key = name, _ = identity(showing.file)
             life = self._lives.get(key)
-            if life is None:
+            if life is None or self.instant is None:  # the first observation replaces what was imported
                 uploaded = read_instant(showing.file.upload_time)
                 if uploaded is None and self.instant is None:
                     self.earliest = entry.instant
@@ -355,17 +403,19 @@ class History:
                 life = self._lives[key] = _Life(birth, ((entry.instant, showing),))
             else:
                 life.changes += ((entry.instant, _sharing(showing, life.shown)),)
+                life.imported = False
         return births
 
 
 class _Life(msgspec.Struct, gc=False):
     """When a file was born, and each change since it was first shown; None stands for missed.
 
-    Tuples all the way down, which the garbage collector does not look at again.
+    Tuples all the way down, which the garbage collector does not look at again. `imported`: no observation showed it.
     """
 
     birth: int
     changes: tuple[tuple[int, Showing | None], ...]
+    imported: bool = False
 
     @property
     def latest(self) -> Showing | None:
@@ -384,7 +434,7 @@ class _Life(msgspec.Struct, gc=False):
     @property
     def missing(self) -> Missing | None:
         gone, latest = self.changes[-1]
-        shown = None if latest else self.changes[-2][1]
+        shown = None if latest or self.imported else self.changes[-2][1]
         return Missing(shown.file, gone) if shown else None
 
     def at(self, instant: int) -> Showing | None:

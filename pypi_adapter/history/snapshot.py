@@ -93,9 +93,10 @@ class Snapshot(msgspec.Struct, frozen=True, array_like=True, dict=True):
 
     def listing(self, content: str, filename: str) -> File | None:
         """Return a file by its token and name, as the registry listed it last; None if it never did.
-        It tells what it takes to fetch and to check the file and its metadata, but nothing of a signature.
+        It tells what it takes to fetch and to check the file and its metadata, but nothing of a signature. Without an
+        observation no file is known: what was imported may be withheld.
         """
-        if not TOKEN.fullmatch(content):
+        if self.instant is None or not TOKEN.fullmatch(content):
             return None
         key, end = bytes.fromhex(content.removeprefix("id-")), len(self.rows.keys)
         while (place := self.rows.keys.rfind(key, 0, end)) >= 0:  # 16 microseconds at most among 3,000 files

@@ -29,6 +29,7 @@ _LONGEST = 200  # characters of a name or a reason that are shown
 class Kind(Enum):
     """What can happen: to the log and the project, to a file, and to a missing file."""
 
+    IMPORTED = auto()
     FIRST_OBSERVED = auto()
     FIRST_ABSENT = auto()
     UNCHANGED = auto()
@@ -151,6 +152,9 @@ class _Reader:
 
     def events(self, entry: Entry) -> list[Event]:
         """Return the events of an entry, at least one."""
+        if entry.imported:
+            note = Event(entry.instant, entry.instant, Kind.IMPORTED, now=f"{len(entry.shown)} files")
+            return [note, *self._of_files(entry)]
         events = [*self._of_project(entry), *self._of_files(entry)]
         if self._previous is None:
             kind = Kind.FIRST_OBSERVED if entry.project else Kind.FIRST_ABSENT
@@ -178,7 +182,7 @@ class _Reader:
                 yield self._arrival(entry.instant, showing)
                 if self._contents.get(filename, content) != content:
                     replaced.add(filename)
-            yield from _file_changes(before, showing, entry.instant)
+            yield from _file_changes(before if self._previous is not None else None, showing, entry.instant)
             self._showings[key] = showing
             self._present.add(key)
             self._contents[filename] = content
@@ -289,6 +293,7 @@ def _line(group: list[Event]) -> str:
 
 def _project_text(event: Event) -> str:
     texts = {
+        Kind.IMPORTED: f"uploads imported: {_bare(event.now or '')}",
         Kind.FIRST_OBSERVED: "first observation",
         Kind.FIRST_ABSENT: "first observation: no such project",
         Kind.PROJECT_APPEARED: "project appeared",

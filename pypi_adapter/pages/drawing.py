@@ -25,7 +25,7 @@ LANES: Mapping[str, frozenset[Kind]] = {
     "Removals": frozenset({Kind.GONE, Kind.PROJECT_GONE, Kind.BACK, Kind.PROJECT_BACK, Kind.OTHER_BACK}),
     "Rescues": frozenset({Kind.RESCUED, Kind.ALREADY_GONE, Kind.WITHHELD}),
     "Status": frozenset({Kind.STATUS, Kind.PROJECT_CHANGED}),
-    "Observed": frozenset({Kind.FIRST_OBSERVED, Kind.FIRST_ABSENT, Kind.UNCHANGED}),
+    "Observed": frozenset({Kind.IMPORTED, Kind.FIRST_OBSERVED, Kind.FIRST_ABSENT, Kind.UNCHANGED}),
 }
 """The lanes of what is in a project's logs. Every kind is in one."""
 

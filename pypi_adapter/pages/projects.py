@@ -252,7 +252,9 @@ def _read(text: str, last: int) -> tuple[int, str]:
 
 
 async def _entries(store: Store, one: Known, name: str) -> Sequence[Entry]:
-    return await entries_log(store, one.registry.name, name).all()
+    """Return the entries of a project's log, none if none of them is an observation. Raises StoreError."""
+    entries = await entries_log(store, one.registry.name, name).all()
+    return () if all(entry.imported for entry in entries) else entries
 
 
 def _named(visit: Visit) -> str:

@@ -1,0 +1,1 @@
+"""Tests of what is imported of the time before the first observation."""
