@@ -88,4 +88,5 @@ def _kept(path: Path, key: Key | None) -> Checkpoint:
 
 
 def _tell(rows: Rows, finding: Finding) -> None:
-    rows.add(str(finding), **finding._asdict())
+    values = finding._asdict()
+    rows.add(str(finding), finding=values.pop("text"), **values)
