@@ -34,6 +34,7 @@ from hashlib import sha256
 from pathlib import Path
 import anyio
 from httpcache.errors import StoreError
+from httpcache.store import keys
 from httpcache.store.local import LocalStore
 from httpcache.store.record import Record, encode
 
@@ -52,7 +53,7 @@ async def one(name, number):
             key, value = f"h/{name}", name
             kept = await store.add(key, value.encode())
         else:
-            key, value = f"l/shared/{name.partition('-')[0]}-{number // 6}", name
+            key, value = keys.numbered(keys.log(f"shared {name.partition('-')[0]}"), number // 6), name
             kept = await store.add(key, value.encode())
         print("kept", key, kept.decode(), flush=True)
     except StoreError as error:
