@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 if TYPE_CHECKING:  # what lists something imports this module, and nothing that a server needs
     from starlette.types import ASGIApp
 
+    from httpcache.audit.findings import Finding
     from httpcache.freezing.flight import FlightReader
     from httpcache.freezing.mirror import Mirror
     from httpcache.store.record import Record
@@ -155,6 +156,15 @@ class Bound(Protocol):
         `digest` is the sha256 of its body, "" if it has none.
         """
 
+    async def log_names(self, *, sees_all: bool) -> Sequence[str]:
+        """Return the names of the logs whose entries are published. `sees_all`: to who has logged in to the pages.
+
+        Raises StoreError.
+        """
+
+    def shows_log(self, name: str, *, sees_all: bool) -> bool:
+        """Whether the entries of a log of this adapter are published; `sees_all`: to who has logged in to the pages."""
+
     async def measures(self) -> Sequence[Sample]:
         """Return gauges of what the adapter follows. Raises MirrorError."""
 
@@ -186,6 +196,19 @@ class Client(Protocol):
 
     def read(self, url: str, accept: str) -> Fetched:
         """Return what a URL of the mirror answers to a GET with this `Accept`. Raises NotFound, MirrorError."""
+
+
+class Retold(Protocol):
+    """A page as a mirror serves it, and the name of the `log` that it has to follow from."""
+
+    log: str
+
+    def findings(self, values: Sequence[bytes], known: int, since: float | None) -> Iterator[Finding]:
+        """Yield where the page does not follow from the values of the log.
+
+        The first `known` of them were in the Merkle log at a checkpoint, which was signed at `since` (seconds since the
+        epoch); None if there is none.
+        """
 
 
 @dataclass(frozen=True)
@@ -304,6 +327,21 @@ class Adapter(Protocol):
 
     async def story(self, store: Store, file: SettingsFile, target: Target, digest: str) -> Story | None:
         """Like that of a bound adapter, with the rules of a settings file. Raises MirrorError."""
+
+    def logs_of(self, project: str) -> Sequence[str]:
+        """Return the names of the logs of a project, which are published; it is written as for `retold`."""
+
+    def retold(self, client: Client, project: str, date: str) -> Retold | None:
+        """Return a dated page as a mirror serves it, to compare it with what its log says; None if there are none.
+
+        `project` can have the name of a registry and a slash before it. Raises MirrorError.
+        """
+
+    def told_apart(self, log: str, one: Sequence[bytes], other: Sequence[bytes]) -> str | None:
+        """Return in what two mirrors differ, whose logs of this name have these values.
+
+        "" if in nothing that they serve, None if the log is none of this adapter's.
+        """
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return (what it is for, line to copy) pairs. `address` is the mirror's address, `date` an example date."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from httpcache.adapter import Build, Command, Fetched, Followed, Part, Recipe, Tool, Unmet, Wish
+from httpcache.adapter import Build, Client, Command, Fetched, Followed, Part, Recipe, Tool, Unmet, Wish
 from httpcache.settings import Setting, Settings
 
 if TYPE_CHECKING:
@@ -62,6 +62,16 @@ class NpmAdapter:
 
     async def story(self, store: Store, file: SettingsFile, target: Target, digest: str) -> None:
         """Do nothing: which packument lists a file is not told."""
+
+    def logs_of(self, project: str) -> Sequence[str]:
+        """Return nothing: its logs are not published."""
+        return ()
+
+    def retold(self, client: Client, project: str, date: str) -> None:
+        """Return nothing: there are no dated indexes of npm."""
+
+    def told_apart(self, log: str, one: Sequence[bytes], other: Sequence[bytes]) -> None:
+        """Return nothing: its logs are not published."""
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the command lines for npm, pnpm and Yarn."""

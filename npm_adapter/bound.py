@@ -24,6 +24,14 @@ class Bound(Pinned):
     async def story(self, target: Target, digest: str) -> None:
         """Do nothing: which packument lists a file is not told."""
 
+    async def log_names(self, *, sees_all: bool) -> Sequence[str]:
+        """Return nothing: what packuments announce is published by themselves."""
+        return ()
+
+    def shows_log(self, name: str, *, sees_all: bool) -> bool:
+        """Return False, see `log_names`."""
+        return False
+
     async def measures(self) -> Sequence[Sample]:
         """Return nothing: no registry is followed."""
         return ()

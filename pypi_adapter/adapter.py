@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from httpcache.adapter import Build, Fetched, Followed, Part, Recipe, Story, Unmet, Wish
+from httpcache.adapter import Build, Client, Fetched, Followed, Part, Recipe, Retold, Story, Unmet, Wish
 from httpcache.credentials import Credentials
 from httpcache.settings import Settings
 from pypi_adapter.registry.passes import Passes
@@ -94,6 +94,24 @@ class PypiAdapter:
             return await CurrentPolicy(store, policies[registry != PYPI]).current()
 
         return await story(store, target, digest, policy_of)
+
+    def logs_of(self, project: str) -> Sequence[str]:
+        """Return the name of the log of a project's observations."""
+        from .auditing import log_of  # only an audit needs it
+
+        return [log_of(project)]
+
+    def retold(self, client: Client, project: str, date: str) -> Retold:
+        """Return the page of a project at a date, as a mirror serves it. Raises MirrorError."""
+        from .auditing import DatedPage  # only an audit needs it
+
+        return DatedPage(client, project, date)
+
+    def told_apart(self, log: str, one: Sequence[bytes], other: Sequence[bytes]) -> str:
+        """Return in what the pages of a project differ, by the logs of two mirrors."""
+        from .auditing import told_apart  # only an audit needs it
+
+        return told_apart(one, other)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return a label and a command for each client that the start page shows."""

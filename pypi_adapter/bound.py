@@ -9,7 +9,7 @@ from starlette.types import ASGIApp
 from httpcache.adapter import Bound, Progress, Story
 from httpcache.errors import BadAddress, MirrorError
 from httpcache.freezing.flight import FlightReader
-from httpcache.freezing.mirror import Mirror
+from httpcache.freezing.mirror import NOBODY, Mirror
 from httpcache.metrics import Sample
 from httpcache.request import Request
 from httpcache.store.record import Record
@@ -22,6 +22,7 @@ from pypi_adapter.pages.routes import pages
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rule_log import CurrentPolicy
 from pypi_adapter.registry.project_list import ProjectListLog
+from pypi_adapter.registry.published_logs import PublishedLogs
 from pypi_adapter.registry.registry import Registry
 from pypi_adapter.simple.model import File, ProjectStatus
 from pypi_adapter.simple.negotiation import MediaType, choose
@@ -69,7 +70,9 @@ def bind(mirror: Mirror) -> Bound:
     ]
     known = [Known(source.registry, source.policy) for source in sources.values()]
     names = [name for name in sources if name != PYPI] + [group.name for group in config.groups]
-    return _Bound(mirror.store, [*served, Pinned(mirror)], captures, known, names)
+    open_ones = {PYPI, *(named.name for named in config.registries if named.credentials == NOBODY)}
+    logs = PublishedLogs([source.registry for source in sources.values()], open_ones)
+    return _Bound(mirror.store, [*served, Pinned(mirror)], captures, known, names, logs)
 
 
 def _rescue(source: Source, mirror: Mirror) -> Rescue:
@@ -101,11 +104,13 @@ class _Bound:
         captures: Sequence[Capture],
         known: Sequence[Known],
         indexes: Sequence[str],
+        logs: PublishedLogs,
     ) -> None:
         self.pages = pages(store, known)
         self._store = store
         self._known = known
         self.indexes = indexes
+        self._logs = logs
         self._parts = parts
         self._captures = captures
 
@@ -139,6 +144,14 @@ class _Bound:
             return None
 
         return await story(self._store, target, digest, policy_of)
+
+    async def log_names(self, *, sees_all: bool) -> Sequence[str]:
+        """See `httpcache.adapter.Bound`. Raises StoreError."""
+        return await self._logs.names(sees_all=sees_all)
+
+    def shows_log(self, name: str, *, sees_all: bool) -> bool:
+        """See `httpcache.adapter.Bound`."""
+        return self._logs.shows(name, sees_all=sees_all)
 
     async def measures(self) -> Sequence[Sample]:
         """Return gauges of the last captures. Raises StoreError."""

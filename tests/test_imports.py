@@ -30,7 +30,7 @@ FLOORS = {
         ["adapter"],
         ["bound", "belongings"],
         ["config", "commands", "tools"],
-        ["settings", "operations", "comparing", "resurrecting", "story", "importing"],
+        ["settings", "operations", "comparing", "auditing", "resurrecting", "story", "importing"],
         ["bisecting"],
         ["web", "capture", "pages", "warming"],
         ["registry"],

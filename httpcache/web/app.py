@@ -41,6 +41,7 @@ from .error_log import ErrorLog
 from .exposition import Exposition
 from .git import SMART, answer_git, is_git
 from .labels import MARK, Labels, older_pins
+from .merkle import MerkleLog
 from .proxies import TrustedProxies
 from .response_cache import ResponseCache
 from .responses import Cacheable, FrozenResponse, LiveResponse, answer_with, error_response
@@ -250,6 +251,7 @@ def build(
             labels = Labels([name for each in bound for name in each.indexes], await older_pins(store))
             app.state.front = Front(mirror, bound, app.state.accounts, labels)
             app.state.exposition = Exposition(store, bound, shared)
+            app.state.merkle = MerkleLog(store, bound, settings)
             app.state.site = Site(mirror, adapters, bound, shared.all)
             if settings.require_keys:
                 rates = stack.enter_context(closing(Rates(shared.folder)))
@@ -287,11 +289,16 @@ def build(
         answer: Response = await site.refused(request) or await exposition(request)
         return answer
 
+    async def merkle(request: StarletteRequest) -> Response:
+        answer: Response = await app.state.merkle(request)
+        return answer
+
     app = Starlette(
         routes=[
             Route("/-/health", endpoints.health),
             Route("/-/ready", endpoints.ready),
             Route("/-/metrics", measures),
+            Route("/-/log/{path:path}", merkle),
         ],
         lifespan=lifespan,
     )

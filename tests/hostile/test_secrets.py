@@ -395,6 +395,12 @@ class Scenario:
             "rules/",
             "registries/",
             "activity/",
+            "log/checkpoint",
+            "log/key",
+            "log/logs",
+            "log/entries/pypi/thing",
+            "log/entries/named/thing",
+            "log/tile/entries/000.p/9",
         ):
             self.everyone(f"/-/{path}")
         self.everyone(looked)
