@@ -88,7 +88,7 @@ class Dated:
         first, *rest = [part for part in parts if part] or [""]
         when = None if own else parse_when(_COLON.sub(":", first), now())
         if self._path or own or when:
-            request.rights.check_registries(self._title, self._openers)
+            request.rights.check_registries(self._title if self._path else f"{self._title} {PYPI}", self._openers)
         if own:
             return await self._file(request, own, base, [unquote(part) for part in parts[1:]])
         if when is None and self._path:  # below a name there are no pins of the generic mirror
@@ -144,7 +144,7 @@ class Dated:
     @property
     def _title(self) -> str:
         name = self._path.removeprefix("/")
-        return f"{'the registry' if self._own else 'the group'} {name or PYPI}"
+        return " ".join(filter(None, ("the registry" if self._own else "the group", name)))
 
     async def _page(self, request: Request, when: When, prefix: str, project: str, *, canonical: bool) -> ASGIApp:
         name = _normal(project)

@@ -412,6 +412,7 @@ CHANGES: list[tuple[str, Callable[[Place], bool]]] = [
     ("max-page = '1K'", lambda at: "--max-page" in at.get("/simple/large/", BROWSER).text),
     ("max-redirects = 1", lambda at: "--max-redirects" in at.get("/one").text),
     ("stall-timeout = 0.2", lambda at: at.breaks("/silent")),
+    ("require-keys = true", lambda at: at.own("/live/foo/").status_code == 401),
     ("deadline = 0.2", lambda at: at.breaks("/silent")),
 ]
 
@@ -434,5 +435,6 @@ def test_every_setting_that_is_not_fixed_was_changed() -> None:
     unseen = {
         "redirect-above", "trusted-proxy", "allow-port", "ca-bundle", "connect-timeout", "min-rate",
         "max-connections-per-origin", "pypi-upstream", "pypi-capture", "pypi-second-look", "pypi-read-ahead",
+        "keep-builds",
     }  # fmt: skip
     assert {setting.name for setting in every(INSTALLED) if not setting.is_fixed} == changed | elsewhere | unseen

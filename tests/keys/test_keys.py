@@ -431,7 +431,7 @@ def test_a_read_only_key_gets_what_is_frozen(house: House) -> None:
         assert (answer.status_code, "your access key is read-only" in answer.text) == (504, True), path
     assert house.upstream.count() == before
     release = threading.Event()
-    house.upstream.pages["/slow"] = Response([b"x", release], headers={"Content-Length": "1"})
+    house.upstream.pages["/slow"] = Response([b"x", release, b"y"], headers={"Content-Length": "2"})
     slow = f"/ro-2024-01-02/{house.upstream.url}/slow"
     begun = threading.Thread(target=ask, args=(url, slow, full))
     begun.start()

@@ -164,7 +164,7 @@ HOSTILE = [
     "/<script>alert(1)</script>",
     '/"onmouseover="alert(1)"x="',
     "/'><img src=x onerror=alert(1)>",
-    "/{{7*7}}{%25 raw %25}",
+    "/{{1789*7919}}{%25 raw %25}",
     "/&lt;script&gt;",
     "/%E2%80%AEgnp.exe",  # turns the direction of what follows
     "/javascript:alert(1)",
@@ -194,7 +194,7 @@ def test_a_hostile_address_is_text(path: str, upstream: Upstream, server: Mirror
         check_inert(got.text)
         assert "\x1b" not in got.text
         assert "\u202e" not in got.text
-        assert "49" not in got.text or "7*7" in unescape(got.text)
+        assert f"{1789 * 7919}" not in got.text
 
 
 @pytest.fixture
