@@ -19,6 +19,7 @@ from pypi_adapter.bisecting.bisection import Change, changed
 from pypi_adapter.bisecting.builds import Resolution
 from pypi_adapter.simple.difference import Difference, difference
 from pypi_adapter.simple.model import Page
+from pypi_adapter.simple.telling import as_json, cell, markdown, summary
 from pypi_adapter.simple.versions import file_version
 from pypi_adapter.warming.locks import read_lock
 from pypi_adapter.warming.planning import read_page
@@ -131,7 +132,7 @@ def _table(dates: Dates, resolved: Sequence[Resolved] | None, found: Mapping[str
     for each in resolved or ():
         yield f"{each.change.project}: {_versions(each.change)}{_cause(each)}"
     for name, differing in found.items():
-        yield f"{name}: {_summary(differing)}"
+        yield f"{name}: {summary(differing)}"
         for change in differing.changes:
             yield f"  {change.version:12} {change.what}: {change.filename}{_at(change.uploaded)}"
     if not resolved and not found:
@@ -146,15 +147,9 @@ def _markdown(dates: Dates, resolved: Sequence[Resolved] | None, found: Mapping[
         yield "|---|---|---|---|"
         for each in resolved:
             project, before, after = each.change
-            yield f"| {_cell(project)} | {_cell(before or '')} | {_cell(after or '')} | {_cell(_cause(each)[2:])} |"
+            yield f"| {cell(project)} | {cell(before or '')} | {cell(after or '')} | {cell(_cause(each)[2:])} |"
     for name, differing in found.items():
-        yield f"#### {_cell(name)}: {_summary(differing)}"
-        yield ""
-        yield "| version | what | file | uploaded |"
-        yield "|---|---|---|---|"
-        for change in differing.changes:
-            yield f"| {' | '.join(_cell(part or '') for part in change)} |"
-        yield ""
+        yield from markdown(name, differing)
     if not resolved and not found:
         yield "Nothing differs."
 
@@ -163,8 +158,7 @@ def _json(dates: Dates, resolved: Sequence[Resolved] | None, found: Mapping[str,
     for each in resolved or ():
         yield json.dumps({**each.change._asdict(), "uploaded": each.uploaded})
     for name, differing in found.items():
-        changes = [change._asdict() for change in differing.changes]
-        yield json.dumps({"project": name, "added": differing.added, "removed": differing.removed, "changes": changes})
+        yield as_json(name, differing)
 
 
 _RENDERERS = {"table": _table, "json": _json, "markdown": _markdown}
@@ -180,19 +174,5 @@ def _cause(each: Resolved) -> str:
     return ", no longer required" if each.change.after is None else ", since something else was yanked or removed"
 
 
-def _summary(found: Difference) -> str:
-    parts = [f"added {', '.join(found.added)}"] if found.added else []
-    parts += [f"removed {', '.join(found.removed)}"] if found.removed else []
-    return "; ".join(parts) or "the same versions"
-
-
 def _at(uploaded: str | None) -> str:
     return f", uploaded {uploaded}" if uploaded else ""
-
-
-def _cell(text: str) -> str:
-    """Return a text for a cell of a Markdown table, in which nothing of it is markup."""
-    escaped = text.replace("\n", " ")
-    for char in "\\`*_[]<>|&":
-        escaped = escaped.replace(char, f"\\{char}")
-    return escaped

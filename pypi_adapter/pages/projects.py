@@ -175,7 +175,7 @@ def _instant(pair: tuple[str, Line]) -> int:
 
 def _at_instant(one: Known, name: str, history: History, policy: Policy, asked: str) -> AtInstant:
     last = history.instant or 0
-    instant, wrong = (last, "") if not asked else _read(asked, last)
+    instant, wrong = (last, "") if not asked else read_when(asked, last)
     when = segment(AsOf(instant)) if not wrong else asked
     path = f"{one.registry.path}/{when}/{name}/"
     if wrong:
@@ -228,7 +228,7 @@ async def compared(store: Store, known: Sequence[Known], visit: Visit) -> Shown:
 def _compared(one: Known, name: str, entries: Sequence[Entry], visit: Visit) -> Compared:
     history, last = History(entries), entries[-1].instant
     texts = [visit.query.get(key, "").strip() for key in ("from", "to")]
-    read = [_read(text, last) if text else (last, "") for text in texts]
+    read = [read_when(text, last) if text else (last, "") for text in texts]
     wrong = next((wrong for _, wrong in read if wrong), "")
     found = None
     if not wrong and texts[0]:
@@ -240,7 +240,7 @@ def _compared(one: Known, name: str, entries: Sequence[Entry], visit: Visit) -> 
     return Compared(name, one.registry.name, not one.registry.path, begin if texts[0] else "", end, wrong, found)
 
 
-def _read(text: str, last: int) -> tuple[int, str]:
+def read_when(text: str, last: int) -> tuple[int, str]:
     """Return the instant that a text names, and what is wrong with it."""
     try:
         when = parse_when(text, now())

@@ -8,6 +8,7 @@ from functools import partial
 from httpcache.page import Page
 from httpcache.store.store import Store
 
+from .changes import candidates, differences
 from .known import Known
 from .projects import compared, project, projects
 from .registries import capture, captures, registries, rules
@@ -19,6 +20,8 @@ def pages(store: Store, known: Sequence[Known]) -> Sequence[Page]:
         Page("/-/projects/", partial(projects, store, known), "Projects"),
         Page("/-/projects/{project}/", partial(project, store, known)),
         Page("/-/projects/{project}/diff", partial(compared, store, known)),
+        Page("/-/diff/", partial(differences, store, known), "Compare"),
+        Page("/-/bisect/", partial(candidates, store, known)),
         Page("/-/captures/", partial(captures, store, known), "Captures"),
         Page("/-/captures/{started}/", partial(capture, store, known)),
         Page("/-/rules/", partial(rules, store, known), "Rules"),

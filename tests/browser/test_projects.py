@@ -69,3 +69,34 @@ def test_captures_rules_registries_and_activity(
         assert "New releases 9.0" in " ".join(page.inner_text("main").split())
         assert page.title() != "hacked"
         assert seen.console == []
+
+
+def test_what_differs_of_a_list(pypi: PyPI, tab: Callable[..., Tab], mirror: Callable[..., Mirror]) -> None:
+    """A list is pasted, two dates compared, and the instants between them looked at; all with the keyboard."""
+    server = lived(pypi, mirror)
+    for shape in SHAPES:
+        seen = tab(shape)
+        page = seen.page
+        page.goto(f"{server.url}/")
+        page.get_by_role("navigation", name="Pages").get_by_role("link", name="Compare").press("Enter")
+        page.wait_for_url("**/-/diff/")
+        page.get_by_role("textbox", name="Projects").fill(f"{NAME}>=1,<7\nabsent")
+        page.get_by_role("textbox", name="From").fill("2020-06-01")
+        page.get_by_role("textbox", name="To").fill("2023-06-01")
+        page.get_by_role("textbox", name="To").press("Enter")
+        page.wait_for_url("**/-/diff/?**")
+        seen.shoot("differences")
+        assert page.get_by_role("region", name=f"Files of {NAME} that differ").get_by_role("row").count() == 13
+        assert page.get_by_role("button", name="Copy: Markdown").is_visible()
+        assert seen.barriers() == []
+        assert not seen.overflows()
+        page.get_by_role("link", name="At which instants that happened").press("Enter")
+        page.wait_for_url("**/-/bisect/?**")
+        seen.shoot("bisect")
+        assert page.get_by_role("region", name="What happened").get_by_role("row").count() == 13
+        assert "--good 2020-06-01 --bad 2023-06-01" in page.inner_text("main")
+        assert seen.barriers() == []
+        assert not seen.overflows()
+        assert page.title() != "hacked"
+        assert seen.console == []
+        assert all(url.startswith(server.url) for url in seen.requests)
