@@ -145,6 +145,7 @@ lock: .clients/current/ready
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --group dev -o requirements/dev.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --extra cluster -c requirements/dev.txt -o requirements/cluster.txt
 	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --extra otel -c requirements/dev.txt -o requirements/otel.txt
+	printf 'setuptools\n' | $(COMPILE) pyproject.toml - --extra sbom -c requirements/dev.txt -o requirements/sbom.txt
 	$(COMPILE) requirements/httpx2.in -c requirements/dev.txt -o requirements/httpx2.txt
 	$(COMPILE) requirements/browser.in -c requirements/dev.txt -o requirements/browser.txt
 	for t in docs release fuzz s3 helm; do $(COMPILE) requirements/$$t.in -o requirements/$$t.txt || exit 1; done

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # what lists something imports this module, and nothing that 
     from httpcache.audit.findings import Finding
     from httpcache.freezing.flight import FlightReader
     from httpcache.freezing.mirror import Mirror
+    from httpcache.store.builds import File
     from httpcache.store.record import Record
     from httpcache.store.store import Store
 
@@ -243,6 +244,30 @@ class Unmet(NamedTuple):
     reason: str
 
 
+class Advisory(NamedTuple):
+    """A known advisory about a package: its id in OSV, like GHSA-... or PYSEC-..., and a line that says what it is."""
+
+    id: str
+    summary: str
+
+
+class Described(NamedTuple):
+    """What is known of a frozen file of a package.
+
+    `type` and `namespace` are those of its package URL (purl): pypi, npm; "" or "@acme". `version` is None if it is not
+    known. `licences` are as the package declares them: an SPDX expression, or names. `is_metadata`: it is no file of
+    the package itself, but tells of one.
+    """
+
+    type: str
+    name: str
+    version: str | None
+    namespace: str = ""
+    licences: tuple[str, ...] = ()
+    advisories: tuple[Advisory, ...] = ()
+    is_metadata: bool = False
+
+
 class Frozen(NamedTuple):
     """Records and absences: all under a pin, or of some of its `urls` as records show them."""
 
@@ -341,6 +366,12 @@ class Adapter(Protocol):
         """Return in what two mirrors differ, whose logs of this name have these values.
 
         "" if in nothing that they serve, None if the log is none of this adapter's.
+        """
+
+    async def describe(self, store: Store, settings: Settings, files: Sequence[File]) -> Sequence[Described | None]:
+        """Return what is known of frozen files, None for each that is of another ecosystem, or of none.
+
+        Raises MirrorError.
         """
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from httpcache.adapter import Build, Client, Command, Fetched, Followed, Part, Recipe, Tool, Unmet, Wish
+from httpcache.adapter import Build, Client, Command, Described, Fetched, Followed, Part, Recipe, Tool, Unmet, Wish
 from httpcache.settings import Setting, Settings
 
 if TYPE_CHECKING:
     from httpcache.adapter import Bound as BoundAdapter
     from httpcache.freezing.mirror import Mirror
     from httpcache.settings_file import SettingsFile
+    from httpcache.store.builds import File
     from httpcache.store.store import Store
     from httpcache.target import Target
 
@@ -72,6 +73,12 @@ class NpmAdapter:
 
     def told_apart(self, log: str, one: Sequence[bytes], other: Sequence[bytes]) -> None:
         """Return nothing: its logs are not published."""
+
+    async def describe(self, store: Store, settings: Settings, files: Sequence[File]) -> Sequence[Described | None]:
+        """Return what package.json says of the tarballs that packuments have announced."""
+        from .described import describe  # only a bill of materials needs it
+
+        return [await describe(store, file) for file in files]
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return the command lines for npm, pnpm and Yarn."""

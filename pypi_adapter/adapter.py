@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
-from httpcache.adapter import Build, Client, Fetched, Followed, Part, Recipe, Retold, Story, Unmet, Wish
+from httpcache.adapter import Build, Client, Described, Fetched, Followed, Part, Recipe, Retold, Story, Unmet, Wish
 from httpcache.credentials import Credentials
 from httpcache.settings import Settings
 from pypi_adapter.registry.passes import Passes
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from httpcache.adapter import Bound
     from httpcache.freezing.mirror import Mirror
     from httpcache.settings_file import SettingsFile
+    from httpcache.store.builds import File
     from httpcache.store.store import Store
     from httpcache.target import Target
 
@@ -112,6 +113,12 @@ class PypiAdapter:
         from .auditing import told_apart  # only an audit needs it
 
         return told_apart(one, other)
+
+    async def describe(self, store: Store, settings: Settings, files: Sequence[File]) -> Sequence[Described | None]:
+        """Return what METADATA and the operator's advisories say of distribution files."""
+        from .described import describe  # only a bill of materials needs it
+
+        return await describe(store, settings, files)
 
     def usage(self, address: str, date: str) -> Sequence[tuple[str, str]]:
         """Return a label and a command for each client that the start page shows."""

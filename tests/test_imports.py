@@ -18,7 +18,7 @@ FLOORS = {
     "httpcache": [
         ["__main__"],
         ["command"],
-        ["archive", "web"],
+        ["archive", "sbom", "web"],
         ["pages"],
         ["adapter"],
         ["freezing", "audit", "keys"],
@@ -28,7 +28,7 @@ FLOORS = {
     "pypi_adapter": [
         ["__init__"],
         ["adapter"],
-        ["bound", "belongings"],
+        ["bound", "belongings", "described"],
         ["config", "commands", "tools"],
         ["settings", "operations", "comparing", "auditing", "resurrecting", "story", "importing"],
         ["bisecting"],
@@ -38,7 +38,13 @@ FLOORS = {
         ["addresses", "installers", "policy"],
         ["simple", GROUND],
     ],
-    "npm_adapter": [["__init__"], ["adapter"], ["bound", "package_lock"], ["pinned"], ["announcements", "packument"]],
+    "npm_adapter": [
+        ["__init__"],
+        ["adapter"],
+        ["bound", "package_lock", "described"],
+        ["pinned"],
+        ["announcements", "packument"],
+    ],
 }
 RANK = {
     (package, room): rank for package, floors in FLOORS.items() for rank, rooms in enumerate(floors) for room in rooms

@@ -113,6 +113,8 @@ def program(installed: Sequence[Adapter]) -> click.Group:
     add("stats", upkeep.stats, what_for, *where, as_json)
     label = click.Argument(["label"], metavar="[BUILD]", required=False)
     add("builds", upkeep.builds, "list the labelled builds, or what one took", *where, as_json, label)
+    what_for = "write the bill of materials (SBOM) of a build, or compare what two builds took"
+    add("sbom", partial(upkeep.sbom, installed), what_for, *mirror_options, as_json, *upkeep.sbom_params())
     what_for = "look at all that the mirror needs, and say what to do about problems"
     add("doctor", partial(starting.doctor, installed), what_for, as_json, *own)
     address = click.Argument(["address"], help="/<pin>/<url>, with or without the mirror's own address")

@@ -35,6 +35,46 @@ def builds(label: str | None, as_json: bool, **where: Any) -> int:
     return with_store(where, partial(builds, rows=Rows(as_json), label=label))
 
 
+def sbom(
+    installed: Sequence[Adapter],
+    labels: tuple[str, ...],
+    compare: bool,
+    form: str,
+    mirror: str,
+    as_json: bool,
+    data: Path,
+    index: str | None,
+    blobs: str | None,
+    local_cache: int,
+    **options: Any,
+) -> int:
+    """Print the bill of materials of a build, or compare two builds. Raises MirrorError."""
+    from . import sbom
+
+    if len(labels) != 1 + compare:
+        raise click.UsageError("name two builds after --compare" if compare else "name one build, or two to --compare")
+    own = settings(installed)
+
+    async def work(store: Store) -> int:
+        if compare:
+            return await sbom.compare(store, own, installed, Rows(as_json), before=labels[0], after=labels[1])
+        return await sbom.write(store, own, installed, label=labels[0], form=form, mirror=mirror)
+
+    return with_store({"data": data, "index": index, "blobs": blobs, "local_cache": local_cache}, work)
+
+
+def sbom_params() -> Sequence[click.Parameter]:
+    """Return the arguments of `sbom` besides the settings."""
+    form = click.Choice(["cyclonedx", "spdx"])
+    what_for = "address of the mirror for the addresses in it (default: paths alone)"
+    return [
+        click.Argument(["labels"], metavar="BUILD [BUILD]", nargs=-1),
+        click.Option(["--format", "form"], type=form, default="cyclonedx", show_default=True, help="in JSON"),
+        click.Option(["--compare"], is_flag=True, help="what the second build took and the first did not, and so on"),
+        click.Option(["--mirror"], metavar="URL", envvar="HTTPCACHE_MIRROR", default="", help=what_for),
+    ]
+
+
 def stats(as_json: bool, **where: Any) -> int:
     """Print what is frozen under each pin, and how it is used. Raises MirrorError."""
     from .stats import stats

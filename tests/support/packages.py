@@ -49,13 +49,17 @@ class Dist:
         return self.filename.endswith(".whl")
 
 
-def _metadata(project: str, version: str, requires: Iterable[str], requires_python: str | None) -> bytes:
+def _metadata(
+    project: str, version: str, requires: Iterable[str], requires_python: str | None, licence: str = ""
+) -> bytes:
     message = Message()
     message["Metadata-Version"] = "2.2"  # of an sdist too: static, so nobody has to build it
     message["Name"] = project
     message["Version"] = version
     if requires_python is not None:
         message["Requires-Python"] = requires_python
+    if licence:
+        message["License-Expression"] = licence
     for requirement in requires:
         message["Requires-Dist"] = requirement
     return message.as_bytes()
@@ -72,6 +76,7 @@ def wheel(
     padding: int = 0,
     members: int = 0,
     metadata_first: bool = False,
+    licence: str = "",
 ) -> Dist:
     """A wheel with one module; `salt` makes other bytes of the same name, `padding` makes it larger.
 
@@ -79,7 +84,7 @@ def wheel(
     """
     module = canonicalize_name(project).replace("-", "_")
     info = f"{module}-{version}.dist-info"
-    metadata = _metadata(project, version, requires, requires_python)
+    metadata = _metadata(project, version, requires, requires_python, licence)
     files = {f"{info}/METADATA": metadata} if metadata_first else {}
     files[f"{module}.py"] = f'version = "{version}"\nsalt = "{salt}"\n'.encode()
     if padding:
