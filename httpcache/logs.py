@@ -12,8 +12,8 @@ from datetime import UTC, datetime
 from typing import NamedTuple
 
 from .errors import one_line, without_keys
+from .settings import JSON
 
-TEXT, JSON = "text", "json"
 ACCESS = "httpcache.access"
 """The logger of requests. Its records have `fields`, which are members of the JSON object; text has them as a line."""
 KEPT, LONGEST = 100, 1000  # lines of a process, and the characters of one

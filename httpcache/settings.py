@@ -16,7 +16,6 @@ from . import kinds
 from .credentials import DEFAULT_HEADERS
 from .errors import MirrorError
 from .kinds import Kind
-from .logs import JSON, TEXT
 from .settings_file import SettingsFile
 from .units import DAY
 
@@ -25,6 +24,7 @@ T = TypeVar("T")
 KIB = 1024
 MIB = 1024 * KIB
 GIB = 1024 * MIB
+TEXT, JSON = "text", "json"
 OFF, ON, PASSWORD = "off", "on", "password"
 LOOPBACK = (IPv4Network("127.0.0.0/8"), IPv6Network("::1/128"))
 LEVELS = ("debug", "info", "warning", "error")

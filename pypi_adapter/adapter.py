@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 from httpcache.adapter import Build, Client, Described, Fetched, Followed, Part, Recipe, Retold, Story, Unmet, Wish
 from httpcache.credentials import Credentials
 from httpcache.settings import Settings
-from pypi_adapter.registry.passes import Passes
 
 from .addresses import PYPI
 from .commands import COMMANDS
@@ -56,6 +55,8 @@ class PypiAdapter:
 
     async def last_capture(self, store: Store, name: str) -> tuple[float, int] | None:
         """See `httpcache.adapter.Adapter`."""
+        from pypi_adapter.registry.passes import Passes  # only a server and `httpcache doctor` need them
+
         passes = await Passes(store, name).all()
         return (passes[-1].finished / 1e6, len(passes[-1].failed)) if passes else None
 

@@ -31,7 +31,7 @@ from httpcache.freezing.mirror import NOBODY
 from httpcache.settings_file import SettingsFile, meant
 from httpcache.target import pin_prefix
 from pypi_adapter.policy.policy import Policy, Tables, read_policies
-from pypi_adapter.registry.passes import REQUESTED, Scope
+from pypi_adapter.registry.scope import REQUESTED, Scope
 
 from .addresses import PYPI, is_when
 from .settings import place_scope, read_index, read_scope

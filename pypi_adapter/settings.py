@@ -10,7 +10,7 @@ from httpcache.errors import BadAddress
 from httpcache.kinds import SWITCH, Kind
 from httpcache.settings import UPSTREAMS, Section, Setting, Settings
 from httpcache.target import read_address
-from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Scope
+from pypi_adapter.registry.scope import ALL, LISTED, REQUESTED, Scope
 
 SECTION = Section("PyPI, and registries like it", UPSTREAMS)
 

@@ -12,7 +12,7 @@ import pytest
 from httpcache import settings_file
 from httpcache.errors import MirrorError
 from pypi_adapter.config import Config, GroupConfig, read_config
-from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Scope
+from pypi_adapter.registry.scope import ALL, LISTED, REQUESTED, Scope
 from tests.support.command import run, told
 from tests.support.config import table
 from tests.support.mirror import free_port

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
-from contextlib import closing
 
 import click
 from click.shell_completion import BashComplete, CompletionItem, FishComplete, ZshComplete
@@ -12,8 +10,7 @@ from click.shell_completion import BashComplete, CompletionItem, FishComplete, Z
 from httpcache.adapter import Adapter
 from httpcache.errors import MirrorError
 from httpcache.settings import declared
-from httpcache.store.layout import DATABASE
-from httpcache.store.sqlite_reader import Reader
+from httpcache.store.totals import totals
 
 from .in_force import find
 from .options import GIVEN
@@ -37,7 +34,6 @@ def pins(
         where = find(settings, context.meta.get(GIVEN, {}), context.params.get("config"), installed).found
         if where["index"].value:  # the shell would wait for another machine
             return []
-        with closing(Reader(where["data"].value / DATABASE)) as reader:
-            return [CompletionItem(pin.pin) for pin in reader.pins() if pin.pin.startswith(incomplete)]
-    except (MirrorError, OSError, sqlite3.Error):
+        return [CompletionItem(each.pin) for each in totals(where["data"].value) if each.pin.startswith(incomplete)]
+    except (MirrorError, OSError):
         return []

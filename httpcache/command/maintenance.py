@@ -19,6 +19,7 @@ from httpcache.store.store import Store
 from httpcache.target import Target, looks_like_url, parse_target, split_path
 from httpcache.units import short_size
 
+from . import listing
 from .rows import Rows, instant
 
 SETTLE = 0.5  # seconds until a server has opened a file that it was about to send
@@ -27,9 +28,7 @@ SETTLE = 0.5  # seconds until a server has opened a file that it was about to se
 async def ls(store: Store, *, rows: Rows, pin: str | None) -> int:
     """Print the pins with their numbers of entries and bytes, or the entries of one pin by address. Raises NotFound."""
     if pin is None:
-        for name, count, size in await store.index.pins():
-            rows.add(f"{name:40} {count:8} {short_size(size):>10}", pin=name, entries=count, bytes=size)
-        return 0
+        return listing.pins(await store.index.pins(), rows)
     is_empty = True
     async for _, entry in entries(store, pin):
         rows.add(_line(entry), **values(entry))

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -35,19 +33,14 @@ def settings(installed: Sequence[Adapter]) -> Settings:
 
 def with_store(where: dict[str, Any], work: Callable[[Store], Awaitable[int]]) -> int:
     """Run work on the store that the options name; return its exit code. Raises MirrorError."""
+    from tempfile import TemporaryDirectory
+
     import anyio
 
     from httpcache.store.opening import opened
 
     location = Location(**where)
-    try:
-        is_there = not location.is_embedded or (location.data / "VERSION").exists()
-    except OSError as error:
-        raise StoreError(
-            f"{location.data} cannot be read ({error.strerror}): run this command as the user that runs the server"
-        ) from error
-    if not is_there:
-        raise StoreError(f"{location.data} is not the data folder of a mirror: name one with --data")
+    check_there(location)
 
     async def on_store() -> int:
         with TemporaryDirectory(prefix="httpcache-") as folder:  # of a node: this command needs none of its cache
@@ -57,8 +50,22 @@ def with_store(where: dict[str, Any], work: Callable[[Store], Awaitable[int]]) -
     return anyio.run(on_store)
 
 
+def check_there(location: Location) -> None:
+    """Raise StoreError if a store in a folder is not there."""
+    try:
+        is_there = not location.is_embedded or (location.data / "VERSION").exists()
+    except OSError as error:
+        raise StoreError(
+            f"{location.data} cannot be read ({error.strerror}): run this command as the user that runs the server"
+        ) from error
+    if not is_there:
+        raise StoreError(f"{location.data} is not the data folder of a mirror: name one with --data")
+
+
 def progress() -> Progress:
     """Return a bar on a terminal, or lines in the log."""
+    import logging
+
     from rich.console import Console
     from rich.logging import RichHandler
 

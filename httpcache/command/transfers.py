@@ -5,7 +5,6 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,6 +22,8 @@ if TYPE_CHECKING:
 
 def copy(source: str, target: str) -> int:
     """Copy a mirror to another store. Raises MirrorError."""
+    from tempfile import TemporaryDirectory
+
     import anyio
 
     from httpcache.store.opening import opened

@@ -12,10 +12,11 @@ import click
 
 from httpcache.adapter import Adapter, Command
 from httpcache.errors import MirrorError
+from httpcache.settings import Location
 
-from . import users
+from . import listing, users
 from .rows import Rows, say
-from .running import progress, settings, with_store
+from .running import check_there, progress, settings, with_store
 
 if TYPE_CHECKING:
     from httpcache.store.store import Store
@@ -23,9 +24,15 @@ if TYPE_CHECKING:
 
 def ls(pin: str | None, as_json: bool, **where: Any) -> int:
     """List the pins, or what is frozen under one. Raises MirrorError."""
+    location, rows = Location(**where), Rows(as_json)
+    if pin is None and location.is_embedded:  # needs no event loop, and little that has to be imported
+        from httpcache.store.totals import totals
+
+        check_there(location)
+        return listing.pins(totals(location.data), rows)
     from . import maintenance
 
-    return with_store(where, partial(maintenance.ls, rows=Rows(as_json), pin=pin))
+    return with_store(where, partial(maintenance.ls, rows=rows, pin=pin))
 
 
 def builds(label: str | None, as_json: bool, **where: Any) -> int:

@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator, Hashable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager
 from enum import Enum
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from .builds import Builds
-from .leaves import Leaf
-from .usage import Usage
+if TYPE_CHECKING:  # what reads a folder without a server imports this module
+    from .builds import Builds
+    from .leaves import Leaf
+    from .usage import Usage
 
 PAGE = 1000  # entries
 

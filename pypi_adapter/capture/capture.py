@@ -25,9 +25,10 @@ from pypi_adapter.history.history import StaleObservation
 from pypi_adapter.instants import now
 from pypi_adapter.registry.clock import WrongClock
 from pypi_adapter.registry.pass_changes import MOST, Change
-from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Pass, Scope
+from pypi_adapter.registry.passes import Pass
 from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import Registry
+from pypi_adapter.registry.scope import ALL, LISTED, REQUESTED, Scope
 from pypi_adapter.simple.model import ProjectList
 
 from .project_capture import ListEntry, capture_project

@@ -10,9 +10,10 @@ from httpcache.store.scratch import rows
 from httpcache.store.store import Store
 from pypi_adapter.history.project_log import entries_log
 
-from .passes import LISTED, Passes
+from .passes import Passes
 from .project_list import projects_log
 from .requested_projects import AHEAD, RequestedProjects
+from .scope import LISTED
 
 TABLES = "CREATE TABLE projects (name TEXT PRIMARY KEY, position INTEGER) WITHOUT ROWID;"
 AT_ONCE = 100  # names of which the store is asked at once

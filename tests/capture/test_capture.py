@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from httpcache.command.scheduler import is_due, upcoming
-from pypi_adapter.registry.passes import ALL, LISTED, REQUESTED, Scope
+from pypi_adapter.registry.scope import ALL, LISTED, REQUESTED, Scope
 from tests.support.capture import Here
 from tests.support.command import run, told
 from tests.support.index import ago, ask, document, filenames, instant

@@ -13,8 +13,9 @@ import pytest
 from httpcache.errors import MirrorError
 from httpcache.store.local import LocalStore
 from pypi_adapter.capture.retry import retry_after
-from pypi_adapter.registry.passes import ALL, Pass, Passes, Scope
+from pypi_adapter.registry.passes import Pass, Passes
 from pypi_adapter.registry.rest import Rest
+from pypi_adapter.registry.scope import ALL, Scope
 from pypi_adapter.settings import read_index
 from tests.support import http
 from tests.support.capture import Here

@@ -18,10 +18,10 @@ from pypi_adapter.capture.capture import Capture
 from pypi_adapter.capture.project_capture import ListEntry, capture_project
 from pypi_adapter.capture.rescue import Rescue
 from pypi_adapter.capture.retry import GaveUp, SharedBackoff
-from pypi_adapter.registry.passes import ALL, Scope
 from pypi_adapter.registry.project_list import ProjectListLog
 from pypi_adapter.registry.registry import Registry
 from pypi_adapter.registry.rest import Rest
+from pypi_adapter.registry.scope import ALL, Scope
 from pypi_adapter.simple.model import File, ProjectStatus
 from tests.support.inprocess import running
 from tests.support.packages import wheel

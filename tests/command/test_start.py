@@ -15,7 +15,8 @@ from httpcache.store.local import LocalStore
 from pypi_adapter.config import Document
 
 SLOW = {"distlib", "granian", "httpcore", "httpx", "jinja2", "lxml", "obstore", "psycopg", "rich", "starlette"}
-STORE = {"httpcache.store.local"}
+STORE = {"anyio", "asyncio", "httpcache.store.local", "ssl"}
+"""What a command imports that opens the store: it takes as long as everything else that `httpcache ls` needs."""
 
 
 def imported(folder: Path, *arguments: str) -> set[str]:
@@ -53,7 +54,12 @@ def test_what_only_a_server_needs_is_not_imported(arguments: list[str], folder: 
 def test_what_a_command_needs_is_seen_to_be_imported(folder: Path) -> None:
     """Else the test above could not fail."""
     assert found(imported(folder, "settings")) >= {"httpx", "httpcore"}
-    assert imported(folder, "ls") >= STORE
+    assert imported(folder, "stats") >= STORE
+
+
+@pytest.mark.parametrize("arguments", [["ls"], ["ls", "--json"], ["ls", "--help"], ["--version"], ["--help"]])
+def test_what_only_reads_totals_opens_no_store(arguments: list[str], folder: Path) -> None:
+    assert imported(folder, *arguments) & STORE == set()
 
 
 def test_adapters_name_the_tables_that_they_read() -> None:

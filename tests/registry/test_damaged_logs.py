@@ -23,9 +23,10 @@ from pypi_adapter.history.serials import Proof, Proofs
 from pypi_adapter.policy.policy import Policy
 from pypi_adapter.policy.rule_log import CurrentPolicy, RuleCommand, RuleLog, Subject
 from pypi_adapter.registry.index_url import IndexUrlLog
-from pypi_adapter.registry.passes import ALL, Pass, Passes, Scope
+from pypi_adapter.registry.passes import Pass, Passes
 from pypi_adapter.registry.project_list import projects_log
 from pypi_adapter.registry.requested_projects import RequestedProjects
+from pypi_adapter.registry.scope import ALL, Scope
 from pypi_adapter.registry.undo import undo
 
 INDEX = "https://registry.invalid/simple/"

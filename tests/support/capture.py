@@ -9,7 +9,8 @@ import anyio
 
 from httpcache.store.local import LocalStore
 from pypi_adapter.history.serials import Proof, Proofs
-from pypi_adapter.registry.passes import ALL, Pass, Passes
+from pypi_adapter.registry.passes import Pass, Passes
+from pypi_adapter.registry.scope import ALL
 from tests.support.command import run
 from tests.support.mirror import Mirror
 from tests.support.registries import PyPI
