@@ -22,6 +22,7 @@ from httpcache.units import short_size
 from . import listing
 from .rows import Rows, instant
 
+NAMED = 10  # entries and builds that are named before something is removed
 SETTLE = 0.5  # seconds until a server has opened a file that it was about to send
 
 
@@ -48,7 +49,7 @@ async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
     found = [pair async for pair in entries(store, target.pin if target else pin, target)]
     if not found:
         raise NotFound(f"nothing is frozen under {str(target or pin)!r}: `httpcache ls` lists the pins")
-    tell_loss([entry for _, entry in found])
+    await tell_loss(store, [entry for _, entry in found])
     if not yes and not _confirmed():
         print("nothing was removed")
         return 1
@@ -56,12 +57,16 @@ async def forget(store: Store, *, address_or_pin: str, yes: bool) -> int:
     return 0
 
 
-def tell_loss(lost: Collection[Entry]) -> None:
-    """Print what would be lost with some entries."""
+async def tell_loss(store: Store, lost: Collection[Entry]) -> None:
+    """Print what would be lost with some entries, and which builds took them."""
     size = sum(entry.size for entry in lost if isinstance(entry, Record))
     print(f"{len(lost)} frozen entries, {short_size(size)}; the next request fetches what the upstream then has:")
-    for line in sorted(map(_line, lost))[:10]:
+    for line in sorted(map(_line, lost))[:NAMED]:
         print(line)
+    builds = await store.builds.that_took([entry.target for entry in lost])
+    if builds:
+        more = f" and {len(builds) - NAMED} more" if len(builds) > NAMED else ""
+        print(f"taken by labelled builds: {', '.join(builds[:NAMED])}{more}")
 
 
 async def remove(store: Store, found: Sequence[tuple[str, Entry]]) -> None:

@@ -82,7 +82,7 @@ async def _forget(store: Store, found: Found, *, yes: bool) -> int:
     if not found:
         print("there is nothing to forget")
         return 0
-    tell_loss([entry for _, entry in found])
+    await tell_loss(store, [entry for _, entry in found])
     if not yes:
         print("nothing was removed: say --yes to remove them")
         return 0

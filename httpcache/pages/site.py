@@ -21,7 +21,7 @@ from httpcache.page import Page, Shown, Visit
 from httpcache.request import HOST, ROOT
 from httpcache.settings import OFF, Settings
 
-from . import activity, entries, pins
+from . import activity, builds, entries, pins
 from .gate import CHALLENGE, Gate
 from .home import home
 from .rendering import STATIC, assets, environment
@@ -64,7 +64,7 @@ class Site:
             name: f"{name}.pages" for name in sorted({page_package(adapter) for adapter in bound if adapter.pages})
         }
         self._templates = environment(self._static, packages)
-        own = [*pins.pages(mirror), *entries.pages(mirror, bound)]
+        own = [*pins.pages(mirror), *entries.pages(mirror, bound), *builds.pages(mirror)]
         pages = (
             []
             if self._settings.pages == OFF
