@@ -191,7 +191,7 @@ class Client(Protocol):
     """A client of a running mirror; threads may share it."""
 
     url: str
-    """The mirror's address, without a slash at its end, and without a login."""
+    """The mirror's address, without a slash at its end, and without a login; with an access key, if one is needed."""
     environment: Mapping[str, str]
     """The variables of this process, for programs that it starts."""
 

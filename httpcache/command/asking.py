@@ -9,10 +9,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple, cast
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 from urllib.request import ProxyHandler, Request, build_opener
 
 from httpcache import only_if_cached
+from httpcache.access_keys import key_of
 from httpcache.adapter import Fetched
 from httpcache.errors import MirrorError, NotFound, one_line, redact
 
@@ -35,6 +36,7 @@ class Drained(NamedTuple):
 class Asker:
     """A client of the mirror at a URL, whose login is sent along (Basic). No proxy is used. Threads may share it.
 
+    An access key among the login goes into `url` instead, so that programs that are given the URL can use it, too.
     With `only_stored`, the mirror answers from its store alone (RFC 9111 section 5.2.1.7).
     """
 
@@ -49,8 +51,11 @@ class Asker:
         self._headers = {"User-Agent": "httpcache"}
         if only_stored:
             self._headers["Cache-Control"] = only_if_cached.DIRECTIVE
-        if login:
-            self._headers["Authorization"] = f"Basic {base64.b64encode(login.encode()).decode()}"
+        authorization = f"Basic {base64.b64encode(unquote(login).encode()).decode()}"
+        if key := key_of(authorization):
+            self.url += f"/k/{key}"
+        elif login:
+            self._headers["Authorization"] = authorization
         self._opener = build_opener(ProxyHandler({}))
 
     def read(self, url: str, accept: str) -> Fetched:

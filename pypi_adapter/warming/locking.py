@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from httpcache.adapter import Build
-from httpcache.errors import BadAddress, MirrorError, redact
+from httpcache.errors import BadAddress, MirrorError, redact, without_first_key
 from httpcache.target import canonical_url, origin
 from pypi_adapter.simple.model import SHA256
 
@@ -23,7 +23,7 @@ def lock(build: Build, file: Path) -> str:
     That is of the version of Python and the platform of the build, or of this process.
 
     Each file in it comes from the mirror of the build's index, and has the sha256 that the mirror checks before it
-    freezes the file. Raises MirrorError.
+    freezes the file. An access key in the address is not in it. Raises MirrorError.
     """
     if len(build.pythons) > 1 or len(build.platforms) > 1:
         raise MirrorError("a lock file is for one environment: name one --python and one --platform")
@@ -31,7 +31,7 @@ def lock(build: Build, file: Path) -> str:
     platform = [word for name in build.platforms for word in ("--python-platform", target(name))]
     text = compiled(file, f"{build.index}/", "--format", "pylock.toml", *python, *platform, "--no-cache")
     check(tomllib.loads(text), build.index)
-    return f"# what {file.name!r} resolves to at {build.index}/, locked by httpcache\n{text}"
+    return without_first_key(f"# what {file.name!r} resolves to at {build.index}/, locked by httpcache\n{text}")
 
 
 def check(document: Mapping[str, Any], index: str) -> None:

@@ -17,6 +17,7 @@ from tests.support import http
 from tests.support.clients import CLIENTS, NOWHERE, PIP, UV, Clients
 from tests.support.command import run
 from tests.support.index import document, shared_pypi
+from tests.support.keys import make
 from tests.support.mirror import Mirror
 from tests.support.packages import sdist, wheel
 from tests.support.registries import PyPI
@@ -187,3 +188,25 @@ def test_what_a_resolver_may_have_found(case: str) -> None:
         return
     with pytest.raises(MirrorError, match=wanted):
         check(document, "http://mirror/2024-01-02")
+
+
+@pytest.mark.parametrize("form", ["http://x:{key}@{host}", "http://{key}@{host}", "http://{host}/k/{key}"])
+def test_what_runs_uv_has_the_access_key_and_a_lock_file_has_not(
+    form: str, place: tuple[PyPI, Mirror], tmp_path: Path, requirements: Path
+) -> None:
+    served = Mirror(tmp_path / "closed", place[0].url, ["--require-keys"]).start()
+    try:
+        key = make(served.data)
+        mirror = ("--mirror", form.format(key=key, host=served.url.removeprefix("http://")))
+        ran = run("lock", "-r", requirements, "--at", DATE, *mirror, environment=PATH)
+        assert (ran.returncode, ran.stderr) == (0, "")
+        assert key not in ran.stdout
+        file = tmp_path / "pylock.toml"
+        file.write_text(ran.stdout)
+        assert {url.partition("/files/")[0] for url, _ in files(file).values()} == {served.url}
+        told = run("diff", DATE, "2024-02-02", "-r", requirements, *mirror, environment=PATH)
+        assert (told.returncode, "some-lib: 1.0 -> 2.0" in told.stdout) == (0, True), told.stderr
+        assert run("warm", DATE, "-r", file, *mirror, environment=PATH).returncode == 0
+        assert run("lock", "--check", file, "--at", DATE, *mirror, environment=PATH).returncode == 0
+    finally:
+        served.kill()
