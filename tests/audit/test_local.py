@@ -185,9 +185,12 @@ def test_random_histories(history: list[int], after: list[int], data: st.DataObj
         anyio.run(audited, Path(folder) / "data", history, after, data)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+ENGINES = ("sqlite", "postgresql")
+
+
+@pytest.fixture(params=[INDEXES[name] for name in ENGINES], ids=ENGINES)
 async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
-    maker: IndexMaker = INDEXES[request.param]
+    maker: IndexMaker = request.param
     async with maker(tmp_path) as index, files(tmp_path) as blobs:
         yield Store(index, blobs, tmp_path)
 
