@@ -98,7 +98,7 @@ def test_where_a_key_begins_an_address(path: str, split: tuple[str, bytes] | Non
     ("path", "shown"),
     {
         f"/k/{KEY}/pin/https://host/x": "/pin/https://host/x",
-        f"/root/k/{KEY}/2024-01-02/six/": "/root/2024-01-02/six/",
+        f"/mirror/k/{KEY}/2024-01-02/six/": "/mirror/2024-01-02/six/",
         f"/k/{KEY}": "/",
         f"/pin/https://host/{KEY}": "/pin/https://host/hck_…",
         f"/pin/https://{KEY}@host/x": "/pin/https://host/x",
