@@ -4,8 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Generic, NamedTuple, TypeVar
 
 from .metrics import Snapshot
+
+T = TypeVar("T")
+
+
+class Part(NamedTuple, Generic[T]):
+    """A page of a list: its rows, its number, which counts from 1, and of how many."""
+
+    rows: Sequence[T]
+    page: int
+    pages: int
 
 
 @dataclass(frozen=True)
@@ -24,10 +35,11 @@ class Visit:
     sees_all: bool
     numbers: Callable[[], Sequence[Snapshot]]
 
-    def page(self, count: int) -> int:
-        """Return which of `count` pages of a list is asked for with `?page=`, from 1 on."""
-        text = self.query.get("page", "")
-        return min(max(1, int(text)), count) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+    def part(self, found: Sequence[T], size: int) -> Part[T]:
+        """Return the page of a list, in pages of `size` rows, that is asked for with `?page=`."""
+        pages, text = max(1, -(-len(found) // size)), self.query.get("page", "")
+        page = min(max(1, int(text)), pages) if text.isascii() and text.isdecimal() and len(text) < 7 else 1
+        return Part(found[(page - 1) * size : page * size], page, pages)
 
 
 @dataclass(frozen=True)

@@ -5,40 +5,33 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TypeVar
 
 from httpcache.errors import NotFound
 from httpcache.freezing.mirror import Mirror
-from httpcache.page import Page, Shown, Visit
+from httpcache.page import Page, Part, Shown, Visit
 from httpcache.settings import Settings
 from httpcache.store.builds import Build, Taken
 from httpcache.target import pin_prefix
-
-T = TypeVar("T")
 
 ROWS = 200  # on a page
 
 
 @dataclass(frozen=True)
 class Builds:
-    """The builds on this page of `pages`, the one that was used last first. `part`: what their labels contain."""
+    """The builds, the one that was used last first, how many there are, and what their labels contain."""
 
-    rows: Sequence[Build]
+    part: Part[Build]
     found: int
-    part: str
-    page: int
-    pages: int
+    text: str
 
 
 @dataclass(frozen=True)
 class One:
-    """A build, and the files on this page of `pages`. `hidden`: private files that this visitor is not told of."""
+    """A build, and its files. `hidden`: private ones that this visitor is not told of."""
 
     build: Build
-    rows: Sequence[Taken]
+    part: Part[Taken]
     hidden: int
-    page: int
-    pages: int
 
 
 def pages(mirror: Mirror) -> Sequence[Page]:
@@ -50,10 +43,9 @@ def pages(mirror: Mirror) -> Sequence[Page]:
 
 
 async def _builds(mirror: Mirror, visit: Visit) -> Shown:
-    part = visit.query.get("q", "").strip()
-    found = [build for build in await mirror.store.builds.all() if part in build.label]
-    rows, page, count = _cut(found, visit)
-    return Shown("builds.html", Builds(rows, len(found), part, page, count))
+    text = visit.query.get("q", "").strip()
+    found = [build for build in await mirror.store.builds.all() if text in build.label]
+    return Shown("builds.html", Builds(visit.part(found, ROWS), len(found), text))
 
 
 async def _build(mirror: Mirror, visit: Visit) -> Shown:
@@ -62,17 +54,9 @@ async def _build(mirror: Mirror, visit: Visit) -> Shown:
         raise NotFound("no build has this label")
     taken = await mirror.store.builds.files(build.label)
     named = [each for each in taken if _is_named(each, mirror.settings, sees_all=visit.sees_all)]
-    rows, page, count = _cut(named, visit)
-    return Shown("build.html", One(build, rows, len(taken) - len(named), page, count))
+    return Shown("build.html", One(build, visit.part(named, ROWS), len(taken) - len(named)))
 
 
 def _is_named(taken: Taken, settings: Settings, *, sees_all: bool) -> bool:
     """Whether a file may be named to a visitor: like an entry, see `gate.is_listed`."""
     return sees_all or not taken.file.is_private or pin_prefix(taken.file.pin) in settings.shared
-
-
-def _cut(found: Sequence[T], visit: Visit) -> tuple[Sequence[T], int, int]:
-    """Return the rows of the page that is asked for, its number, and how many there are."""
-    count = max(1, -(-len(found) // ROWS))
-    page = visit.page(count)
-    return found[(page - 1) * ROWS : page * ROWS], page, count

@@ -87,21 +87,20 @@ async def _pins(mirror: Mirror, visit: Visit) -> Shown:
     used = await mirror.store.usage.pins()
     totals = await mirror.store.index.pins()
     found = sorted((PinRow(*each, used.get(each.pin)) for each in totals if part in each.pin), key=_SORTS[sort])
-    count = max(1, -(-len(found) // PINS))
-    page = visit.page(count)
+    shown = visit.part(found, PINS)
     names = {each.pin for each in totals}
     indexes = sorted((pair for pair in used.items() if pair[0] not in names), key=lambda pair: -pair[1].last)
     return Shown(
         "pins.html",
         Pins(
-            rows=found[(page - 1) * PINS : page * PINS],
+            rows=shown.rows,
             found=len(found),
             entries=sum(each.entries for each in found),
             bytes=sum(each.bytes for each in found),
             part=part,
             sort=sort,
-            page=page,
-            pages=count,
+            page=shown.page,
+            pages=shown.pages,
             indexes=[] if part else indexes[:PINS],
         ),
     )

@@ -52,13 +52,14 @@ class Site:
         mirror: Mirror,
         installed: Sequence[Adapter],
         bound: Sequence[Bound],
+        gate: Gate,
         numbers: Callable[[], Sequence[Snapshot]],
     ) -> None:
         """`numbers` returns what all processes of the server have counted."""
         self._numbers = numbers
         self._settings = mirror.settings
         self._installed = installed
-        self._gate = Gate(self._settings)
+        self._gate = gate
         self._static = assets()
         packages = {
             name: f"{name}.pages" for name in sorted({page_package(adapter) for adapter in bound if adapter.pages})
@@ -72,10 +73,6 @@ class Site:
         )
         self._templates.globals["links"] = [(page.label, page.route) for page in pages if page.label]
         self._routes = [(compile_path(page.route), page) for page in pages]
-
-    async def opens(self, authorization: str) -> bool:
-        """Whether an `Authorization` is the login of the pages."""
-        return await self._gate.opens(authorization)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""

@@ -6,15 +6,15 @@ and a kill loses the last second. No request waits for it; what cannot be writte
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 from httpcache.credentials import PUBLIC
 from httpcache.errors import MirrorError
+from httpcache.repeated import repeated
 
 from .builds import Builds, File, UsedIndex, Uses
 from .record import Record
@@ -59,23 +59,13 @@ class Recorder:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Add to the builds inside the block, and a last time at its end."""
-        adding = asyncio.ensure_future(self._add_always())
         try:
-            yield
+            async with repeated(self._add, EVERY, LAST):
+                yield
         finally:
-            adding.cancel()
-            with suppress(asyncio.CancelledError):
-                await adding
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._add(), LAST)
             if self._noted.indexes:
                 labels = ", ".join(sorted({used.build for used in self._noted.indexes})[:10])
                 log.error("what builds took in the end could not be recorded: %s", labels)
-
-    async def _add_always(self) -> None:
-        while True:
-            await self._add()
-            await asyncio.sleep(EVERY)
 
     async def _add(self) -> None:
         noted = self._noted

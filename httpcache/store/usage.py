@@ -11,14 +11,14 @@ Bounds: READERS clients of an entry and PINS pins, in each case the last ones. E
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
-from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
 from httpcache.errors import MirrorError
+from httpcache.repeated import repeated
 
 log = logging.getLogger("httpcache")
 
@@ -158,23 +158,9 @@ class Journal:
     def _is_full(self) -> bool:
         return len(self._noted) + self._counted >= NOTED
 
-    @asynccontextmanager
-    async def running(self) -> AsyncIterator[None]:
+    def running(self) -> AbstractAsyncContextManager[None]:
         """Add to the journal inside the block, and a last time at its end."""
-        adding = asyncio.ensure_future(self._add_always())
-        try:
-            yield
-        finally:
-            adding.cancel()
-            with suppress(asyncio.CancelledError):
-                await adding
-            with suppress(TimeoutError):
-                await asyncio.wait_for(self._add(), LAST)
-
-    async def _add_always(self) -> None:
-        while True:
-            await asyncio.sleep(EVERY)
-            await self._add()
+        return repeated(self._add, EVERY, LAST)
 
     async def _add(self) -> None:
         uses = self._taken()

@@ -22,6 +22,7 @@ from httpcache.freezing.mirror import Mirror, Want, running
 from httpcache.keys.current import CurrentKeys
 from httpcache.keys.rates import Rates
 from httpcache.metrics import ERRORS, Metrics
+from httpcache.pages.gate import Gate
 from httpcache.pages.rendering import STATIC
 from httpcache.pages.site import Site
 from httpcache.request import Request
@@ -251,11 +252,12 @@ def build(
             labels = Labels([name for each in bound for name in each.indexes], await older_pins(store))
             app.state.front = Front(mirror, bound, app.state.accounts, labels)
             app.state.exposition = Exposition(store, bound, shared)
-            app.state.merkle = MerkleLog(store, bound, settings)
-            app.state.site = Site(mirror, adapters, bound, shared.all)
+            gate = Gate(settings)
+            app.state.merkle = MerkleLog(store, bound, gate, settings)
+            app.state.site = Site(mirror, adapters, bound, gate, shared.all)
             if settings.require_keys:
                 rates = stack.enter_context(closing(Rates(shared.folder)))
-                app.state.door = Door(CurrentKeys(store), rates, app.state.site.opens)
+                app.state.door = Door(CurrentKeys(store), rates, gate.opens)
             app.state.store = store
             yield
 

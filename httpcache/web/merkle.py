@@ -34,11 +34,11 @@ _KEPT = {**HEADERS, "cache-control": "public, max-age=31536000, immutable"}
 class MerkleLog:
     """Answers requests below `/-/log/`."""
 
-    def __init__(self, store: Store, bound: Sequence[Bound], settings: Settings) -> None:
+    def __init__(self, store: Store, bound: Sequence[Bound], gate: Gate, settings: Settings) -> None:
         self._store = store
         self._log = TreeLog(store)
         self._bound = bound
-        self._gate = Gate(settings)
+        self._gate = gate
         self._is_off = settings.pages == OFF
 
     async def __call__(self, request: Request) -> Response:

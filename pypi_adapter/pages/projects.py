@@ -149,8 +149,7 @@ def _told(
     listed = sorted(
         [*((lane_of(line.kind), line) for line in told), *(("Rules", line) for line in rules)], key=_instant
     )
-    count = max(1, -(-len(listed) // LINES))
-    page = visit.page(count)
+    shown = visit.part(listed[::-1], LINES)
     rule = policy.rules.project(name)
     return ProjectPage(
         name=name,
@@ -161,10 +160,10 @@ def _told(
         blocked=f"{rule.reason} ({rule.source})" if rule else "",
         last=history.instant or 0,
         drawing=draw(told, {"Captures": captures, "Rules": rules}, now()),
-        lines=listed[::-1][(page - 1) * LINES : page * LINES],
+        lines=shown.rows,
         count=len(listed),
-        page=page,
-        pages=count,
+        page=shown.page,
+        pages=shown.pages,
         at=_at_instant(one, name, history, policy, visit.query.get("at", "").strip()),
     )
 

@@ -74,18 +74,16 @@ async def capture(store: Store, known: Sequence[Known], visit: Visit) -> Shown:
         raise NotFound("there is no such capture")
     done = every[place]
     changes = await one.registry.passes.changes(done.started).by_name()
-    pages = max(1, -(-len(changes) // CHANGES))
-    page = visit.page(pages)
-    part = changes[(page - 1) * CHANGES : page * CHANGES]
+    part = visit.part(changes, CHANGES)
     shown = CapturePage(
         registry=one.registry.name,
         is_builtin=not one.registry.path,
         done=done,
         begin=to_segment(every[place - 1].instant) if place else "",
-        changes=[(change, to_segment(change.instant)) for change in part],
+        changes=[(change, to_segment(change.instant)) for change in part.rows],
         noted=len(changes),
-        page=page,
-        pages=pages,
+        page=part.page,
+        pages=part.pages,
     )
     return Shown("pypi_adapter/capture.html", shown)
 

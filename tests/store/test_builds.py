@@ -20,7 +20,7 @@ from httpcache.store.local import LocalStore
 from httpcache.store.record import Record
 from httpcache.store.recorder import Recorder
 from httpcache.store.sqlite_builds import SqliteBuilds
-from tests.support.engines import INDEXES, IndexMaker
+from tests.support.engines import IndexMaker
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.anyio
@@ -35,12 +35,6 @@ def file(build: str, name: str, through: str = DATE, size: int = 10, *, private:
 def uses(*files: File, at: float = 100.0) -> Uses:
     indexes = {UsedIndex(each.build, each.through): (at, at + 1) for each in files}
     return Uses(indexes, dict.fromkeys(files, at))
-
-
-@pytest.fixture(params=INDEXES.values(), ids=list(INDEXES))
-def maker(request: pytest.FixtureRequest) -> IndexMaker:
-    made: IndexMaker = request.param
-    return made
 
 
 @pytest.fixture

@@ -25,12 +25,6 @@ pytestmark = pytest.mark.anyio
 A, B = Columns("a-2024-01-02", "https://one/x", "d1", 10), Columns("a-2024-01-02", "https://one/y", "d2", 5)
 
 
-@pytest.fixture(params=INDEXES.values(), ids=list(INDEXES))
-def maker(request: pytest.FixtureRequest) -> IndexMaker:
-    made: IndexMaker = request.param
-    return made
-
-
 @pytest.fixture
 async def index(maker: IndexMaker, tmp_path: Path) -> AsyncIterator[Index]:
     async with maker(tmp_path) as opened:

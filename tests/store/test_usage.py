@@ -21,7 +21,7 @@ from httpcache.store.layout import prepare
 from httpcache.store.local import LocalStore
 from httpcache.store.sqlite_usage import FILE, SqliteUsage
 from httpcache.store.usage import READERS, Journal, Reader, Subject, Usage, Use, Used, UsedEntry, Uses, summed
-from tests.support.engines import INDEXES, IndexMaker
+from tests.support.engines import IndexMaker
 from tests.support.examples import examples
 
 pytestmark = pytest.mark.anyio
@@ -30,12 +30,6 @@ PIN, OTHER, DATE = "a-2024-01-02", "b-2024-01-02", "2024-01-02"
 X, Y, Z = (Subject(PIN, name, f"https://one/{name}") for name in "xyz")
 THERE = Subject(OTHER, "there", "https://one/there")
 PAGE = Subject(DATE)
-
-
-@pytest.fixture(params=INDEXES.values(), ids=list(INDEXES))
-def maker(request: pytest.FixtureRequest) -> IndexMaker:
-    made: IndexMaker = request.param
-    return made
 
 
 @pytest.fixture
